@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Format, linters and vet: lint.sh. Where golangci-lint cannot be installed it says so and does what the Go tools can.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+lint=.run/bin/golangci-lint
+
+if scripts/tools.sh; then
+  "$lint" fmt --diff
+  "$lint" run
+else
+  echo "NOT RUN: golangci-lint: it could not be installed; checking with gofmt and go vet only" >&2
+  unformatted=$(gofmt -l $(go list -f '{{.Dir}}' ./...))
+  if [[ -n $unformatted ]]; then
+    printf 'not formatted (make fmt mends it):\n%s\n' "$unformatted" >&2
+    exit 1
+  fi
+fi
+go vet ./...

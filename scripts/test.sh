@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Everything that proves the project, as `make test` runs it: lint, all Go tests with the race detector and a real PostgreSQL,
+# the end-to-end tests with the real binary, the demo, and the black-box conformance suite if it is checked out beside the project
+# (CALLCHAIN_CONFORMANCE, default ../shared/conformance). Says loudly what it could not run and why, stops what it started, and
+# ends with one line: N passed, N failed, N skipped. Exit status 1 if anything failed.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
+
+work=$PWD/.run/test
+rm -rf "$work"
+mkdir -p "$work" .run
+counts=$work/counts
+go build -o "$work/tally" ./scripts/tally || exit 1
+
+database=$PWD/.run/pg-test
+server=
+stop_all() {
+  stop_process "$server"
+  if [[ -d $database ]]; then
+    scripts/pg-down.sh "$database" >/dev/null 2>&1 || true # it was not up, or is down already
+  fi
+}
+trap stop_all EXIT
+trap 'exit 130' INT TERM
+
+heading "lint"
+check lint scripts/lint.sh
+
+heading "PostgreSQL"
+if url=$(scripts/pg-up.sh "$database"); then
+  export CALLCHAIN_TEST_POSTGRES=$url
+  echo "running for the tests"
+else
+  not_run "tests against PostgreSQL" "scripts/pg-up.sh could not start one"
+fi
+
+heading "Python clients"
+if scripts/venv.sh .run/venv test/requirements.txt; then
+  export CALLCHAIN_TEST_PYTHON=$PWD/.run/venv/bin/python
+else
+  not_run "tests with foreign Python clients" "the packages of test/requirements.txt could not be installed"
+fi
+
+heading "Go tests, race detector on"
+mapfile -t packages < <(go list ./... | grep -v '/test/e2e')
+go test -race -json -timeout 15m "${packages[@]}" 2>&1 | "$work/tally" -to "$counts"
+
+heading "the binary"
+if check build make --no-print-directory build; then
+  export CALLCHAIN_BINARY=$PWD/bin/callchain
+  heading "end-to-end tests"
+  if [[ -d test/e2e ]]; then
+    go test -json -count=1 -timeout 10m ./test/e2e/... 2>&1 | "$work/tally" -to "$counts"
+  fi
+  heading "demo"
+  check demo timeout 120 "$CALLCHAIN_BINARY" demo
+  heading "conformance"
+  source scripts/conformance.sh
+fi
+
+heading "result"
+if [[ -s $work/not-run ]]; then
+  echo "NOT RUN:"
+  sed 's/^/  /' "$work/not-run"
+fi
+"$work/tally" -sum "$counts"
