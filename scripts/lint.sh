@@ -3,16 +3,18 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 lint=.run/bin/golangci-lint
+status=0
 
 if scripts/tools.sh; then
-  "$lint" fmt --diff
-  "$lint" run
+  "$lint" fmt --diff || status=1
+  "$lint" run || status=1
 else
   echo "NOT RUN: golangci-lint: it could not be installed; checking with gofmt and go vet only" >&2
   unformatted=$(gofmt -l $(go list -f '{{.Dir}}' ./...))
   if [[ -n $unformatted ]]; then
     printf 'not formatted (make fmt mends it):\n%s\n' "$unformatted" >&2
-    exit 1
+    status=1
   fi
 fi
-go vet ./...
+go vet ./... || status=1
+exit "$status"

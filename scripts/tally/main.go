@@ -9,6 +9,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,8 +17,11 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
+	err := run(os.Args[1:], os.Stdin, os.Stdout)
+	if err != nil && !errors.Is(err, errFailed) { // the sum says that itself, and is the last line
 		fmt.Fprintln(os.Stderr, "tally:", err)
+	}
+	if err != nil {
 		os.Exit(1)
 	}
 }
