@@ -43,7 +43,7 @@ var importRules = []importRule{
 	{anchored(`eventstore/storetest`), anchored(`eventstore|engine/projection`), anything, "a suite sees its contract"},
 	{anchored(`eventstore/.+`), anchored(`eventstore(/[a-z]+)?|engine/projection|migrations`), anything, "an adapter sees one contract"},
 	{anchored(`transports/.+`), anchored(`transports(/internal/.+|/transporttest)?`), anything, "an adapter sees one contract"},
-	{anchored(`registry(/.+)?`), anchored(`registry(/.+)?|eventstore|migrations`), anything, "the registry sees its own contract and the databases"},
+	{anchored(`registry(/.+)?`), anchored(`registry(/.+)?|eventstore|migrations|transports`), anything, "the registry sees the databases, and the devices' Authenticator that it implements"},
 	{anchored(`migrations`), anchored(`eventstore`), anything, "migrations know the store's errors only"},
 	{anchored(`api(/.+)?`), anchored(contracts + `|engine|api(/.+)?|web`), anything, "the shell sees contracts"},
 	{anchored(`web`), none, none, "the console is files"},
