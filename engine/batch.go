@@ -1,0 +1,271 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"callchain/engine/bus"
+	"callchain/engine/projection"
+	"callchain/engine/rpc"
+	"callchain/engine/step"
+	"callchain/eventstore"
+	"callchain/nodes"
+
+	"github.com/google/uuid"
+)
+
+// batch is what one append will store, and what is to happen when it is stored.
+type batch struct {
+	id       uuid.UUID
+	parts    map[int32]*eventstore.PartitionBatch
+	order    []int32 // of parts
+	events   int
+	bytes    int
+	effects  []effect
+	done     []finished
+	calls    map[uuid.UUID]*projection.Call // rows to write, each in its last state
+	messages []bus.Message                  // to be stepped again if the append fails
+	sealed   eventstore.Batch
+}
+
+// effect is a step's effect with the epoch of its partition.
+type effect struct {
+	epoch int64
+	do    step.Effect
+}
+
+// finished is a sender to be told, and the refusal of its command if there was one.
+type finished struct {
+	done func(error)
+	err  error
+}
+
+// batchBytes bounds the data of one transaction beside the number of its events.
+const batchBytes = 4 << 20
+
+func newBatch() *batch {
+	return &batch{id: newID(), parts: map[int32]*eventstore.PartitionBatch{}, calls: map[uuid.UUID]*projection.Call{}}
+}
+
+func (b *batch) empty() bool {
+	return len(b.order) == 0 && len(b.effects) == 0 && len(b.done) == 0
+}
+
+func (b *batch) full(events int) bool {
+	return b.events >= events || b.bytes >= batchBytes || len(b.done) >= 8*events
+}
+
+// part is the share of a partition; it begins with the checkpoint as it is now.
+func (b *batch) part(cp eventstore.Checkpoint) *eventstore.PartitionBatch {
+	pb, ok := b.parts[cp.Partition]
+	if !ok {
+		pb = &eventstore.PartitionBatch{Expect: cp}
+		b.parts[cp.Partition] = pb
+		b.order = append(b.order, cp.Partition)
+	}
+	return pb
+}
+
+// take brings the result of a step into the state and the batch.
+func (o *owner) take(ctx context.Context, m bus.Message, cmd step.Command, d Device, res step.Result) {
+	if err := o.refusal(res.Refusal); err != nil && len(res.Events) == 0 && len(res.Effects) == 0 {
+		o.refuse(m, cmd, err)
+		return
+	}
+	o.state.Apply(res)
+	part := &o.parts[d.Partition]
+	for i := range res.Events {
+		o.append(part, d, cmd.Device, &res.Events[i])
+	}
+	for i := range res.Calls {
+		o.track(ctx, d, cmd.Device, &res.Calls[i], res.Events)
+	}
+	for _, run := range res.Runs() {
+		o.trackRun(run)
+	}
+	o.store(part, res.Writes)
+	for _, e := range res.Effects {
+		if dl, ok := e.(step.DeadLetter); ok {
+			o.deadLetter(part, d, cmd.Device, dl)
+		}
+		o.batch.effects = append(o.batch.effects, effect{part.cp.Epoch, e})
+	}
+	if m.Done != nil {
+		o.batch.done = append(o.batch.done, finished{m.Done, res.Refusal})
+	}
+	o.tellCaller(cmd, res.Refusal)
+}
+
+func (o *owner) refusal(err error) error {
+	var r *rpc.Refusal
+	if errors.As(err, &r) {
+		o.e.metrics.refusals.WithLabelValues(string(r.Code)).Inc()
+	}
+	return err
+}
+
+// refuse answers a command that changes nothing. The answer goes the way of all answers, behind what was stepped before.
+func (o *owner) refuse(m bus.Message, cmd step.Command, err error) {
+	if errors.Is(err, ErrNoDevice) {
+		err = &rpc.Refusal{Code: rpc.CodeUnknown, Detail: fmt.Sprintf("there is no device %s", cmd.Device)}
+	}
+	if m.Done != nil {
+		o.batch.done = append(o.batch.done, finished{m.Done, err})
+	}
+	o.tellCaller(cmd, err)
+}
+
+// tellCaller passes a refusal on to the caller that waits for the call.
+func (o *owner) tellCaller(cmd step.Command, err error) {
+	call, ok := cmd.Do.(step.Call)
+	if !ok || err == nil {
+		return
+	}
+	o.batch.done = append(o.batch.done, finished{func(err error) {
+		o.e.waiters.settle(call.ID, CallResult{ID: call.ID}, err)
+	}, err})
+}
+
+// append gives an event its place in its stream and its partition.
+func (o *owner) append(part *partition, d Device, device uuid.UUID, ev *step.Event) {
+	at := int64(ev.Event.At)
+	name, h := o.headOf(d, part, ev, at)
+	data, err := ev.AppendData(nil)
+	if err != nil {
+		panic(fmt.Sprintf("engine: %v", err)) // facts hold JSON that was checked before
+	}
+	pb := o.batch.part(part.cp)
+	h.version++
+	part.cp.Seq++
+	e := eventstore.Event{
+		Stream: name, Began: h.began, Version: h.version, Partition: part.cp.Partition, Seq: part.cp.Seq,
+		Type: ev.Name(), TypeVersion: rpc.DataVersion, At: at, Occurred: int64(ev.Event.Occurred),
+		Tenant: d.Tenant, Device: device, Actor: ev.Event.Actor, Cause: ev.Event.Cause, Hops: ev.Event.Hops,
+		Trace: ev.Event.Trace, ChainVersion: ev.Event.Chain, AppendID: o.batch.id, Data: data,
+	}
+	if e.Occurred == 0 {
+		e.Occurred = at
+	}
+	e.Hash = e.Digest(h.hash)
+	h.hash = e.Hash
+	part.cp.Head = eventstore.Link(part.cp.Head, e.Hash)
+	pb.Events = append(pb.Events, e)
+	o.batch.events++
+	o.batch.bytes += len(data)
+	o.setHead(ev, device, h)
+}
+
+// track keeps what the owner knows of a call: its place for others, its timer, its body, its row.
+func (o *owner) track(ctx context.Context, d Device, device uuid.UUID, c *rpc.Call, events []step.Event) {
+	row := &projection.Call{
+		Tenant: d.Tenant, Device: device, Partition: d.Partition, State: *c, Body: o.bodyAfter(ctx, d, c, events), Version: o.versionOf(c.ID),
+	}
+	if c.Phase.Terminal() {
+		row.Ended = o.ends(d, device, c, events)
+	} else {
+		o.timers.set(timer{at: rpc.NextDeadline(c), device: device, id: c.ID})
+		if !c.Persistent && c.Phase == rpc.PhaseRequested {
+			o.e.open.Store(c.ID, openPlace{d.Tenant, device, d.Partition})
+		}
+	}
+	if c.Persistent || c.Phase.Terminal() {
+		o.batch.calls[c.ID] = row
+	}
+}
+
+// ends moves a call that has ended to those that ended lately, and answers when it ended. A call that had ended before only
+// has its last state replaced.
+func (o *owner) ends(d Device, device uuid.UUID, c *rpc.Call, events []step.Event) rpc.Instant {
+	h, open := o.calls[c.ID]
+	if !open {
+		past, _ := o.ended.get(c.ID)
+		past.call = *c
+		o.ended.set(c.ID, past, 0)
+		return past.at
+	}
+	at := events[len(events)-1].Event.At
+	o.e.metrics.ended.WithLabelValues(c.Phase.String(), string(c.Reason)).Inc()
+	o.ended.set(c.ID, endedCall{head: h, call: *c, at: at}, 1)
+	if c.Direction == rpc.ToDevice {
+		o.wires.set(wireKey{device, c.Wire}, c.ID, 1)
+	}
+	o.parts[d.Partition].behind.close(streamOfCall(d.Tenant, c.ID))
+	delete(o.calls, c.ID)
+	o.timers.forget(c.ID)
+	if !c.Persistent {
+		o.e.open.Delete(c.ID)
+	}
+	return at
+}
+
+// bodyAfter is the body of a call after the events of a step.
+func (o *owner) bodyAfter(ctx context.Context, d Device, c *rpc.Call, events []step.Event) rpc.Body {
+	body, known := o.e.bodies.get(c.ID)
+	changed := false
+	for i := range events {
+		ev := &events[i].Event
+		if ev.Call != c.ID {
+			continue
+		}
+		if !known {
+			if _, begins := ev.Fact.(rpc.Requested); !begins {
+				body = o.readBody(ctx, d.Tenant, c.ID)
+			}
+			known = true
+		}
+		body, changed = rpc.EvolveBody(body, ev.Fact), true
+	}
+	if changed {
+		o.e.bodies.set(c.ID, body, len(body.Params)+len(body.Response.Bytes)+len(body.Info)+256)
+	}
+	return body
+}
+
+// seal makes the store's batch of what was gathered.
+func (o *owner) seal() {
+	b := o.batch
+	for _, c := range b.calls {
+		row, err := c.Row()
+		if err != nil {
+			panic(fmt.Sprintf("engine: %v", err)) // bodies hold JSON that was checked before
+		}
+		pb := b.part(o.parts[c.Partition].cp)
+		pb.Rows = append(pb.Rows, row)
+	}
+	b.sealed = eventstore.Batch{ID: b.id, Partitions: make([]eventstore.PartitionBatch, 0, len(b.order))}
+	for _, p := range b.order {
+		cp := &o.parts[p].cp
+		cp.Append = b.id
+		pb := b.parts[p]
+		pb.Next = *cp
+		b.sealed.Partitions = append(b.sealed.Partitions, *pb)
+	}
+}
+
+// store turns the writes of nodes into rows and keeps the values at hand.
+func (o *owner) store(part *partition, writes []nodes.Write) {
+	if len(writes) == 0 {
+		return
+	}
+	pb := o.batch.part(part.cp)
+	for _, w := range writes {
+		pb.Rows = append(pb.Rows, valueRow(w))
+		o.keepValue(w)
+	}
+	o.batch.events += len(writes) / 2 // rows cost, too
+}
+
+func valueRow(w nodes.Write) eventstore.Row {
+	k, v := w.Key, w.Value
+	if k.Scope == "" {
+		if w.Delete {
+			return eventstore.Row{Table: projection.Latest, Delete: true, Values: []any{k.Entity.ID, k.Name}}
+		}
+		return eventstore.Row{Table: projection.Latest, Values: []any{k.Entity.ID, k.Name, v.JSON, v.TS}}
+	}
+	if w.Delete {
+		return eventstore.Row{Table: projection.Attributes, Delete: true, Values: []any{k.Entity.ID, k.Scope, k.Name}}
+	}
+	return eventstore.Row{Table: projection.Attributes, Values: []any{k.Entity.ID, k.Scope, k.Name, v.JSON, v.TS}}
+}

@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"callchain/eventstore"
+)
+
+// feed tells followers that something was committed. They read the events themselves, from the store, so that a slow follower
+// costs nobody anything and none is missed.
+type feed struct {
+	mu      sync.Mutex
+	seqs    []int64
+	changed chan struct{} // closed and replaced when seqs grow
+}
+
+func newFeed(partitions int32) *feed {
+	return &feed{seqs: make([]int64, partitions), changed: make(chan struct{})}
+}
+
+func (f *feed) committed(partition int32, seq int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seqs[partition] >= seq {
+		return
+	}
+	f.seqs[partition] = seq
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// now is a copy of the positions and the signal of the next change.
+func (f *feed) now() ([]int64, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]int64(nil), f.seqs...), f.changed
+}
+
+// Follow hands over every committed event after a cursor, in the order of each partition, until ctx ends or each fails. The
+// cursor given with an event stands right behind it; an empty cursor begins now.
+func (e *Engine) Follow(ctx context.Context, after string, each func(cursor string, ev *eventstore.Event) error) error {
+	at, _ := e.feed.now()
+	if after != "" {
+		if err := readCursor(after, at); err != nil {
+			return err
+		}
+	}
+	const settle = 5 * time.Millisecond // under load, many commits are read at once
+	for {
+		seqs, changed := e.feed.now()
+		for p := range seqs {
+			if err := e.follow(ctx, at, int32(p), seqs[p], each); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		pause := time.NewTimer(settle)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+func (e *Engine) follow(ctx context.Context, at []int64, partition int32, upTo int64, each func(string, *eventstore.Event) error) error {
+	const page = 500
+	for at[partition] < upTo {
+		events, err := e.store.Partition(ctx, partition, at[partition], page)
+		if err != nil {
+			return fmt.Errorf("reading partition %d: %w", partition, err)
+		}
+		if len(events) == 0 {
+			return nil
+		}
+		for i := range events {
+			at[partition] = events[i].Seq
+			if err := each(cursor(at), &events[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cursor is the positions as a text: the seqs of all partitions as varints, in base64.
+func cursor(at []int64) string {
+	buf := make([]byte, 0, 2*len(at))
+	for _, seq := range at {
+		buf = binary.AppendUvarint(buf, uint64(seq))
+	}
+	return base64.RawURLEncoding.EncodeToString(buf)
+}
+
+// ErrCursor: a cursor is not one that this server gave.
+var ErrCursor = fmt.Errorf("the cursor is not one of this server's; leave it out to begin now")
+
+func readCursor(text string, into []int64) error {
+	buf, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return ErrCursor
+	}
+	for i := range into {
+		seq, n := binary.Uvarint(buf)
+		if n <= 0 || seq > uint64(into[i]) {
+			return ErrCursor
+		}
+		into[i], buf = int64(seq), buf[n:]
+	}
+	if len(buf) > 0 {
+		return ErrCursor
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package engine
+
+import (
+	"time"
+
+	"callchain/engine/bus"
+	"callchain/engine/rpc"
+	"callchain/engine/step"
+	"callchain/nodes"
+	"callchain/transports"
+
+	"github.com/google/uuid"
+)
+
+// uplink is the engine as the transports see it.
+type uplink struct{ *Engine }
+
+// Inbound is the engine's side of the transports' contract.
+func (e *Engine) Inbound() transports.Inbound { return uplink{e} }
+
+// send puts a device's command into the inbox. done is called once, also when the inbox refuses it.
+func (e *Engine) send(s *transports.Session, lane bus.Lane, vital bool, do step.Action, done func(error)) {
+	cmd := step.Command{Meta: e.meta("device:"+s.Identity.Device.String(), s.Transport), Device: s.Identity.Device, Do: do}
+	if err := e.put(lane, s.Identity.Partition, vital, cmd, done); err != nil && done != nil {
+		done(transports.ErrBusy)
+	}
+}
+
+// session is the live session, or nil after done was told that it is gone.
+func (e *Engine) session(id uuid.UUID, done func(error)) *transports.Session {
+	s := e.sessions.get(id)
+	if s == nil && done != nil {
+		done(transports.ErrGone)
+	}
+	return s
+}
+
+// Connect implements transports.Inbound.
+func (e uplink) Connect(s transports.Session, done func(error)) {
+	e.sessions.add(s)
+	e.send(&s, bus.RPC, false, step.RPC{Do: rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: e.config.Node}}, func(err error) {
+		if err != nil {
+			e.sessions.remove(s.ID)
+		}
+		if done != nil {
+			done(err)
+		}
+	})
+}
+
+// Subscribe implements transports.Inbound.
+func (e uplink) Subscribe(session uuid.UUID, done func(error)) {
+	if s := e.session(session, done); s != nil {
+		e.sessions.want(session, true)
+		e.send(s, bus.RPC, true, step.RPC{Do: rpc.Subscribe{Session: session}}, done)
+	}
+}
+
+// Unsubscribe implements transports.Inbound.
+func (e uplink) Unsubscribe(session uuid.UUID, done func(error)) {
+	if s := e.session(session, done); s != nil {
+		e.sessions.want(session, false)
+		e.send(s, bus.RPC, true, step.RPC{Do: rpc.Unsubscribe{Session: session}}, done)
+	}
+}
+
+// Disconnect implements transports.Inbound.
+func (e uplink) Disconnect(session uuid.UUID, why string) {
+	if s := e.sessions.remove(session); s != nil {
+		e.send(s, bus.RPC, true, step.RPC{Do: rpc.Disconnect{Session: session, Why: why}}, nil)
+	}
+}
+
+// Written implements transports.Inbound. The caller of a one-way call has its answer with it: the call is committed as
+// queued, and the transport took it.
+func (e uplink) Written(session, call uuid.UUID, attempt int, at time.Time, ack bool) {
+	e.waiters.taken(call)
+	s := e.sessions.get(session)
+	if s == nil {
+		return
+	}
+	cmd := step.Command{
+		Meta: rpc.Meta{Occurred: rpc.At(at), Actor: "system", Cause: s.Transport}, Device: s.Identity.Device,
+		Do: step.RPC{Do: rpc.Written{Session: session, Call: call, Attempt: int16(attempt), Ack: ack}},
+	}
+	if err := e.put(bus.RPC, s.Identity.Partition, true, cmd, nil); err != nil {
+		e.log.Warn("a writing could not be noted", "call", call, "error", err)
+	}
+}
+
+// Acknowledged implements transports.Inbound.
+func (e uplink) Acknowledged(session, call uuid.UUID, evidence string, at time.Time) {
+	s := e.sessions.get(session)
+	if s == nil {
+		return
+	}
+	cmd := step.Command{
+		Meta: rpc.Meta{Occurred: rpc.At(at), Actor: "device:" + s.Identity.Device.String(), Cause: s.Transport}, Device: s.Identity.Device,
+		Do: step.RPC{Do: rpc.Acknowledged{Call: call, Evidence: evidence}},
+	}
+	if err := e.put(bus.RPC, s.Identity.Partition, true, cmd, nil); err != nil {
+		e.log.Warn("an acknowledgement could not be noted", "call", call, "error", err)
+	}
+}
+
+// Failed implements transports.Inbound. A packet that the device will never take ends the call; all else is tried again.
+func (e uplink) Failed(session, call uuid.UUID, reason string) {
+	if s := e.sessions.get(session); s != nil {
+		e.send(s, bus.RPC, true, step.RPC{Do: rpc.SendFailed{Session: session, Call: call, Detail: reason, Permanent: reason == "too_large"}}, nil)
+	}
+}
+
+// Reply implements transports.Inbound.
+func (e uplink) Reply(session uuid.UUID, wire int32, payload []byte, done func(error)) {
+	if s := e.session(session, done); s != nil {
+		e.send(s, bus.RPC, true, step.RPC{Do: rpc.Reply{Wire: wire, Response: rpc.NewPayload(payload)}}, done)
+	}
+}
+
+// Call implements transports.Inbound.
+func (e uplink) Call(session uuid.UUID, request int32, method string, params []byte, done func(error)) {
+	s := e.session(session, done)
+	if s == nil {
+		return
+	}
+	r := rpc.Request{
+		ID: newID(), Direction: rpc.FromDevice, Method: method, Params: params, Session: session, Request: request,
+		Expires: rpc.At(e.now().Add(e.config.ClientTimeout)),
+	}
+	e.send(s, bus.RPC, false, step.DeviceCall{Request: r, Service: e.config.Node}, done)
+}
+
+// Telemetry implements transports.Inbound.
+func (e uplink) Telemetry(session uuid.UUID, payload []byte, done func(error)) {
+	if s := e.session(session, done); s != nil {
+		e.send(s, bus.Data, false, step.Data{Type: nodes.PostTelemetry, Payload: payload}, done)
+	}
+}
+
+// Attributes implements transports.Inbound.
+func (e uplink) Attributes(session uuid.UUID, payload []byte, done func(error)) {
+	if s := e.session(session, done); s != nil {
+		e.send(s, bus.Data, false, step.Data{Type: nodes.PostAttributes, Payload: payload}, done)
+	}
+}
+
+// RequestAttributes implements transports.Inbound.
+func (e uplink) RequestAttributes(session uuid.UUID, request int32, client, shared []string, done func(error)) {
+	if s := e.session(session, done); s != nil {
+		e.send(s, bus.Data, false, step.AskAttributes{Session: session, Request: request, Client: client, Shared: shared}, done)
+	}
+}
+
+// CloseDevice ends the session of a device, whichever it is: its credentials changed, or it was deleted.
+func (e *Engine) CloseDevice(device uuid.UUID, partition int32, why transports.Reason) error {
+	cmd := step.Command{Meta: e.meta("system", "registry"), Device: device, Do: step.RPC{Do: rpc.Disconnect{Why: string(why)}}}
+	for _, s := range e.sessions.all() { // a deleted device has no row any more: its link is closed at once
+		if s.Identity.Device == device && why == transports.ReasonDeviceDeleted {
+			e.sessions.remove(s.ID)
+			s.Link.Close(why)
+		}
+	}
+	return e.put(bus.RPC, partition, true, cmd, nil)
+}

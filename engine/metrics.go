@@ -1,0 +1,45 @@
+package engine
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are the engine's measurements.
+type Metrics struct {
+	commands   *prometheus.CounterVec // by kind
+	events     *prometheus.CounterVec // by type
+	refusals   *prometheus.CounterVec // by code
+	ended      *prometheus.CounterVec // calls by phase and reason
+	batch      prometheus.Histogram   // events a transaction
+	commit     prometheus.Histogram   // seconds of an append
+	inboxFull  prometheus.Counter
+	rejected   prometheus.Counter // commands that panicked or that the store refused
+	reloads    prometheus.Counter // times the memory was dropped after a failed append
+	foreign    prometheus.Counter // answers to calls that nobody knows
+	deadLetter *prometheus.CounterVec
+}
+
+// NewMetrics makes the engine's measurements and registers them.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callchain", Name: name, Help: help}, labels)
+		r.MustRegister(v)
+		return v
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "callchain", Name: name, Help: help, Buckets: buckets})
+		r.MustRegister(h)
+		return h
+	}
+	return &Metrics{
+		commands:   counter("commands_total", "Commands stepped, by kind.", "kind"),
+		events:     counter("events_total", "Events committed, by type.", "type"),
+		refusals:   counter("refusals_total", "Commands refused, by code.", "code"),
+		ended:      counter("calls_ended_total", "Calls that reached their end, by phase and reason.", "phase", "reason"),
+		batch:      histogram("append_events", "Events in one append.", prometheus.ExponentialBuckets(1, 2, 11)),
+		commit:     histogram("append_seconds", "Duration of an append.", prometheus.ExponentialBuckets(0.0001, 2, 14)),
+		inboxFull:  counter("inbox_full_total", "Messages refused because the inbox was full.").WithLabelValues(),
+		rejected:   counter("commands_rejected_total", "Commands that panicked or that the store refused.").WithLabelValues(),
+		reloads:    counter("reloads_total", "Times that the memory of the partitions was dropped and loaded again.").WithLabelValues(),
+		foreign:    counter("foreign_answers_total", "Answers of devices to calls that nobody knows.").WithLabelValues(),
+		deadLetter: counter("dead_letters_total", "Dead letters, by reason.", "reason"),
+	}
+}

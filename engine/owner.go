@@ -1,0 +1,363 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"callchain/engine/bus"
+	"callchain/engine/rpc"
+	"callchain/engine/step"
+	"callchain/eventstore"
+	"callchain/nodes"
+
+	"github.com/google/uuid"
+)
+
+// bodyCacheBytes bounds the bodies of calls that are kept at hand.
+const bodyCacheBytes = 64 << 20
+
+// owner is the one loop that owns all partitions of this process. Only its goroutine touches its fields.
+//
+//	inbox → step → batch (gathers while the writer is busy) → writer: append → performer: effects
+type owner struct {
+	e       *Engine
+	state   *step.State
+	parts   []partition
+	devices map[uuid.UUID]*deviceHead
+	calls   map[uuid.UUID]head // open calls
+	runs    map[uuid.UUID]head
+	ended   *generations[uuid.UUID, endedCall]
+	wires   *generations[wireKey, uuid.UUID] // calls that ended lately, by their wire id
+	values  *generations[nodes.Key, nodes.Value]
+	timers  timers
+	linger  linger
+
+	batch   *batch
+	writer  *writer
+	busy    bool
+	replay  []bus.Message // to be stepped before the inbox
+	single  bool          // step one message a batch: one of them spoils its batch
+	scratch []bus.Message
+}
+
+// partition is the owner's memory of one partition.
+type partition struct {
+	cp      eventstore.Checkpoint // as it will be when everything stepped so far is committed
+	lastAt  rpc.Instant
+	behind  behind
+	flushed time.Time
+}
+
+// head is the end of a stream.
+type head struct {
+	began   int64
+	version int64
+	hash    eventstore.Hash
+}
+
+type endedCall struct {
+	head head
+	call rpc.Call
+	at   rpc.Instant
+}
+
+type wireKey struct {
+	device uuid.UUID
+	wire   int32
+}
+
+func newOwner(e *Engine) *owner {
+	o := &owner{e: e, writer: newWriter(e)}
+	o.forget()
+	return o
+}
+
+// forget drops everything that was loaded or stepped.
+func (o *owner) forget() {
+	o.state = step.NewState()
+	o.parts = make([]partition, o.e.config.Partitions)
+	o.devices, o.calls, o.runs = map[uuid.UUID]*deviceHead{}, map[uuid.UUID]head{}, map[uuid.UUID]head{}
+	o.ended = newGenerations[uuid.UUID, endedCall](40_000)
+	o.wires = newGenerations[wireKey, uuid.UUID](100_000)
+	o.values = newGenerations[nodes.Key, nodes.Value](bodyCacheBytes / 4)
+	o.timers = newTimers()
+	o.linger = newLinger()
+	o.batch = newBatch()
+	o.e.bodies.clear()
+}
+
+// run works until ctx ends.
+func (o *owner) run(ctx context.Context) error {
+	stop := o.writer.start()
+	defer stop()
+	wake := time.NewTimer(time.Hour)
+	defer wake.Stop()
+	for {
+		o.gather()
+		o.handOver()
+		wake.Reset(o.untilNext())
+		select {
+		case <-o.e.inbox.Ready():
+		case <-wake.C:
+		case w := <-o.writer.written:
+			if err := o.settled(ctx, w); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return o.finish()
+		}
+	}
+}
+
+// gather steps what has arrived into the batch, RPC first; data keeps a fifth of the turns. Timers fire only when no RPC
+// command waits: an answer that arrived before its deadline wins.
+func (o *owner) gather() {
+	const turn = 64
+	for !o.batch.full(o.e.config.BatchEvents) && !(o.single && !o.batch.empty()) {
+		if len(o.replay) > 0 {
+			m := o.replay[0]
+			o.replay = o.replay[1:]
+			o.handle(m)
+			continue
+		}
+		most := turn
+		if o.single {
+			o.single = false // the replay is through
+		}
+		o.scratch = o.e.inbox.Take(bus.RPC, most, o.scratch[:0])
+		rpcs := len(o.scratch)
+		if rpcs == 0 {
+			o.tick()
+		}
+		o.scratch = o.e.inbox.Take(bus.Data, max(turn/4, turn-rpcs), o.scratch)
+		if len(o.scratch) == 0 {
+			return
+		}
+		for i, m := range o.scratch {
+			o.handle(m)
+			o.scratch[i] = bus.Message{}
+		}
+	}
+}
+
+// handle steps one message.
+func (o *owner) handle(m bus.Message) {
+	cmd, ok := m.Value.(step.Command)
+	if !ok {
+		panic(fmt.Sprintf("engine: the inbox holds a %T", m.Value))
+	}
+	if lingering(cmd) {
+		o.linger.add(cmd.Device, m, o.e.now().Add(o.e.config.Linger))
+		return
+	}
+	if m.Lane == bus.RPC {
+		o.release(cmd.Device)
+	}
+	o.step(m, cmd)
+}
+
+// release steps the facts of a device that were kept waiting for its next command.
+func (o *owner) release(device uuid.UUID) {
+	for _, m := range o.linger.take(device) {
+		o.step(m, m.Value.(step.Command))
+	}
+}
+
+// step judges one command and takes its result into the batch.
+func (o *owner) step(m bus.Message, cmd step.Command) {
+	ctx := context.Background()
+	o.batch.messages = append(o.batch.messages, m)
+	device, err := o.e.directory.Device(ctx, cmd.Device)
+	if err == nil {
+		err = o.load(ctx, cmd.Device, device.Partition)
+	}
+	if err != nil {
+		o.refuse(m, cmd, err)
+		return
+	}
+	part := &o.parts[device.Partition]
+	cmd.At = max(rpc.At(o.e.now()), part.lastAt)
+	part.lastAt = cmd.At
+	if cmd.Occurred == 0 {
+		cmd.Occurred = cmd.At
+	}
+	cmd.Tenant = device.Tenant
+	cmd = o.lookUp(ctx, cmd)
+	res, err := o.stepWith(ctx, device, cmd)
+	if err != nil {
+		o.reject(m, cmd, device, err)
+		return
+	}
+	o.e.metrics.commands.WithLabelValues(kindOf(cmd.Do)).Inc()
+	o.take(ctx, m, cmd, device, res)
+}
+
+// stepWith runs the pure step; what it needs is fetched and the step is run again.
+func (o *owner) stepWith(ctx context.Context, d Device, cmd step.Command) (res step.Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			o.e.log.Error("a command panicked and is rejected", "command", kindOf(cmd.Do), "device", cmd.Device, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("the step panicked: %v", p)
+		}
+	}()
+	const attempts = 8
+	for range attempts {
+		res = step.Step(o.state, o.env(ctx, d), cmd)
+		if res.Needs == nil && res.NeedBodies == nil {
+			return res, nil
+		}
+		if err := o.fetch(ctx, cmd.Tenant, res.Needs, res.NeedBodies); err != nil {
+			return res, fmt.Errorf("fetching what the chain reads: %w", err)
+		}
+	}
+	return res, errors.New("the chain reads ever more values; is it reading in a loop?")
+}
+
+func (o *owner) env(ctx context.Context, d Device) step.Env {
+	return step.Env{
+		Info: d.Info, Chain: o.e.directory.Chain, Pinned: o.e.directory.Pinned, NewID: newID,
+		Values: o.valuesAtHand,
+		Body:   o.e.bodies.get,
+		Ended: func(call uuid.UUID) rpc.Call {
+			past, _ := o.ended.get(call)
+			return past.call
+		},
+	}
+}
+
+// newID makes a UUID of version 7: sorted by time, so that index pages fill from one end.
+func newID() uuid.UUID {
+	id, err := uuid.NewV7()
+	if err != nil {
+		panic(fmt.Sprintf("engine: no randomness: %v", err)) // the system cannot give random bytes
+	}
+	return id
+}
+
+// tick steps what is due: lingering facts and the deadlines of calls and runs.
+func (o *owner) tick() {
+	now := o.e.now()
+	for !o.batch.full(o.e.config.BatchEvents) {
+		device, ok := o.linger.due(now)
+		if !ok {
+			break
+		}
+		o.release(device)
+	}
+	for !o.batch.full(o.e.config.BatchEvents) {
+		t, ok := o.timers.due(rpc.At(now))
+		if !ok {
+			return
+		}
+		if cmd, due := o.ticking(t, rpc.At(now)); due {
+			o.release(cmd.Device)
+			o.step(bus.Message{Key: cmd.Device, Value: cmd}, cmd)
+		}
+	}
+}
+
+// ticking is the command of a timer, if its time has really come.
+func (o *owner) ticking(t timer, now rpc.Instant) (step.Command, bool) {
+	cmd := step.Command{Meta: rpc.Meta{Actor: "system", Cause: "timer"}, Device: t.device}
+	if t.token > 0 {
+		cmd.Do = step.Wake{Run: t.id, Token: t.token}
+		return cmd, true
+	}
+	d := o.state.Devices[t.device]
+	c := d.Find(t.id)
+	if c == nil {
+		return cmd, false
+	}
+	if next := rpc.NextDeadline(c); next > now {
+		o.timers.set(timer{at: next, device: t.device, id: t.id})
+		return cmd, false
+	}
+	cmd.Do = step.RPC{Do: rpc.Tick{Call: t.id}}
+	return cmd, true
+}
+
+// untilNext is how long nothing is to be done if nothing arrives.
+func (o *owner) untilNext() time.Duration {
+	now := o.e.now()
+	next := now.Add(time.Second) // rows that are written behind
+	if at, ok := o.timers.next(); ok && at.Time().Before(next) {
+		next = at.Time()
+	}
+	if at, ok := o.linger.next(); ok && at.Before(next) {
+		next = at
+	}
+	return max(next.Sub(now), 0)
+}
+
+// handOver gives the batch to the writer when that is idle.
+func (o *owner) handOver() {
+	if o.busy {
+		return
+	}
+	o.flushBehind(false)
+	if o.batch.empty() {
+		return
+	}
+	o.seal()
+	o.writer.batches <- o.batch
+	o.batch, o.busy = newBatch(), true
+}
+
+// settled takes note of what became of the batch that was handed over.
+func (o *owner) settled(ctx context.Context, w written) error {
+	o.busy = false
+	if w.err == nil && len(w.fenced) == 0 {
+		return nil
+	}
+	return o.startAgain(ctx, w)
+}
+
+// finish commits what is stepped and what was written behind, and ends the writer.
+func (o *owner) finish() error {
+	o.e.inbox.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	defer cancel()
+	for last := false; ; {
+		if o.busy {
+			select {
+			case w := <-o.writer.written:
+				if w.err != nil || len(w.fenced) > 0 {
+					return fmt.Errorf("committing the last batch: %w", errors.Join(w.err, fencedError(w.fenced)))
+				}
+				o.busy = false
+			case <-ctx.Done():
+				return fmt.Errorf("committing the last batch: %w", ctx.Err())
+			}
+		}
+		if last {
+			return nil
+		}
+		o.gather()
+		o.releaseAll()
+		if o.batch.empty() {
+			o.flushBehind(true)
+			last = true
+		}
+		o.handOver()
+	}
+}
+
+func (o *owner) releaseAll() {
+	for {
+		device, ok := o.linger.any()
+		if !ok {
+			return
+		}
+		o.release(device)
+	}
+}
+
+func fencedError(fenced []int32) error {
+	if len(fenced) == 0 {
+		return nil
+	}
+	return fmt.Errorf("partitions %v: %w", fenced, eventstore.ErrFenced)
+}

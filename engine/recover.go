@@ -1,0 +1,294 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"callchain/engine/bus"
+	"callchain/engine/projection"
+	"callchain/engine/rpc"
+	"callchain/engine/step"
+	"callchain/eventstore"
+
+	"github.com/google/uuid"
+)
+
+// claim takes the partitions over and loads what is open in them.
+func (o *owner) claim(ctx context.Context) error {
+	numbers := make([]int32, o.e.config.Partitions)
+	for i := range numbers {
+		numbers[i] = int32(i)
+	}
+	checkpoints, err := o.e.store.Claim(ctx, o.e.config.Node, numbers)
+	if err != nil {
+		return err
+	}
+	o.forget()
+	for _, cp := range checkpoints {
+		if err := o.recover(ctx, cp); err != nil {
+			return fmt.Errorf("recovering partition %d: %w", cp.Partition, err)
+		}
+		o.e.feed.committed(cp.Partition, cp.Seq)
+	}
+	o.rouse()
+	return nil
+}
+
+// recover folds the open streams of a partition and brings up to date what was written behind.
+func (o *owner) recover(ctx context.Context, cp eventstore.Checkpoint) error {
+	part := &o.parts[cp.Partition]
+	part.cp, part.flushed = cp, o.e.now()
+	rows, err := o.e.store.Rows(ctx, eventstore.Query{
+		Table: projection.OpenStreams, Where: []eventstore.Cond{{Column: "partition", Op: eventstore.Eq, Value: int64(cp.Partition)}},
+	})
+	if err != nil {
+		return err
+	}
+	open := map[string]bool{} // true: it is in the index
+	for _, row := range rows {
+		stream, _ := row[1].(string)
+		open[stream] = true
+	}
+	if err := o.catchUp(ctx, part, open); err != nil {
+		return err
+	}
+	for _, stream := range sortedKeys(open) {
+		if err := o.restore(ctx, part, stream, open[stream]); err != nil {
+			// A stream that cannot be folded is set aside alone; the rest of the partition goes on.
+			o.e.log.Error("a stream cannot be folded and is set aside", "stream", stream, "error", err)
+			o.e.metrics.deadLetter.WithLabelValues("quarantined").Inc()
+		}
+	}
+	return nil
+}
+
+func sortedKeys(m map[string]bool) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// catchUp reads the events after the watermark: they tell which streams were opened since, how far the wire counters have
+// come, and where the streams of devices end.
+func (o *owner) catchUp(ctx context.Context, part *partition, open map[string]bool) error {
+	const page = 2000
+	for after := part.cp.Indexed; ; {
+		events, err := o.e.store.Partition(ctx, part.cp.Partition, after, page)
+		if err != nil {
+			return err
+		}
+		for i := range events {
+			if err := o.catchUpWith(ctx, part, &events[i], open); err != nil {
+				return err
+			}
+			part.lastAt = max(part.lastAt, rpc.Instant(events[i].At))
+			after = events[i].Seq
+		}
+		if len(events) < page {
+			return nil
+		}
+	}
+}
+
+func (o *owner) catchUpWith(ctx context.Context, part *partition, e *eventstore.Event, open map[string]bool) error {
+	switch {
+	case strings.HasPrefix(e.Stream, "device/"):
+		if err := o.load(ctx, e.Device, part.cp.Partition); err != nil {
+			return err
+		}
+		dh := o.devices[e.Device]
+		dh.head, dh.stream = headAfter(e), e.Stream
+		part.behind.device(e.Device)
+	case strings.HasPrefix(e.Stream, "rpc/"), strings.HasPrefix(e.Stream, "run/"):
+		if _, ok := open[e.Stream]; !ok {
+			open[e.Stream] = false
+		}
+	}
+	if e.Type != "Queued" {
+		return nil
+	}
+	ev, err := DecodeCall(e)
+	if err != nil {
+		return err
+	}
+	if err := o.load(ctx, e.Device, part.cp.Partition); err != nil {
+		return err
+	}
+	// The row is as of the watermark; a counter that was set by a later Queued is ahead of it.
+	d := o.state.Devices[e.Device]
+	o.state.Devices[e.Device] = rpc.CatchUp(d, ev)
+	part.behind.device(e.Device)
+	return nil
+}
+
+// restore folds one stream; what has ended since the watermark leaves the index.
+func (o *owner) restore(ctx context.Context, part *partition, stream string, indexed bool) error {
+	events, err := readStream(ctx, o.e.store, stream)
+	if err != nil || len(events) == 0 {
+		return err
+	}
+	last := &events[len(events)-1]
+	if err := o.load(ctx, last.Device, part.cp.Partition); err != nil {
+		return err
+	}
+	part.behind.open(stream)
+	if indexed {
+		delete(part.behind.opened, stream)
+		part.behind.indexed[stream] = struct{}{}
+	}
+	if strings.HasPrefix(stream, "run/") {
+		return o.restoreRun(part, stream, events)
+	}
+	return o.restoreCall(part, stream, events)
+}
+
+func (o *owner) restoreRun(part *partition, stream string, events []eventstore.Event) error {
+	run, err := decodeRun(events)
+	if err != nil {
+		return err
+	}
+	run.ID, err = uuid.Parse(strings.TrimPrefix(stream, "run/"))
+	if err != nil {
+		return err
+	}
+	if len(run.Tokens) == 0 {
+		part.behind.close(stream)
+		return nil
+	}
+	o.state.Runs[run.ID] = run
+	o.runs[run.ID] = headAfter(&events[len(events)-1])
+	o.trackRun(run)
+	return nil
+}
+
+func (o *owner) restoreCall(part *partition, stream string, events []eventstore.Event) error {
+	var call rpc.Call
+	last := &events[len(events)-1]
+	settings := rpc.DefaultSettings()
+	if d, err := o.e.directory.Device(context.Background(), last.Device); err == nil {
+		settings = d.Info.Settings
+	}
+	for i := range events {
+		ev, err := DecodeCall(&events[i])
+		if err != nil {
+			return err
+		}
+		call.ID = ev.Call
+		call = rpc.EvolveCall(call, ev, settings)
+	}
+	if call.Phase.Terminal() {
+		part.behind.close(stream)
+		return nil
+	}
+	o.state.Devices[last.Device] = rpc.Restore(o.state.Devices[last.Device], call)
+	o.calls[call.ID] = headAfter(last)
+	o.timers.set(timer{at: rpc.NextDeadline(&call), device: last.Device, id: call.ID})
+	if !call.Persistent {
+		o.e.open.Store(call.ID, openPlace{last.Tenant, last.Device, part.cp.Partition})
+	}
+	return nil
+}
+
+// rouse tells every device with open calls that its callers and sessions were lost with the memory. Sessions that still live are
+// connected again: their transports are in this process.
+func (o *owner) rouse() {
+	var first []bus.Message
+	add := func(device uuid.UUID, do rpc.Action) {
+		cmd := step.Command{Meta: rpc.Meta{Actor: "system", Cause: "recovery"}, Device: device, Do: step.RPC{Do: do}}
+		first = append(first, bus.Message{Lane: bus.RPC, Key: device, Value: cmd})
+	}
+	for id, d := range o.state.Devices {
+		if len(d.Open) > 0 {
+			add(id, rpc.Recover{})
+		}
+	}
+	for _, s := range o.e.sessions.all() {
+		add(s.Identity.Device, rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: o.e.config.Node})
+		if s.wants {
+			add(s.Identity.Device, rpc.Subscribe{Session: s.ID})
+		}
+	}
+	slices.SortStableFunc(first, func(a, b bus.Message) int { return slices.Compare(a.Key[:], b.Key[:]) })
+	o.replay = append(first, o.replay...)
+}
+
+// startAgain drops the memory after a failed append and loads it again. What the failed batch held is stepped once more,
+// unless it turns out to be stored.
+func (o *owner) startAgain(ctx context.Context, w written) error {
+	cause := errors.Join(w.err, fencedError(w.fenced))
+	o.e.log.Error("an append failed; the partitions are loaded again", "events", w.batch.events, "error", cause)
+	o.e.metrics.reloads.Inc()
+	o.e.unready("the store is not available: " + cause.Error())
+	var conflict *eventstore.ConflictError
+	var refused *eventstore.RefusedError
+	spoiled := errors.As(cause, &conflict) || errors.As(cause, &refused)
+	gathered := append(slices.Clone(o.batch.messages), o.replay...)
+	lingered := o.linger.all()
+	if err := o.claimUntil(ctx); err != nil {
+		return err
+	}
+	o.e.ready.Store(nil)
+	switch {
+	case o.stored(w.batch):
+		o.writer.perform(w.batch)
+	case spoiled && len(w.batch.messages) == 1:
+		o.spoiler(w.batch.messages[0], cause)
+	default:
+		gathered = append(slices.Clone(w.batch.messages), gathered...)
+		o.single = spoiled
+	}
+	o.replay = append(o.replay, append(gathered, lingered...)...)
+	return nil
+}
+
+// stored tells whether the batch's append is the last of its partitions after all.
+func (o *owner) stored(b *batch) bool {
+	for _, p := range b.order {
+		if o.parts[p].cp.Append == b.id {
+			return true
+		}
+	}
+	return false
+}
+
+// claimUntil claims again until the store answers or ctx ends.
+func (o *owner) claimUntil(ctx context.Context) error {
+	wait := 20 * time.Millisecond
+	for {
+		err := o.claim(ctx)
+		if err == nil {
+			return nil
+		}
+		o.e.unready("the store is not available: " + err.Error())
+		o.e.log.Warn("the store is not available", "error", err, "again", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("loading the partitions again: %w", errors.Join(err, ctx.Err()))
+		}
+		wait = min(2*wait, time.Second)
+	}
+}
+
+// spoiler deals with the one command whose events the store refuses.
+func (o *owner) spoiler(m bus.Message, cause error) {
+	cmd := m.Value.(step.Command)
+	var conflict *eventstore.ConflictError
+	if call, ok := cmd.Do.(step.Call); ok && errors.As(cause, &conflict) {
+		o.refuse(m, cmd, &rpc.Refusal{Code: rpc.CodeKnown, Detail: fmt.Sprintf("the id %s belongs to another call", call.ID)})
+		return
+	}
+	device, err := o.e.directory.Device(context.Background(), cmd.Device)
+	if err != nil {
+		o.refuse(m, cmd, err)
+		return
+	}
+	o.reject(m, cmd, device, cause)
+}

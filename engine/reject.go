@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"callchain/engine/bus"
+	"callchain/engine/projection"
+	"callchain/engine/rpc"
+	"callchain/engine/step"
+	"callchain/eventstore"
+	"callchain/transports"
+
+	"github.com/google/uuid"
+)
+
+// CommandRejected is the fact in the stream system/<partition> of a command that could not be processed.
+type CommandRejected struct {
+	Kind   string `json:"kind"`
+	Detail string `json:"detail"`
+	Letter string `json:"letter"` // id of the dead letter
+}
+
+// reject sets a command aside that panicked or whose events the store refuses: a fact in the system's stream, a dead letter, and
+// the position moves on.
+func (o *owner) reject(m bus.Message, cmd step.Command, d Device, cause error) {
+	o.e.metrics.rejected.Inc()
+	part := &o.parts[d.Partition]
+	at := max(rpc.At(o.e.now()), part.lastAt)
+	part.lastAt = at
+	cmd.At = at
+	letter := o.deadLetter(part, d, cmd.Device, step.DeadLetter{Reason: "command_rejected", Detail: cause.Error(), Data: describe(cmd)})
+	o.appendSystem(part, d, cmd, CommandRejected{Kind: kindOf(cmd.Do), Detail: cause.Error(), Letter: letter.String()})
+	err := fmt.Errorf("%w: the command could not be processed: %v", transports.ErrRefused, cause)
+	if m.Done != nil {
+		o.batch.done = append(o.batch.done, finished{m.Done, err})
+	}
+	o.tellCaller(cmd, &rpc.Refusal{Code: "command_rejected", Detail: cause.Error()})
+}
+
+// appendSystem adds a fact to the stream of the partition itself. Each is a stream of its own end: system/<partition>/<seq>.
+func (o *owner) appendSystem(part *partition, d Device, cmd step.Command, f CommandRejected) {
+	data, err := json.Marshal(f)
+	if err != nil {
+		panic(fmt.Sprintf("engine: %v", err)) // texts only
+	}
+	pb := o.batch.part(part.cp)
+	part.cp.Seq++
+	e := eventstore.Event{
+		Stream: fmt.Sprintf("system/%d/%d", part.cp.Partition, part.cp.Seq), Began: int64(cmd.At), Version: 1,
+		Partition: part.cp.Partition, Seq: part.cp.Seq, Type: "CommandRejected", TypeVersion: 1, At: int64(cmd.At), Occurred: int64(cmd.At),
+		Tenant: d.Tenant, Device: cmd.Device, Actor: cmd.Actor, Cause: cmd.Cause, Trace: cmd.Trace, AppendID: o.batch.id, Data: data,
+	}
+	e.Hash = e.Digest(eventstore.Hash{})
+	part.cp.Head = eventstore.Link(part.cp.Head, e.Hash)
+	pb.Events = append(pb.Events, e)
+	o.batch.events++
+}
+
+// deadLetter stores what could not be processed.
+func (o *owner) deadLetter(part *partition, d Device, device uuid.UUID, dl step.DeadLetter) uuid.UUID {
+	o.e.metrics.deadLetter.WithLabelValues(dl.Reason).Inc()
+	id := newID()
+	data := dl.Data
+	if !json.Valid(data) {
+		data = []byte("null")
+	}
+	pb := o.batch.part(part.cp)
+	pb.Rows = append(pb.Rows, eventstore.Row{Table: projection.DeadLetters, Values: []any{
+		id, d.Tenant, device, int64(part.cp.Partition), int64(part.lastAt), dl.Reason, dl.Detail, data,
+	}})
+	return id
+}
+
+// describe is a command as a dead letter keeps it. Bytes that are not JSON show in base64, as encoding/json has it.
+func describe(cmd step.Command) []byte {
+	b, err := json.Marshal(map[string]any{"kind": kindOf(cmd.Do), "actor": cmd.Actor, "cause": cmd.Cause, "command": fmt.Sprintf("%+q", fmt.Sprintf("%+v", cmd.Do))})
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// kindOf names a command for metrics and logs.
+func kindOf(do step.Action) string {
+	if r, ok := do.(step.RPC); ok {
+		return fmt.Sprintf("%T", r.Do)[len("rpc."):]
+	}
+	return fmt.Sprintf("%T", do)[len("step."):]
+}

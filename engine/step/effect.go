@@ -1,0 +1,77 @@
+package step
+
+import (
+	"callchain/engine/rpc"
+
+	"github.com/google/uuid"
+)
+
+// Effect is something that the world is to learn after the events of its step are committed. Effects are derived from
+// the events; those that must not be lost are found again with rpc.Outstanding and from the parked runs.
+type Effect interface{ isEffect() }
+
+// Deliver sends a call to its device.
+type Deliver struct {
+	Device uuid.UUID
+	rpc.Delivery
+	Body *rpc.Body // nil: to be read from the call's stream
+}
+
+// Settle answers those who wait for a call: it ended, or (Phase queued) it is stored and goes on without them.
+type Settle struct {
+	Call     uuid.UUID
+	Phase    rpc.Phase
+	Code     rpc.Code
+	Detail   string
+	Response rpc.Payload
+}
+
+// Respond answers a call that a device made.
+type Respond struct {
+	Session uuid.UUID
+	Request int32
+	Body    []byte
+}
+
+// CloseSession ends a connection.
+type CloseSession struct {
+	Session uuid.UUID
+	Why     string
+}
+
+// GiveAttributes answers a device's request for attributes.
+type GiveAttributes struct {
+	Session uuid.UUID
+	Request int32
+	Client  map[string][]byte
+	Shared  map[string][]byte
+}
+
+// PushAttributes tells a device of changed shared attributes.
+type PushAttributes struct {
+	Session uuid.UUID
+	Changed map[string][]byte
+	Deleted []string
+}
+
+// LogLine is a line of a log node.
+type LogLine struct {
+	Device uuid.UUID
+	Text   string
+}
+
+// DeadLetter reports what could not be processed.
+type DeadLetter struct {
+	Reason string
+	Detail string
+	Data   []byte
+}
+
+func (Deliver) isEffect()        {}
+func (Settle) isEffect()         {}
+func (Respond) isEffect()        {}
+func (CloseSession) isEffect()   {}
+func (GiveAttributes) isEffect() {}
+func (PushAttributes) isEffect() {}
+func (LogLine) isEffect()        {}
+func (DeadLetter) isEffect()     {}
