@@ -72,7 +72,9 @@ func checkDiscards(t *tree) []finding {
 				return true
 			}
 			from, to := t.fset.Position(assign.Pos()).Line, t.fset.Position(assign.End()).Line
-			if !reasons[from-1] && !reasons[to] {
+			if reasons[from-1] || reasons[to] {
+				reasons[to] = true // one reason may stand above several in a row
+			} else {
 				out = append(out, finding{"R8", t.at(s, assign.Pos()), "throws a result away without a reason", "handle it, or say in a comment why it does not matter"})
 			}
 			return true

@@ -171,5 +171,7 @@ var habitSnippets = []snippet{
 	{"another Sleep", checkSleeps, one("engine/a.go", "package engine\nimport \"time\"\nvar x time.Time\nfunc f(bed Bed) { bed.Sleep() }"), ""},
 	{"thrown away", checkDiscards, one("engine/a.go", "package engine\nfunc f() {\n\n_ = g()\n}"), "R8: engine/a.go:4: throws a result away"},
 	{"thrown away with a reason", checkDiscards, one("engine/a.go", "package engine\nfunc f() {\n// it was closed before\n_ = g()\n_, _ = g() // as above\n}"), ""},
+	{"one reason above a run", checkDiscards, one("engine/a.go", "package engine\nfunc f() {\n// both are closed\n_ = g()\n_ = g()\n}"), ""},
+	{"a reason above something else", checkDiscards, one("engine/a.go", "package engine\nfunc f() {\n// both are closed\n_ = g()\nh()\n_ = g()\n}"), "engine/a.go:6"},
 	{"a value that proves a type", checkDiscards, one("engine/a.go", "package engine\nvar _ I = T{}\nfunc f() { x := 1; _ = x }"), ""},
 }
