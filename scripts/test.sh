@@ -43,6 +43,11 @@ else
   not_run "tests with foreign Python clients" "the packages of test/requirements.txt could not be installed"
 fi
 
+heading "command-line clients"
+if ! scripts/clients.sh >"$work/clients.log" 2>&1; then
+  not_run "tests with mosquitto_pub and mosquitto_sub" "they are not installed ($(tail -n 1 "$work/clients.log"))"
+fi
+
 heading "Go tests, race detector on"
 mapfile -t packages < <(go list ./... | grep -v '/test/e2e')
 go test -race -json -timeout 15m "${packages[@]}" 2>&1 | "$work/tally" -to "$counts"
