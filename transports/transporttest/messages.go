@@ -1,0 +1,216 @@
+package transporttest
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"callchain/transports"
+)
+
+// lostWhileSettling: the device is gone before the engine has made up its mind; settling then harms nothing.
+func lostWhileSettling(t *testing.T, w world) {
+	w.engine.Hold(Telemetry)
+	d := w.connect(t, "unlucky")
+	d.Telemetry([]byte(`{"a":1}`))
+	held := w.engine.Next(t, Telemetry)
+	d.Drop()
+	if ev := w.engine.Next(t, Disconnect); ev.Session != held.Session {
+		t.Fatalf("session %s ended, want %s", ev.Session, held.Session)
+	}
+	held.Settle(nil)
+	w.engine.Release(Telemetry)
+	again := w.connect(t, "unlucky")
+	settled(t, again.Telemetry([]byte(`{"a":1}`)))
+}
+
+func acknowledgedWhenSettled(t *testing.T, w world) {
+	w.engine.Hold(Telemetry)
+	d := w.connect(t, "patient")
+	acked := d.Telemetry([]byte(`{"a":1}`))
+	held := w.engine.Next(t, Telemetry)
+	settled(t, d.Reply(99, []byte("{}"))) // a later message that is settled: the first had its chance
+	if !open(acked) {
+		t.Fatal("telemetry was acknowledged before the engine settled it")
+	}
+	if string(held.Payload) != `{"a":1}` {
+		t.Fatalf("payload %s", held.Payload)
+	}
+	held.Settle(nil)
+	settled(t, acked)
+}
+
+func busy(t *testing.T, w world) {
+	w.engine.Deny(Telemetry, transports.ErrBusy)
+	d := w.connect(t, "refused")
+	acked := d.Telemetry([]byte(`{"a":1}`))
+	w.engine.Next(t, Telemetry)
+	settled(t, d.Reply(99, []byte("{}")))
+	select {
+	case err := <-acked:
+		if err == nil {
+			t.Fatal("telemetry was acknowledged though the engine was too busy")
+		}
+	default:
+	}
+	w.engine.Deny(Telemetry, nil)
+	settled(t, d.Telemetry([]byte(`{"a":1}`)))
+}
+
+func replyWhenSettled(t *testing.T, w world) {
+	w.engine.Hold(Reply)
+	d, s := w.ready(t, "careful")
+	s.Link.Send(command(4))
+	r := receive(t, d)
+	d.Ack(r)
+	raw := []byte{'{', 0xff, 0x00} // not UTF-8 and not JSON: the engine gets the bytes
+	acked := d.Reply(r.Wire, raw)
+	held := w.engine.Next(t, Reply)
+	if !bytes.Equal(held.Payload, raw) {
+		t.Fatalf("payload %q, want %q", held.Payload, raw)
+	}
+	s.Link.Send(command(5))
+	receive(t, d)
+	if !open(acked) {
+		t.Fatal("a reply was acknowledged before the engine settled it")
+	}
+	held.Settle(nil)
+	settled(t, acked)
+}
+
+func subscribedWhenSettled(t *testing.T, w world) {
+	w.engine.Hold(Subscribe)
+	d := w.connect(t, "eager")
+	subscribed := make(chan error, 1)
+	go func() { subscribed <- d.Subscribe() }()
+	held := w.engine.Next(t, Subscribe)
+	settled(t, d.Reply(1, []byte("{}")))
+	if !open(subscribed) {
+		t.Fatal("subscribing returned before the engine settled it")
+	}
+	held.Settle(nil)
+	settled(t, subscribed)
+}
+
+func oversize(t *testing.T, w world) {
+	d := w.connect(t, "verbose")
+	payload := slices.Concat([]byte(`{"a":"`), bytes.Repeat([]byte("x"), w.features.PayloadMax), []byte(`"}`))
+	acked := d.Telemetry(payload)
+	other, _ := w.ready(t, "modest")
+	settled(t, other.Reply(1, []byte("{}")))
+	select {
+	case err := <-acked:
+		if err == nil {
+			t.Fatal("an oversize payload was acknowledged")
+		}
+	case <-d.Gone():
+	}
+	if got := w.engine.Events(Telemetry); len(got) > 0 {
+		t.Fatalf("an oversize payload of %d bytes was handed on", len(got[0].Payload))
+	}
+}
+
+func foreign(t *testing.T, w world) {
+	d := w.connect(t, "lost")
+	before := len(w.engine.Events())
+	if d.Foreign() {
+		settled(t, d.Reply(1, []byte("{}")))
+		before++
+	}
+	for _, ev := range w.engine.Events()[before:] {
+		if ev.Kind != Disconnect && ev.Kind != Reply {
+			t.Fatalf("a foreign address reached the engine: %+v", ev)
+		}
+	}
+}
+
+func unknownCredentials(t *testing.T, w world) {
+	if _, err := w.dial("unknown"); err == nil {
+		t.Fatal("unknown credentials were accepted")
+	}
+	if got := w.engine.Events(); len(got) > 0 {
+		t.Fatalf("the engine heard of it: %+v", got)
+	}
+}
+
+func refusedSession(t *testing.T, w world) {
+	for _, err := range []error{transports.ErrBusy, transports.ErrRefused} {
+		w.engine.Deny(Connect, err)
+		if d, dialErr := w.dial("barred"); dialErr == nil && d.Subscribe() == nil {
+			t.Fatalf("a session is open that the engine refused with %v", err)
+		}
+	}
+	w.engine.Deny(Connect, nil)
+	w.ready(t, "barred")
+}
+
+func endsOnce(t *testing.T, w world) {
+	for _, c := range []struct {
+		name string
+		end  func(Device, transports.Session)
+	}{
+		{"dropped", func(d Device, _ transports.Session) { d.Drop() }},
+		{"closed", func(_ Device, s transports.Session) { s.Link.Close(transports.ReasonDeviceDeleted) }},
+		{"both", func(d Device, s transports.Session) {
+			s.Link.Close(transports.ReasonCredentials)
+			s.Link.Close(transports.ReasonShutdown)
+			d.Drop()
+		}},
+	} {
+		d, s := w.ready(t, c.name)
+		c.end(d, s)
+		next(t, closed(d.Gone()), "end of the connection")
+		if ev := w.engine.Next(t, Disconnect); ev.Session != s.ID {
+			t.Fatalf("%s: session %s ended, want %s", c.name, ev.Session, s.ID)
+		}
+		late := command(1)
+		s.Link.Send(late)
+		if ev := w.engine.Next(t, Failed); ev.Call != late.Call || ev.Text != transports.FailedGone {
+			t.Fatalf("%s: a command after the end failed with %q", c.name, ev.Text)
+		}
+	}
+	w.ready(t, "barrier")
+	if n := len(w.engine.Events(Disconnect)); n != 3 {
+		t.Fatalf("%d ends of three sessions", n)
+	}
+}
+
+func clientCalls(t *testing.T, w world) {
+	d, _ := w.ready(t, "caller")
+	settled(t, d.Call(55, "getTime", `{"zone":"UTC"}`))
+	ev := w.engine.Next(t, Call)
+	if ev.Number != 55 || ev.Text != "getTime" || string(ev.Payload) != `{"zone":"UTC"}` {
+		t.Fatalf("call %d %s %s", ev.Number, ev.Text, ev.Payload)
+	}
+	s := w.engine.Session(t, "caller")
+	s.Link.Respond(transports.Response{Request: 55, Body: []byte(`{"time":1}`)})
+	if a := next(t, d.Answers(), "answer"); a.Request != 55 || string(a.Payload) != `{"time":1}` {
+		t.Fatalf("answer %d %s", a.Request, a.Payload)
+	}
+}
+
+func attributes(t *testing.T, w world) {
+	d, s := w.ready(t, "curious")
+	settled(t, d.AskAttributes(6, "a,b", "c"))
+	if ev := w.engine.Next(t, RequestAttributes); ev.Number != 6 || ev.Text != "[a b] [c]" {
+		t.Fatalf("asked %d for %s", ev.Number, ev.Text)
+	}
+	s.Link.AnswerAttributes(transports.AttributesAnswer{
+		Request: 6, Client: map[string][]byte{"b": []byte("2"), "a": []byte(`"x"`)}, Shared: map[string][]byte{"c": []byte("true")},
+	})
+	want := `{"client":{"a":"x","b":2},"shared":{"c":true}}`
+	if a := next(t, d.Answers(), "answer"); a.Request != 6 || string(a.Payload) != want {
+		t.Fatalf("answer %d %s, want 6 %s", a.Request, a.Payload, want)
+	}
+}
+
+func updates(t *testing.T, w world) {
+	d, s := w.ready(t, "told")
+	s.Link.PushAttributes(map[string][]byte{"b": []byte("2"), "a": []byte("1")}, nil)
+	s.Link.PushAttributes(nil, []string{"a", "b"})
+	for _, want := range []string{`{"a":1,"b":2}`, `{"deleted":["a","b"]}`} {
+		if got := next(t, d.Updates(), "update"); string(got) != want {
+			t.Fatalf("update %s, want %s", got, want)
+		}
+	}
+}
