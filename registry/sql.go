@@ -1,0 +1,204 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+)
+
+// writeAttemptsMax bounds how often a transaction is tried that the database gave up for another one.
+const writeAttemptsMax = 3
+
+// querier is what *sql.DB and *sql.Tx have together.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// tx runs statements of one transaction, or one by one outside of any. Statements are written with $1, $2, …, which both
+// databases take.
+type tx struct {
+	ctx     context.Context
+	on      querier
+	dialect Dialect
+}
+
+func (r *Registry) query(ctx context.Context) *tx { return &tx{ctx, r.db, r.dialect} }
+
+func (t *tx) row(query string, args ...any) *sql.Row {
+	return t.on.QueryRowContext(t.ctx, query, t.arguments(args)...)
+}
+
+// each calls scan for every row of the answer.
+func (t *tx) each(query string, args []any, scan func(row) error) error {
+	rows, err := t.on.QueryContext(t.ctx, query, t.arguments(args)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// exec tells how many rows it changed.
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	res, err := t.on.ExecContext(t.ctx, query, t.arguments(args)...)
+	if err != nil {
+		return 0, classify(err)
+	}
+	return res.RowsAffected()
+}
+
+// row is *sql.Row or *sql.Rows.
+type row interface{ Scan(into ...any) error }
+
+// arguments puts values into the form that the dialect stores: the nil id as NULL, ids as bytes in SQLite, JSON as text.
+func (t *tx) arguments(args []any) []any {
+	for i, a := range args {
+		switch a := a.(type) {
+		case uuid.UUID:
+			args[i] = t.id(a)
+		case json.RawMessage:
+			if args[i] = any(string(a)); len(a) == 0 {
+				args[i] = nil
+			}
+		}
+	}
+	return args
+}
+
+func (t *tx) id(id uuid.UUID) any {
+	switch {
+	case id == uuid.Nil:
+		return nil
+	case t.dialect == SQLite:
+		return id[:]
+	}
+	return id
+}
+
+// locking is appended to the SELECT of a row that the transaction is going to change or rely on. SQLite's write
+// transactions exclude each other as a whole.
+func (t *tx) locking() string {
+	if t.dialect == Postgres {
+		return " FOR UPDATE"
+	}
+	return ""
+}
+
+// lockingOnly is locking for one table of a join.
+func (t *tx) lockingOnly(table string) string {
+	if t.dialect == Postgres {
+		return " FOR UPDATE OF " + table
+	}
+	return ""
+}
+
+// write runs fn in a transaction. It is tried again when PostgreSQL chose it as the victim of a deadlock.
+func (r *Registry) write(ctx context.Context, fn func(*tx) error) error {
+	select {
+	case r.writing <- struct{}{}:
+		defer func() { <-r.writing }()
+	case <-ctx.Done():
+		return fmt.Errorf("waiting to write to the registry: %w", ctx.Err())
+	}
+	var err error
+	for range writeAttemptsMax {
+		if err = r.writeOnce(ctx, fn); !isVictim(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func (r *Registry) writeOnce(ctx context.Context, fn func(*tx) error) error {
+	t, err := r.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("beginning a transaction: %w", err)
+	}
+	if err := fn(&tx{ctx, t, r.dialect}); err != nil {
+		return errors.Join(err, ignoreDone(t.Rollback()))
+	}
+	if err := t.Commit(); err != nil {
+		return fmt.Errorf("committing: %w", err)
+	}
+	return nil
+}
+
+// ignoreDone drops the error of a rollback of what the database has already rolled back.
+func ignoreDone(err error) error {
+	if errors.Is(err, sql.ErrTxDone) {
+		return nil
+	}
+	return err
+}
+
+// Codes of the databases: PostgreSQL's SQLSTATE (appendix A of its manual) and SQLite's extended result codes.
+const (
+	pgUnique, pgReferenced, pgDeadlock, pgSerialization = "23505", "23503", "40P01", "40001"
+	liteUnique, litePrimary, liteReferenced             = 2067, 1555, 787
+)
+
+// classify turns the databases' own errors into the sentinels of this package.
+func classify(err error) error {
+	var pg *pgconn.PgError
+	var lite *sqlite.Error
+	switch {
+	case errors.As(err, &pg) && pg.Code == pgUnique,
+		errors.As(err, &lite) && (lite.Code() == liteUnique || lite.Code() == litePrimary):
+		return fmt.Errorf("%w: %w", ErrExists, err)
+	case errors.As(err, &pg) && pg.Code == pgReferenced,
+		errors.As(err, &lite) && lite.Code() == liteReferenced:
+		return fmt.Errorf("%w: %w", ErrInUse, err)
+	}
+	return err
+}
+
+func isVictim(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == pgDeadlock || pg.Code == pgSerialization)
+}
+
+// missing names what a SELECT of one row did not find.
+func missing(err error, what string, id any) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%w: %s %v", ErrNotFound, what, id)
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s %v: %w", what, id, err)
+	}
+	return nil
+}
+
+// raw is a column of JSON text; NULL is nil.
+type raw struct{ into *json.RawMessage }
+
+// Scan takes what the driver read.
+func (j raw) Scan(v any) error {
+	switch v := v.(type) {
+	case nil:
+		*j.into = nil
+	case string:
+		*j.into = json.RawMessage(v)
+	case []byte:
+		*j.into = json.RawMessage(strings.Clone(string(v)))
+	default:
+		return fmt.Errorf("a column of JSON holds %T", v)
+	}
+	return nil
+}
+
+// isTaken is true of an error that says which name is taken; the text of the database stays behind.
+func isTaken(err error) bool { return errors.Is(err, ErrExists) }
