@@ -1,0 +1,98 @@
+package sqlite_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"path/filepath"
+	"testing"
+
+	_ "modernc.org/sqlite"
+
+	"callchain/eventstore"
+	"callchain/eventstore/sqlite"
+	"callchain/eventstore/storetest"
+	"callchain/migrations"
+)
+
+func database(t testing.TB) func() eventstore.Store {
+	path := filepath.Join(t.TempDir(), "callchain.db")
+	return func() eventstore.Store { return openAt(t, path) }
+}
+
+func openAt(t testing.TB, path string) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(context.WithoutCancel(t.Context()), sqlite.Options{Path: path})
+	if err != nil {
+		t.Fatalf("opening: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("closing: %v", err)
+		}
+	})
+	return s
+}
+
+func TestSuite(t *testing.T) { storetest.Run(t, database) }
+
+// outside changes the file as another program would.
+func outside(t testing.TB, path string) func(query string) error {
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return func(query string) error {
+		_, err := db.ExecContext(t.Context(), query)
+		return err
+	}
+}
+
+func TestVerifyFindsTampering(t *testing.T) {
+	for _, x := range storetest.Tamperings() {
+		t.Run(x.Name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "callchain.db")
+			storetest.Tampered(t, openAt(t, path), x, outside(t, path))
+		})
+	}
+}
+
+func TestForeignDatabaseIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "photos.db")
+	if err := outside(t, path)("CREATE TABLE photos (id INTEGER)"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqlite.Open(t.Context(), sqlite.Options{Path: path}); !errors.Is(err, eventstore.ErrForeign) {
+		t.Fatalf("Open = %v, want ErrForeign", err)
+	}
+	if err := outside(t, path)("CREATE TABLE " + migrations.EventsTable + " (x INTEGER)"); err != nil {
+		t.Errorf("Open left tables in the foreign database: %v", err)
+	}
+}
+
+func TestNewerDatabaseIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "callchain.db")
+	if err := openAt(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := outside(t, path)("INSERT INTO " + migrations.EventsTable + " (version_id, is_applied) VALUES (99, 1)"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqlite.Open(t.Context(), sqlite.Options{Path: path}); !errors.Is(err, eventstore.ErrNewer) {
+		t.Fatalf("Open = %v, want ErrNewer", err)
+	}
+}
+
+func TestAPathWithOddCharactersIsOneFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a b?c%20#ü.db")
+	s := openAt(t, path)
+	storetest.Claim(t, s, 1).Append(t, s, "device/a")
+	if n, err := s.Size(t.Context()); err != nil || n == 0 {
+		t.Errorf("Size = %d, %v: the file is elsewhere", n, err)
+	}
+}

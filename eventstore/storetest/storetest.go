@@ -1,0 +1,55 @@
+// Package storetest is the suite that every eventstore.Store passes, nastiest case first. It is tried on stores with planted faults, too
+// (storetest_test.go).
+package storetest
+
+import (
+	"testing"
+
+	"callchain/eventstore"
+)
+
+// Database makes a fresh, empty database and gives a function that opens a store on it. Stores opened by the same function share the
+// database, as the nodes of a cluster do. The stores are closed and the database is removed when the test ends.
+type Database func(t testing.TB) (open func() eventstore.Store)
+
+// Case is one promise of the contract.
+type Case struct {
+	Name string
+	Run  func(t testing.TB, open func() eventstore.Store)
+}
+
+// Cases lists the suite in its order.
+func Cases() []Case {
+	return []Case{
+		{"a zombie appends between claim and load", zombieBetweenClaimAndLoad},
+		{"a client stops in mid-append", clientStopsInMidAppend},
+		{"a batch that was stored is appended again", storedBatchAgain},
+		{"one fenced partition among eight", oneFencedAmongEight},
+		{"thirty-two writers", thirtyTwoWriters},
+		{"a reader misses nothing", readerMissesNothing},
+		{"two writers begin the same stream", twoWritersBeginOneStream},
+		{"a conflict leaves nothing behind", conflictLeavesNothing},
+		{"a stream begins again in another month", streamBeginsInAnotherMonth},
+		{"refused data leaves nothing behind", refusedDataLeavesNothing},
+		{"a batch that contradicts itself", contradictoryBatch},
+		{"claims grow epochs", claimsGrowEpochs},
+		{"checkpoints come back whole", checkpointsComeBack},
+		{"events come back byte for byte", eventsComeBack},
+		{"reads are paged", readsArePaged},
+		{"rows are written in their last state", rowsInLastState},
+		{"rows of every table come back", rowsOfEveryTable},
+		{"rows are found, sorted and paged", rowsAreQueried},
+		{"two partitions write one row", twoPartitionsWriteOneRow},
+		{"a cancelled context stores nothing", cancelledContext},
+		{"exclusive refuses a second holder", exclusiveRefusesSecond},
+		{"size, ping and close", sizePingClose},
+		{"a sound store verifies", soundStoreVerifies},
+	}
+}
+
+// Run runs the suite, each case on a database of its own.
+func Run(t *testing.T, database Database) {
+	for _, c := range Cases() {
+		t.Run(c.Name, func(t *testing.T) { c.Run(t, database(t)) })
+	}
+}
