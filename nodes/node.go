@@ -24,6 +24,12 @@ type Resumer interface {
 	Resume(Msg, Answer) Out
 }
 
+// Named is a Node whose behaviour depends on the name that it has in its chain (node "output").
+type Named interface {
+	Node
+	Named(name string) Node
+}
+
 // The relations that every node knows.
 const (
 	Success = "Success"
@@ -43,6 +49,7 @@ type Out struct {
 	Logs   []Log
 	Enter  *Enter // go on in another chain (node "rule chain")
 	Leave  string // go back to the caller chain along this relation (node "output")
+	Left   Msg    // the message that goes back, if Leave is set
 	Ack    bool   // the message counts as processed from here on (node "acknowledge")
 }
 
