@@ -268,7 +268,8 @@ func TestSuback(t *testing.T) {
 // What a device must not send costs it the connection; in MQTT 5 it is told why.
 func TestViolationsCloseTheConnection(t *testing.T) {
 	engine := transporttest.NewEngine()
-	_, addr := start(t, engine, engine, nil)
+	// The garbage below reads as the head of a longer packet, for which the server waits as long as for a CONNECT.
+	_, addr := start(t, engine, engine, func(c *mqtt.Config) { c.ConnectTimeout = 300 * time.Millisecond })
 	for _, c := range []struct {
 		name string
 		say  []byte // to be followed by the version's properties where they belong
