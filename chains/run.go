@@ -13,13 +13,24 @@ const MaxStepsDefault = 1000
 
 // Env is what a run may ask its surroundings. Its functions must give the same answers when the run is done again.
 type Env struct {
-	Chain    func(id uuid.UUID) *Program                                                     // other chains, for the node "rule chain"; nil if unknown
-	Default  func(originator nodes.Entity) *Program                                          // the chain of the originator's profile; nil if none
-	Read     func(keys []nodes.Key) (nodes.Values, bool)                                     // false: not at hand yet; the run is given up and done again later
-	Ask      func(m nodes.Msg, a nodes.Ask, at Place, last bool) (nodes.Answer, Disposition) // last: nothing is connected behind the node
-	NewID    func() uuid.UUID                                                                // ids of copies when a message fans out
-	MaxSteps int                                                                             // node executions; 0 means MaxStepsDefault
-	Trace    func(TraceEntry)                                                                // may be nil
+	// Chain is another chain in the version that is in force, for the node "rule chain"; nil if it is unknown.
+	Chain func(id uuid.UUID) *Program
+	// Pinned is a chain in a given version, for parked runs that go back to it. May be nil: then Chain has to do.
+	Pinned func(id uuid.UUID, version int) *Program
+	// Default is the chain of the originator's profile; nil if there is none.
+	Default func(originator nodes.Entity) *Program
+	// Read gives stored values; false: they are not at hand yet, the run is given up and done again later.
+	Read func(keys []nodes.Key) (nodes.Values, bool)
+	// Ask puts a node's question to the world. last: nothing is connected behind the node, so nobody uses the answer.
+	Ask func(m nodes.Msg, a nodes.Ask, at Place, last bool) (nodes.Answer, Disposition)
+	// NewID gives ids to the copies of a message that fans out. May be nil: then copies keep the id.
+	NewID func() uuid.UUID
+	// Now is µs since 1970, given to every message as its Now; 0 leaves the message's own.
+	Now int64
+	// MaxSteps bounds the node executions of a run, those before it was parked included; 0 means MaxStepsDefault.
+	MaxSteps int
+	// Trace is told of each execution. May be nil.
+	Trace func(TraceEntry)
 }
 
 // Disposition is what happens to a run that asked.
@@ -86,7 +97,7 @@ type TraceEntry struct {
 	Depth    int // nested chains around it
 	In       nodes.Msg
 	Out      nodes.Out
-	Resumed  bool   // Out is the answer to a resumption
+	Resumed  bool   // the node had asked or read, and went on with the answer
 	Relation string // of the first emission
 	Error    string // reason of a Failure
 }
