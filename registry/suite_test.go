@@ -33,31 +33,42 @@ func options() registry.Options {
 
 // onBoth runs a test on SQLite and, if CALLCHAIN_TEST_POSTGRES names a server, on PostgreSQL.
 func onBoth(t *testing.T, test func(*testing.T, fixture)) {
-	t.Run("sqlite", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "registry.db")
-		test(t, start(t, func(o registry.Options) (*registry.Registry, *sql.DB, error) {
-			return registry.OpenSQLite(t.Context(), path, o)
-		}))
-	})
-	t.Run("postgres", func(t *testing.T) {
-		server := schema(t)
-		test(t, start(t, func(o registry.Options) (*registry.Registry, *sql.DB, error) {
-			return registry.OpenPostgres(t.Context(), server, o)
-		}))
-	})
+	t.Helper()
+	for name, open := range openers() {
+		t.Run(name, func(t *testing.T) { test(t, start(t, open)) })
+	}
 }
 
-type opener func(registry.Options) (*registry.Registry, *sql.DB, error)
+// opener opens the registry of a test's own database, made at its first call in the test.
+type opener func(*testing.T, registry.Options) (*registry.Registry, *sql.DB, error)
+
+func openers() map[string]opener {
+	path, server := "", ""
+	return map[string]opener{
+		"sqlite": func(t *testing.T, o registry.Options) (*registry.Registry, *sql.DB, error) {
+			if path == "" {
+				path = filepath.Join(t.TempDir(), "registry.db")
+			}
+			return registry.OpenSQLite(t.Context(), path, o)
+		},
+		"postgres": func(t *testing.T, o registry.Options) (*registry.Registry, *sql.DB, error) {
+			if server == "" {
+				server = schema(t)
+			}
+			return registry.OpenPostgres(t.Context(), server, o)
+		},
+	}
+}
 
 func start(t *testing.T, open opener) fixture {
 	t.Helper()
-	r, db, err := open(options())
+	r, db, err := open(t, options())
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
 	s, err := r.FirstStart(t.Context(), registry.First{AdminEmail: "admin@localhost", AdminPassword: "secret-1"})
 	must(t, err)
 	return fixture{r, s.Tenant.ID, db, func(o registry.Options) (*registry.Registry, error) {
-		r, db, err := open(o)
+		r, db, err := open(t, o)
 		if err == nil {
 			t.Cleanup(func() { db.Close() })
 		}
