@@ -13,7 +13,7 @@ func EvolveCall(c Call, e Event, s Settings) Call {
 	case Sent:
 		c.sent(f, e, s)
 	case Delivered:
-		c.Phase, c.AckDue = PhaseDelivered, 0
+		c.Phase, c.AckDue, c.RetryAt = PhaseDelivered, 0, 0
 		if s.Order == OrderOnResponse && c.Order == OrderDefault || c.Order == OrderOnResponse {
 			c.AnswerDue = e.At.Add(s.ResponseTimeout)
 		}
@@ -78,6 +78,7 @@ func (c *Call) sent(f Sent, e Event, s Settings) {
 func (c *Call) deliveryFailed(f DeliveryFailed, s Settings) {
 	c.Phase, c.AckDue, c.RetryAt = PhaseQueued, 0, f.RetryAt
 	c.Failures++
+	c.Lost = f.Attempt
 	if f.Requeue {
 		c.Failures = 0
 	}
@@ -129,7 +130,7 @@ func Outstanding(d Device) []Delivery {
 		return nil
 	}
 	for _, c := range d.Open {
-		if c.Phase >= PhaseQueued && c.Session == d.Session.ID && c.Written < c.Attempt && c.RetryAt == 0 {
+		if c.Phase >= PhaseQueued && c.Session == d.Session.ID && max(c.Written, c.Lost) < c.Attempt && c.RetryAt == 0 {
 			out = append(out, Delivery{Call: c, Session: d.Session})
 		}
 	}

@@ -1,0 +1,258 @@
+package rpc_test
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"callchain/engine/rpc"
+
+	"github.com/google/uuid"
+)
+
+// began is the time at which every test begins; times in tests are counted from it.
+const began = rpc.Instant(1_800_000_000_000_000)
+
+// named makes the id that a test calls by a short name.
+func named(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byte(name)) }
+
+// world is one device, the history of its events, and a second state that is only ever folded from their stored form. Each
+// command is checked against what must always hold. It is a value: a copy goes its own way.
+type world struct {
+	device  rpc.Device
+	folded  rpc.Device
+	now     rpc.Instant
+	history []rpc.Event
+}
+
+func newWorld(s rpc.Settings) world {
+	d := rpc.Device{ID: named("device"), Settings: s}
+	return world{device: d, folded: d, now: began}
+}
+
+// do judges a command at the world's time and applies its events. The error tells which invariant broke; a refusal is
+// answered apart.
+func (w *world) do(do rpc.Action) (events []rpc.Event, refusal, broken error) {
+	cmd := rpc.Command{Meta: rpc.Meta{At: w.now, Occurred: w.now, Actor: "test"}, Do: do}
+	before := deepCopy(w.device)
+	events, refusal = rpc.Decide(w.device, cmd)
+	again, refusedAgain := rpc.Decide(w.device, cmd)
+	switch {
+	case !reflect.DeepEqual(events, again) || !reflect.DeepEqual(refusal, refusedAgain):
+		return nil, nil, fmt.Errorf("Decide(%T) gives other events the second time", do)
+	case refusal != nil && len(events) > 0:
+		return nil, nil, fmt.Errorf("Decide(%T) refuses and gives %d events", do, len(events))
+	case !reflect.DeepEqual(before, w.device):
+		return nil, nil, fmt.Errorf("Decide(%T) changed the device", do)
+	}
+	for _, e := range events {
+		if broken = w.apply(e); broken != nil {
+			return events, refusal, broken
+		}
+	}
+	return events, refusal, w.outstandingIsLive()
+}
+
+// apply evolves the live and the folded state by one event and compares them.
+func (w *world) apply(e rpc.Event) error {
+	if err := w.allowed(e); err != nil {
+		return err
+	}
+	before := deepCopy(w.device)
+	next := rpc.Evolve(w.device, e)
+	if !reflect.DeepEqual(before, w.device) {
+		return fmt.Errorf("Evolve(%s) changed its argument", e.Fact.Name())
+	}
+	stored, err := throughStorage(e)
+	if err != nil {
+		return err
+	}
+	was := w.device
+	w.device, w.folded = next, rpc.Evolve(w.folded, stored)
+	w.history = append(w.history[:len(w.history):len(w.history)], stored)
+	if !reflect.DeepEqual(w.device, w.folded) {
+		return fmt.Errorf("after %s the fold of the stored events differs from the live state:\n%s\n%s", e.Fact.Name(), dump(w.device), dump(w.folded))
+	}
+	return w.phasesGoOn(was, e)
+}
+
+// allowed tells whether the history of a call may go on with this fact: one terminal fact, and behind it only what a late
+// answer and a removal add.
+func (w *world) allowed(e rpc.Event) error {
+	if e.Call == uuid.Nil {
+		return nil
+	}
+	begun, ended := false, false
+	for i := range w.history {
+		if w.history[i].Call == e.Call {
+			begun, ended = true, ended || terminal(w.history[i].Fact)
+		}
+	}
+	name := e.Fact.Name()
+	switch {
+	case (name == "Requested") == begun:
+		return fmt.Errorf("the stream of a call begins with %s or has two beginnings", name)
+	case ended && name != "AnsweredLate" && name != "Removed":
+		return fmt.Errorf("%s follows the end of its call", name)
+	}
+	return nil
+}
+
+func terminal(f rpc.Fact) bool {
+	switch f.(type) {
+	case rpc.Succeeded, rpc.Failed, rpc.Expired, rpc.Cancelled, rpc.Rejected:
+		return true
+	}
+	return false
+}
+
+// phasesGoOn: a phase is followed by a later one; only an attempt that failed puts a call back into the queue.
+func (w *world) phasesGoOn(was rpc.Device, e rpc.Event) error {
+	old, now := was.Find(e.Call), w.device.Find(e.Call)
+	if old == nil || now == nil {
+		return w.foldOfCall(e.Call, now)
+	}
+	_, failed := e.Fact.(rpc.DeliveryFailed)
+	if now.Phase < old.Phase && !(failed && old.Phase < rpc.PhaseDelivered && now.Phase == rpc.PhaseQueued) {
+		return fmt.Errorf("%s takes a call from %s back to %s", e.Fact.Name(), old.Phase, now.Phase)
+	}
+	if now.Wire != old.Wire && old.Phase >= rpc.PhaseQueued {
+		return fmt.Errorf("%s gives a queued call another wire id", e.Fact.Name())
+	}
+	return w.foldOfCall(e.Call, now)
+}
+
+// foldOfCall compares an open call with the fold of its own stream. The stream does not tell to which session the next
+// attempt was issued, because that is derived from the device.
+func (w *world) foldOfCall(id uuid.UUID, live *rpc.Call) error {
+	if live == nil {
+		return nil
+	}
+	fold := rpc.FoldCall(w.stream(id), w.device.Settings)
+	if want := lasting(*live); !reflect.DeepEqual(lasting(fold), want) {
+		return fmt.Errorf("the fold of the call's stream differs from the live call:\n%+v\n%+v", lasting(fold), want)
+	}
+	return nil
+}
+
+// lasting is a call without what is derived from the device's session.
+func lasting(c rpc.Call) rpc.Call {
+	if c.Direction == rpc.ToDevice {
+		c.Session = uuid.Nil
+	}
+	c.Attempt, c.AckDue = 0, 0
+	return c
+}
+
+func (w *world) stream(call uuid.UUID) []rpc.Event {
+	var out []rpc.Event
+	for _, e := range w.history {
+		if e.Call == call {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func (w *world) outstandingIsLive() error {
+	for _, o := range rpc.Outstanding(w.device) {
+		switch {
+		case o.Session != w.device.Session || !o.Session.Subscribed:
+			return fmt.Errorf("a delivery is owed to a session that is not live: %+v", o.Session)
+		case w.device.Find(o.Call.ID) != o.Call || o.Call.Phase < rpc.PhaseQueued:
+			return fmt.Errorf("a delivery is owed of a call that is not open: %+v", *o.Call)
+		}
+	}
+	return nil
+}
+
+// crash drops the device and builds it up again from the stored events, as an owner does that takes the partition over.
+func (w *world) crash() {
+	d := rpc.Device{ID: w.device.ID, Settings: w.device.Settings}
+	seen := map[uuid.UUID]bool{}
+	for _, e := range w.history {
+		d = rpc.CatchUp(d, e)
+		if e.Call == uuid.Nil || seen[e.Call] {
+			continue
+		}
+		seen[e.Call] = true
+		if c := rpc.FoldCall(w.stream(e.Call), d.Settings); !c.Phase.Terminal() {
+			d = rpc.Restore(d, c)
+		}
+	}
+	w.device, w.folded = d, d
+}
+
+// latest is what an owner hands in with an answer: the call that had this wire id last, if it has ended.
+func (w *world) latest(wire int32) uuid.UUID {
+	for i := len(w.history) - 1; i >= 0; i-- {
+		if q, ok := w.history[i].Fact.(rpc.Queued); ok && q.Wire == wire && w.device.Find(w.history[i].Call) == nil {
+			return w.history[i].Call
+		}
+	}
+	return uuid.Nil
+}
+
+// deadline is the next time at which a call is to be ticked, and which.
+func (w *world) deadline() (rpc.Instant, *rpc.Call) {
+	var first *rpc.Call
+	for _, c := range append(append([]*rpc.Call(nil), w.device.Open...), w.device.Asked...) {
+		if first == nil || rpc.NextDeadline(c) < rpc.NextDeadline(first) {
+			first = c
+		}
+	}
+	if first == nil {
+		return 0, nil
+	}
+	return rpc.NextDeadline(first), first
+}
+
+func throughStorage(e rpc.Event) (rpc.Event, error) {
+	data, err := rpc.AppendData(nil, e.Fact)
+	if err != nil {
+		return e, err
+	}
+	e.Fact, err = rpc.DecodeFact(e.Fact.Name(), rpc.DataVersion, data)
+	return e, err
+}
+
+func deepCopy(d rpc.Device) rpc.Device {
+	d.Open, d.Asked = deepCalls(d.Open), deepCalls(d.Asked)
+	return d
+}
+
+func deepCalls(calls []*rpc.Call) []*rpc.Call {
+	if calls == nil {
+		return nil
+	}
+	out := make([]*rpc.Call, len(calls))
+	for i, c := range calls {
+		one := *c
+		out[i] = &one
+	}
+	return out
+}
+
+func dump(d rpc.Device) string {
+	text := fmt.Sprintf("session %+v next wire %d", d.Session, d.NextWire)
+	for _, c := range append(append([]*rpc.Call(nil), d.Open...), d.Asked...) {
+		text += fmt.Sprintf("\n  %+v", *c)
+	}
+	return text
+}
+
+// must fails the test when a command is refused or breaks an invariant.
+func (w *world) must(t *testing.T, do rpc.Action) []rpc.Event {
+	t.Helper()
+	events, refusal, broken := w.do(do)
+	if broken != nil {
+		t.Fatal(broken)
+	}
+	if refusal != nil {
+		t.Fatalf("%T is refused: %v", do, refusal)
+	}
+	return events
+}
+
+func (w *world) after(d time.Duration) { w.now = w.now.Add(d) }
