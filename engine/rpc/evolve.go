@@ -30,6 +30,9 @@ func Evolve(d Device, e Event) Device {
 		return d // a fact beside the end of a call that is no longer open
 	}
 	c := EvolveCall(*(*list)[i], e, d.Settings)
+	if f, ok := e.Fact.(Sent); ok && f.Session != d.Session.ID {
+		c.AckDue = 0 // that session cannot acknowledge any more
+	}
 	switch {
 	case c.Phase.Terminal():
 		*list = without(*list, i)
@@ -47,6 +50,7 @@ func Restore(d Device, c Call) Device {
 		d.Asked = inOrder(appended(d.Asked, &c))
 		return d
 	}
+	c.AckDue = 0 // the session that could have acknowledged is gone
 	d.Open = inOrder(appended(d.Open, &c))
 	return d
 }
@@ -88,9 +92,24 @@ func (d Device) withSession(f Fact) Device {
 	case SessionClosed:
 		if d.Session.ID == f.Session {
 			d.Session = Session{}
+			d.Open = unawaited(d.Open)
 		}
 	}
 	return d
+}
+
+// unawaited are the calls without the acknowledgements that are due: no attempt has failed when its connection ended first, the
+// call is sent again at the next subscription (MqttTransportHandler forgets what awaits its PUBACK when the channel closes).
+func unawaited(calls []*Call) []*Call {
+	out := slices.Clone(calls)
+	for i, c := range out {
+		if c.AckDue != 0 {
+			quiet := *c
+			quiet.AckDue = 0
+			out[i] = &quiet
+		}
+	}
+	return out
 }
 
 // issued begins the deliveries that may begin now. What was issued shows in Session and Attempt of the call; Outstanding
