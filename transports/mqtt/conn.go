@@ -68,12 +68,19 @@ func newConn(s *Server, nc net.Conn) *conn {
 	return c
 }
 
-// serve runs the connection to its end.
+// serve runs the connection to its end and its session with it.
 func (c *conn) serve(ctx context.Context) {
-	defer c.end()
+	c.run(ctx)
+	c.endSession()
+	c.linger()
+	c.rd.Close()
+	c.srv.count.bytesIn.Add(c.bytesIn)
+}
+
+// run reads until the connection is ending.
+func (c *conn) run(ctx context.Context) {
 	if err := c.nc.SetReadDeadline(time.Now().Add(c.srv.cfg.ConnectTimeout)); err != nil {
-		c.fail("connection lost")
-		return
+		return // closed already
 	}
 	header, body, err := c.rd.Next()
 	if err != nil {
@@ -81,30 +88,28 @@ func (c *conn) serve(ctx context.Context) {
 		return
 	}
 	if !c.connect(ctx, header, body) {
-		c.discard()
 		return
 	}
-	packets := int64(1)
+	packets := int64(0)
 	for {
 		if !c.rd.Whole() { // about to wait: count now, so that a busy connection touches the counters rarely
 			c.srv.count.packetsIn.Add(packets)
 			packets = 0
 		}
 		header, body, err := c.rd.Next()
-		if err != nil {
+		switch {
+		case c.ending():
+			return
+		case err != nil:
 			c.readFailed(err)
 			return
 		}
 		packets++
-		if c.ending() {
-			break
-		}
 		if err := c.packet(header, body); err != nil {
 			c.reject(err)
-			break
+			return
 		}
 	}
-	c.discard()
 }
 
 // packet handles one packet after CONNECT. An error ends the connection.
@@ -173,18 +178,14 @@ func (c *conn) ending() bool { return c.at() >= closing }
 // readFailed ends the connection after a read error.
 func (c *conn) readFailed(err error) {
 	switch {
-	case c.ending():
-		c.fail("closed")
 	case errors.Is(err, mqttwire.ErrMalformed), errors.Is(err, mqttwire.ErrTooLarge):
 		// ThingsBoard's decoder calls a packet over the limit malformed too.
 		c.reject(violation(codeMalformed, err.Error()))
-		c.discard()
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.at() == opening:
 		c.fail("no CONNECT in time")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.srv.count.keepAlive.Add(1)
 		c.stop(codeKeepAlive, "keep alive timeout")
-		c.discard()
 	default:
 		c.fail("connection lost")
 	}
@@ -235,7 +236,7 @@ func (c *conn) stopLocked(code byte, why string) {
 	now := time.Now()
 	// Both fail only on a closed connection, where reader and writer notice by themselves.
 	_ = c.nc.SetWriteDeadline(now.Add(c.srv.cfg.CloseTimeout))
-	_ = c.nc.SetReadDeadline(now.Add(2 * c.srv.cfg.CloseTimeout))
+	_ = c.nc.SetReadDeadline(now) // wakes the reader
 	c.kick()
 }
 
@@ -260,25 +261,31 @@ func (c *conn) failLocked(why string) {
 	_ = c.nc.Close() // the peer may have closed it already
 }
 
-// discard reads and throws away until the peer closes or the closing deadline passes: closing a socket with unread bytes would
-// reset it, and the peer would not see the packet that says why.
-func (c *conn) discard() {
-	const most = 1 << 20
-	if _, err := io.CopyN(io.Discard, c.nc, most); err != nil && !errors.Is(err, io.EOF) {
-		c.log.Debug("mqtt: a closing connection ended hard", "session", c.id, "error", err)
+// endSession tells the engine, once the writer has reported what it wrote.
+func (c *conn) endSession() {
+	if !c.ending() {
+		c.fail("connection lost")
 	}
-	c.fail("closed")
-}
-
-// end tells the engine, once the writer has reported what it wrote.
-func (c *conn) end() {
-	c.fail("closed")
+	c.mu.Lock() // who is ending the connection has started the writer for the last time when this lock is free
+	why := c.why
+	c.mu.Unlock()
 	c.wg.Wait()
-	c.rd.Close()
-	c.srv.count.bytesIn.Add(c.bytesIn)
 	c.abandon()
 	if c.connected {
 		c.srv.count.sessions.Add(-1)
-		c.srv.in.Disconnect(c.id, c.why)
+		c.srv.in.Disconnect(c.id, why)
+	}
+}
+
+// linger reads and throws away until the peer closes, for a moment: closing a socket with unread bytes would reset it, and the
+// peer would not see the packet that says why.
+func (c *conn) linger() {
+	const most = 1 << 20
+	defer c.fail("closed")
+	if c.at() == closed || c.nc.SetReadDeadline(time.Now().Add(c.srv.cfg.CloseTimeout)) != nil {
+		return
+	}
+	if _, err := io.CopyN(io.Discard, c.nc, most); err != nil && !errors.Is(err, io.EOF) {
+		c.log.Debug("mqtt: a closing connection ended hard", "session", c.id, "error", err)
 	}
 }
