@@ -15,11 +15,13 @@ counts=$work/counts
 go build -o "$work/tally" ./scripts/tally || exit 1
 
 database=$PWD/.run/pg-test
+spare= # a folder for the database outside the project, if the user postgres may not enter the project
 server=
 stop_all() {
   stop_process "$server"
-  if [[ -d $database ]]; then
-    scripts/pg-down.sh "$database" >/dev/null 2>&1 || true # it was not up, or is down already
+  scripts/pg-down.sh "$database" >/dev/null 2>&1 || true # it was not up, or is down already
+  if [[ -n $spare ]]; then
+    rm -rf "$spare"
   fi
 }
 trap stop_all EXIT
@@ -29,11 +31,17 @@ heading "lint"
 check lint scripts/lint.sh
 
 heading "PostgreSQL"
-if url=$(scripts/pg-up.sh "$database"); then
+if ! url=$(scripts/pg-up.sh "$database" 2>"$work/pg.log"); then
+  spare=$(mktemp -d)
+  chmod 755 "$spare"
+  database=$spare/pg
+  url=$(scripts/pg-up.sh "$database" 2>>"$work/pg.log")
+fi
+if [[ -n $url ]]; then
   export CALLCHAIN_TEST_POSTGRES=$url
   echo "running for the tests"
 else
-  not_run "tests against PostgreSQL" "scripts/pg-up.sh could not start one"
+  not_run "tests against PostgreSQL" "scripts/pg-up.sh could not start one: $(tail -n 1 "$work/pg.log")"
 fi
 
 heading "Python clients"
