@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// checkImports is rule R1 on direct imports of files that are no tests: since every package follows it, it holds for
-// indirect imports too.
+// checkImports is rule R1 on direct imports of files that are no tests. What a package reaches through another is judged there;
+// registry opens its databases itself, so whoever imports it links their drivers.
 func checkImports(t *tree) []finding {
 	var out []finding
 	for _, s := range t.sources {
