@@ -130,30 +130,36 @@ func (o *owner) tellCaller(cmd step.Command, err error) {
 // append gives an event its place in its stream and its partition.
 func (o *owner) append(part *partition, d Device, device uuid.UUID, ev *step.Event) {
 	at := int64(ev.Event.At)
+	o.carry(part, d, ev)
 	name, h := o.headOf(d, part, ev, at)
 	data, err := ev.AppendData(nil)
 	if err != nil {
 		panic(fmt.Sprintf("engine: %v", err)) // facts hold JSON that was checked before
 	}
+	h = o.place(part, h, eventstore.Event{
+		Stream: name, Type: ev.Name(), TypeVersion: rpc.DataVersion, At: at, Occurred: int64(ev.Event.Occurred),
+		Tenant: d.Tenant, Device: device, Actor: ev.Event.Actor, Cause: ev.Event.Cause, Hops: ev.Event.Hops,
+		Trace: ev.Event.Trace, ChainVersion: ev.Event.Chain, Data: data,
+	})
+	o.setHead(ev, device, h)
+}
+
+// place numbers and hashes an event behind the end of its stream, and answers the new end.
+func (o *owner) place(part *partition, h head, e eventstore.Event) head {
 	pb := o.batch.part(part.cp)
 	h.version++
 	part.cp.Seq++
-	e := eventstore.Event{
-		Stream: name, Began: h.began, Version: h.version, Partition: part.cp.Partition, Seq: part.cp.Seq,
-		Type: ev.Name(), TypeVersion: rpc.DataVersion, At: at, Occurred: int64(ev.Event.Occurred),
-		Tenant: d.Tenant, Device: device, Actor: ev.Event.Actor, Cause: ev.Event.Cause, Hops: ev.Event.Hops,
-		Trace: ev.Event.Trace, ChainVersion: ev.Event.Chain, AppendID: o.batch.id, Data: data,
-	}
+	e.Began, e.Version, e.Partition, e.Seq, e.AppendID = h.began, h.version, part.cp.Partition, part.cp.Seq, o.batch.id
 	if e.Occurred == 0 {
-		e.Occurred = at
+		e.Occurred = e.At
 	}
 	e.Hash = e.Digest(h.hash)
 	h.hash = e.Hash
 	part.cp.Head = eventstore.Link(part.cp.Head, e.Hash)
 	pb.Events = append(pb.Events, e)
 	o.batch.events++
-	o.batch.bytes += len(data)
-	o.setHead(ev, device, h)
+	o.batch.bytes += len(e.Data)
+	return h
 }
 
 // track keeps what the owner knows of a call: its place for others, its timer, its body, its row.

@@ -7,6 +7,7 @@ import (
 
 	"callchain/engine/rpc"
 	"callchain/engine/step"
+	"callchain/eventstore"
 	"callchain/transports"
 
 	"github.com/google/uuid"
@@ -77,14 +78,18 @@ func (w *writer) perform(b *batch) {
 	for _, e := range b.effects {
 		w.e.perform(e)
 	}
+	moved := make([]eventstore.Checkpoint, 0, len(b.sealed.Partitions))
 	for i := range b.sealed.Partitions {
 		p := &b.sealed.Partitions[i]
 		for j := range p.Events {
-			w.e.metrics.events.WithLabelValues(p.Events[j].Type).Inc()
+			w.e.metrics.events.inc(p.Events[j].Type)
 		}
 		if len(p.Events) > 0 {
-			w.e.feed.committed(p.Next.Partition, p.Next.Seq)
+			moved = append(moved, p.Next)
 		}
+	}
+	if len(moved) > 0 {
+		w.e.feed.committed(moved)
 	}
 }
 

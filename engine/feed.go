@@ -23,13 +23,14 @@ func newFeed(partitions int32) *feed {
 	return &feed{seqs: make([]int64, partitions), changed: make(chan struct{})}
 }
 
-func (f *feed) committed(partition int32, seq int64) {
+// committed moves the positions to the seqs of these checkpoints.
+func (f *feed) committed(checkpoints []eventstore.Checkpoint) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.seqs[partition] >= seq {
-		return
+	for i := range checkpoints {
+		cp := &checkpoints[i]
+		f.seqs[cp.Partition] = max(f.seqs[cp.Partition], cp.Seq)
 	}
-	f.seqs[partition] = seq
 	close(f.changed)
 	f.changed = make(chan struct{})
 }

@@ -1,11 +1,15 @@
 package engine
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Metrics are the engine's measurements.
 type Metrics struct {
-	commands   *prometheus.CounterVec // by kind
-	events     *prometheus.CounterVec // by type
+	commands   counters               // by kind
+	events     counters               // by type
 	refusals   *prometheus.CounterVec // by code
 	ended      *prometheus.CounterVec // calls by phase and reason
 	batch      prometheus.Histogram   // events a transaction
@@ -30,8 +34,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		return h
 	}
 	return &Metrics{
-		commands:   counter("commands_total", "Commands stepped, by kind.", "kind"),
-		events:     counter("events_total", "Events committed, by type.", "type"),
+		commands:   counters{vec: counter("commands_total", "Commands stepped, by kind.", "kind")},
+		events:     counters{vec: counter("events_total", "Events committed, by type.", "type")},
 		refusals:   counter("refusals_total", "Commands refused, by code.", "code"),
 		ended:      counter("calls_ended_total", "Calls that reached their end, by phase and reason.", "phase", "reason"),
 		batch:      histogram("append_events", "Events in one append.", prometheus.ExponentialBuckets(1, 2, 11)),
@@ -42,4 +46,18 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		foreign:    counter("foreign_answers_total", "Answers of devices to calls that nobody knows.").WithLabelValues(),
 		deadLetter: counter("dead_letters_total", "Dead letters, by reason.", "reason"),
 	}
+}
+
+// counters are counters by one label, found without building the label's hash each time.
+type counters struct {
+	vec   *prometheus.CounterVec
+	known sync.Map // label → prometheus.Counter
+}
+
+func (c *counters) inc(label string) {
+	one, ok := c.known.Load(label)
+	if !ok {
+		one, _ = c.known.LoadOrStore(label, c.vec.WithLabelValues(label))
+	}
+	one.(prometheus.Counter).Inc()
 }

@@ -40,6 +40,7 @@ type owner struct {
 	busy    bool
 	replay  []bus.Message // to be stepped before the inbox
 	single  bool          // step one message a batch: one of them spoils its batch
+	started bool          // the first claim is done
 	scratch []bus.Message
 }
 
@@ -97,10 +98,16 @@ func (o *owner) run(ctx context.Context) error {
 	defer wake.Stop()
 	for {
 		o.gather()
-		o.handOver()
+		for o.handOver() {
+			o.gather() // the next batch gathers while this one is written
+		}
+		ready := o.e.inbox.Ready()
+		if o.batch.full(o.e.config.BatchEvents) {
+			ready = nil // only the writer can make room
+		}
 		wake.Reset(o.untilNext())
 		select {
-		case <-o.e.inbox.Ready():
+		case <-ready:
 		case <-wake.C:
 		case w := <-o.writer.written:
 			if err := o.settled(ctx, w); err != nil {
@@ -191,7 +198,7 @@ func (o *owner) step(m bus.Message, cmd step.Command) {
 		o.reject(m, cmd, device, err)
 		return
 	}
-	o.e.metrics.commands.WithLabelValues(kindOf(cmd.Do)).Inc()
+	o.e.metrics.commands.inc(kindOf(cmd.Do))
 	o.take(ctx, m, cmd, device, res)
 }
 
@@ -283,6 +290,9 @@ func (o *owner) ticking(t timer, now rpc.Instant) (step.Command, bool) {
 func (o *owner) untilNext() time.Duration {
 	now := o.e.now()
 	next := now.Add(time.Second) // rows that are written behind
+	if o.batch.full(o.e.config.BatchEvents) {
+		return time.Second
+	}
 	if at, ok := o.timers.next(); ok && at.Time().Before(next) {
 		next = at.Time()
 	}
@@ -292,18 +302,19 @@ func (o *owner) untilNext() time.Duration {
 	return max(next.Sub(now), 0)
 }
 
-// handOver gives the batch to the writer when that is idle.
-func (o *owner) handOver() {
+// handOver gives the batch to the writer when that is idle and there is something to write.
+func (o *owner) handOver() bool {
 	if o.busy {
-		return
+		return false
 	}
 	o.flushBehind(false)
 	if o.batch.empty() {
-		return
+		return false
 	}
 	o.seal()
 	o.writer.batches <- o.batch
 	o.batch, o.busy = newBatch(), true
+	return true
 }
 
 // settled takes note of what became of the batch that was handed over.

@@ -32,9 +32,10 @@ func (o *owner) claim(ctx context.Context) error {
 		if err := o.recover(ctx, cp); err != nil {
 			return fmt.Errorf("recovering partition %d: %w", cp.Partition, err)
 		}
-		o.e.feed.committed(cp.Partition, cp.Seq)
 	}
+	o.e.feed.committed(checkpoints)
 	o.rouse()
+	o.started = true
 	return nil
 }
 
@@ -196,8 +197,8 @@ func (o *owner) restoreCall(part *partition, stream string, events []eventstore.
 	return nil
 }
 
-// rouse tells every device with open calls that its callers and sessions were lost with the memory. Sessions that still live are
-// connected again: their transports are in this process.
+// rouse tells every device with open calls that its callers were lost with the memory, if they were: after a failed append the
+// callers of this process still wait. Sessions that still live are connected again: their transports are in this process.
 func (o *owner) rouse() {
 	var first []bus.Message
 	add := func(device uuid.UUID, do rpc.Action) {
@@ -205,7 +206,7 @@ func (o *owner) rouse() {
 		first = append(first, bus.Message{Lane: bus.RPC, Key: device, Value: cmd})
 	}
 	for id, d := range o.state.Devices {
-		if len(d.Open) > 0 {
+		if len(d.Open) > 0 && !o.started {
 			add(id, rpc.Recover{})
 		}
 	}
@@ -231,6 +232,7 @@ func (o *owner) startAgain(ctx context.Context, w written) error {
 	spoiled := errors.As(cause, &conflict) || errors.As(cause, &refused)
 	gathered := append(slices.Clone(o.batch.messages), o.replay...)
 	lingered := o.linger.all()
+	o.replay = nil
 	if err := o.claimUntil(ctx); err != nil {
 		return err
 	}
@@ -244,7 +246,7 @@ func (o *owner) startAgain(ctx context.Context, w written) error {
 		gathered = append(slices.Clone(w.batch.messages), gathered...)
 		o.single = spoiled
 	}
-	o.replay = append(o.replay, append(gathered, lingered...)...)
+	o.replay = append(o.replay, append(lingered, gathered...)...)
 	return nil
 }
 

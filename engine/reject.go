@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"callchain/engine/bus"
 	"callchain/engine/projection"
@@ -44,17 +45,10 @@ func (o *owner) appendSystem(part *partition, d Device, cmd step.Command, f Comm
 	if err != nil {
 		panic(fmt.Sprintf("engine: %v", err)) // texts only
 	}
-	pb := o.batch.part(part.cp)
-	part.cp.Seq++
-	e := eventstore.Event{
-		Stream: fmt.Sprintf("system/%d/%d", part.cp.Partition, part.cp.Seq), Began: int64(cmd.At), Version: 1,
-		Partition: part.cp.Partition, Seq: part.cp.Seq, Type: "CommandRejected", TypeVersion: 1, At: int64(cmd.At), Occurred: int64(cmd.At),
-		Tenant: d.Tenant, Device: cmd.Device, Actor: cmd.Actor, Cause: cmd.Cause, Trace: cmd.Trace, AppendID: o.batch.id, Data: data,
-	}
-	e.Hash = e.Digest(eventstore.Hash{})
-	part.cp.Head = eventstore.Link(part.cp.Head, e.Hash)
-	pb.Events = append(pb.Events, e)
-	o.batch.events++
+	o.place(part, head{began: int64(cmd.At)}, eventstore.Event{
+		Stream: fmt.Sprintf("system/%d/%d", part.cp.Partition, part.cp.Seq+1), Type: "CommandRejected", TypeVersion: 1, At: int64(cmd.At),
+		Tenant: d.Tenant, Device: cmd.Device, Actor: cmd.Actor, Cause: cmd.Cause, Trace: cmd.Trace, Data: data,
+	})
 }
 
 // deadLetter stores what could not be processed.
@@ -84,7 +78,7 @@ func describe(cmd step.Command) []byte {
 // kindOf names a command for metrics and logs.
 func kindOf(do step.Action) string {
 	if r, ok := do.(step.RPC); ok {
-		return fmt.Sprintf("%T", r.Do)[len("rpc."):]
+		return reflect.TypeOf(r.Do).Name()
 	}
-	return fmt.Sprintf("%T", do)[len("step."):]
+	return reflect.TypeOf(do).Name()
 }

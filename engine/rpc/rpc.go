@@ -117,6 +117,7 @@ type Call struct {
 	Failures    int16   // deliveries that failed since the last start of counting
 	Attempt     int16   // deliveries begun
 	Written     int16   // the last attempt that left for the device
+	Lost        int16   // the last attempt that failed
 	Phase       Phase
 	Status      Status // what the ThingsBoard API shows
 	Direction   Direction

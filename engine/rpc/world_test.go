@@ -117,6 +117,9 @@ func (w *world) phasesGoOn(was rpc.Device, e rpc.Event) error {
 	if now.Phase < old.Phase && !(failed && old.Phase < rpc.PhaseDelivered && now.Phase == rpc.PhaseQueued) {
 		return fmt.Errorf("%s takes a call from %s back to %s", e.Fact.Name(), old.Phase, now.Phase)
 	}
+	if now.Phase == rpc.PhaseDelivered && now.Status != rpc.StatusDelivered {
+		return fmt.Errorf("%s lets a delivered call be shown as %s", e.Fact.Name(), now.Status)
+	}
 	if now.Wire != old.Wire && old.Phase >= rpc.PhaseQueued {
 		return fmt.Errorf("%s gives a queued call another wire id", e.Fact.Name())
 	}
