@@ -1,0 +1,99 @@
+package builtin_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"callchain/nodes/builtin"
+	"callchain/nodes/nodetest"
+)
+
+func TestKinds(t *testing.T) {
+	kinds := builtin.Registry().Kinds()
+	if len(kinds) < 15 {
+		t.Fatalf("the registry has %d kinds", len(kinds))
+	}
+	for _, k := range kinds {
+		t.Run(k.Type, func(t *testing.T) { nodetest.Run(t, k) })
+	}
+}
+
+// A kind that is defined and not listed would be silently missing.
+func TestEveryDefinedKindIsListed(t *testing.T) {
+	listed := map[string]bool{}
+	for _, use := range selectors(t, "builtin.go") {
+		listed[use] = true
+	}
+	defined := 0
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		for _, name := range definitions(t, path) {
+			defined++
+			if !listed[name] {
+				t.Errorf("%s defines %s, which builtin.go does not list", path, name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(builtin.Registry().Kinds()); defined != n {
+		t.Errorf("%d kinds are defined, %d are listed", defined, n)
+	}
+}
+
+func parse(t *testing.T, path string) *ast.File {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func selectors(t *testing.T, path string) []string {
+	var out []string
+	ast.Inspect(parse(t, path), func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := s.X.(*ast.Ident); ok {
+				out = append(out, x.Name+"."+s.Sel.Name)
+			}
+		}
+		return true
+	})
+	return out
+}
+
+// definitions are the variables of a file that nodes.Define makes, with their package.
+func definitions(t *testing.T, path string) []string {
+	var out []string
+	f := parse(t, path)
+	for _, d := range f.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || g.Tok != token.VAR {
+			continue
+		}
+		for _, s := range g.Specs {
+			v, ok := s.(*ast.ValueSpec)
+			if !ok || len(v.Values) != 1 {
+				continue
+			}
+			call, ok := v.Values[0].(*ast.CallExpr)
+			if !ok {
+				continue
+			}
+			if s, ok := call.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Define" {
+				out = append(out, f.Name.Name+"."+v.Names[0].Name)
+			}
+		}
+	}
+	return out
+}
