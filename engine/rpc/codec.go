@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -27,11 +28,13 @@ func AppendData(dst []byte, f Fact) ([]byte, error) {
 	case Succeeded:
 		return append(f.Response.AppendJSON(append(dst, `{"response":`...)), '}'), nil
 	}
-	b, err := json.Marshal(f)
-	if err != nil {
+	buf := bytes.NewBuffer(dst)
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false) // what a device said is kept as it said it
+	if err := enc.Encode(f); err != nil {
 		return dst, fmt.Errorf("encoding %s: %w", f.Name(), err)
 	}
-	return append(dst, b...), nil
+	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), nil
 }
 
 func appendRequested(dst []byte, f Requested) []byte {

@@ -23,13 +23,13 @@ func factGens() map[string]*rapid.Generator[rpc.Fact] {
 		"Delivered":       gen(func(t *rapid.T) rpc.Delivered { return rpc.Delivered{Evidence: text(t)} }),
 		"Progressed":      gen(func(t *rapid.T) rpc.Progressed { return rpc.Progressed{Progress: jsonText(t)} }),
 		"DeliveryFailed":  gen(deliveryFailed),
-		"CancelRequested": gen(func(*rapid.T) rpc.CancelRequested { return rpc.CancelRequested{} }),
+		"CancelRequested": rapid.Just[rpc.Fact](rpc.CancelRequested{}),
 		"AnsweredLate":    gen(func(t *rapid.T) rpc.AnsweredLate { return rpc.AnsweredLate{Response: payload(t)} }),
-		"Removed":         gen(func(*rapid.T) rpc.Removed { return rpc.Removed{} }),
+		"Removed":         rapid.Just[rpc.Fact](rpc.Removed{}),
 		"Succeeded":       gen(func(t *rapid.T) rpc.Succeeded { return rpc.Succeeded{Response: payload(t)} }),
 		"Failed":          gen(func(t *rapid.T) rpc.Failed { return rpc.Failed{Code: rpc.Code(text(t)), Detail: text(t)} }),
 		"Expired":         gen(func(t *rapid.T) rpc.Expired { return rpc.Expired{Offline: flip(t)} }),
-		"Cancelled":       gen(func(*rapid.T) rpc.Cancelled { return rpc.Cancelled{} }),
+		"Cancelled":       rapid.Just[rpc.Fact](rpc.Cancelled{}),
 		"Rejected":        gen(func(t *rapid.T) rpc.Rejected { return rpc.Rejected{Code: rpc.Code(text(t)), Detail: text(t)} }),
 		"SessionOpened": gen(func(t *rapid.T) rpc.SessionOpened {
 			return rpc.SessionOpened{Session: id(t), Transport: text(t), Remote: text(t), Node: text(t)}
