@@ -96,3 +96,5 @@ func TestAPathWithOddCharactersIsOneFile(t *testing.T) {
 		t.Errorf("Size = %d, %v: the file is elsewhere", n, err)
 	}
 }
+
+func Benchmark(b *testing.B) { storetest.Bench(b, database) }

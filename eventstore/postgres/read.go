@@ -1,0 +1,191 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"callchain/eventstore"
+	"callchain/eventstore/sqlgen"
+)
+
+// inBinary asks for all columns in the binary format, which for json is its text.
+var inBinary = pgx.QueryResultFormats{pgx.BinaryFormatCode}
+
+const readColumns = eventColumns + ", append_id"
+
+// Stream reads a stream; see eventstore.Store. The stream's row tells in which month to look.
+func (s *Store) Stream(ctx context.Context, stream string, after int64, limit int) ([]eventstore.Event, error) {
+	const query = "SELECT " + readColumns + " FROM events WHERE stream = $1 AND began = (SELECT began FROM streams WHERE stream = $1) AND version > $2" +
+		" ORDER BY version LIMIT $3"
+	events, err := s.events(ctx, limit, query, pack(stream), after, int64(limit))
+	if err != nil {
+		return nil, fmt.Errorf("reading stream %s: %w", stream, err)
+	}
+	return events, nil
+}
+
+// Partition reads a partition; see eventstore.Store. Each append compares the seq of the one before, so commits are in the order of seqs.
+func (s *Store) Partition(ctx context.Context, partition int32, after int64, limit int) ([]eventstore.Event, error) {
+	const query = "SELECT " + readColumns + " FROM events WHERE partition = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+	events, err := s.events(ctx, limit, query, partition, after, int64(limit))
+	if err != nil {
+		return nil, fmt.Errorf("reading partition %d: %w", partition, err)
+	}
+	return events, nil
+}
+
+const eventsGuess = 512 // events for which room is made before a read
+
+func (s *Store) events(ctx context.Context, limit int, query string, args ...any) ([]eventstore.Event, error) {
+	if limit <= 0 {
+		return nil, nil
+	}
+	rows, err := s.pool.Query(ctx, query, append([]any{inBinary}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := make([]eventstore.Event, 0, min(limit, eventsGuess))
+	for rows.Next() {
+		out = append(out, eventstore.Event{})
+		if err := decodeEvent(&out[len(out)-1], rows.RawValues()); err != nil {
+			return nil, err
+		}
+	}
+	return out, rows.Err()
+}
+
+func int8of(raw []byte) int64 { return int64(binary.BigEndian.Uint64(raw)) }
+func int4of(raw []byte) int32 { return int32(binary.BigEndian.Uint32(raw)) }
+func int2of(raw []byte) int16 { return int16(binary.BigEndian.Uint16(raw)) }
+
+// decodeEvent takes readColumns. Of bytes that were changed from outside, as many as fit are taken: the digest will not match, which is for
+// Verify to tell.
+func decodeEvent(e *eventstore.Event, raw [][]byte) (err error) {
+	if e.Stream, err = unpack(raw[0]); err != nil {
+		return err
+	}
+	e.Began, e.Version, e.Partition, e.Seq = int8of(raw[1]), int8of(raw[2]), int4of(raw[3]), int8of(raw[4])
+	e.Type, e.TypeVersion = string(raw[5]), int2of(raw[6])
+	e.At, e.Occurred = int8of(raw[7]), int8of(raw[8])
+	copy(e.Tenant[:], raw[9])
+	copy(e.Device[:], raw[10])
+	e.Actor, e.Cause, e.Hops = string(raw[11]), string(raw[12]), int2of(raw[13])
+	copy(e.Trace[:], raw[14])
+	e.ChainVersion, e.KeyID, e.Data = string(raw[15]), string(raw[16]), bytes.Clone(raw[17])
+	copy(e.Hash[:], raw[18])
+	copy(e.AppendID[:], raw[19])
+	return nil
+}
+
+const checkpointColumns = "partition, epoch, node, seq, head, topic0, offset0, topic1, offset1, indexed, relayed, append_id"
+
+// Checkpoints reads all checkpoints by partition.
+func (s *Store) Checkpoints(ctx context.Context) ([]eventstore.Checkpoint, error) {
+	out, err := s.checkpoints(ctx, "SELECT "+checkpointColumns+" FROM checkpoints ORDER BY partition")
+	if err != nil {
+		return nil, fmt.Errorf("reading the checkpoints: %w", err)
+	}
+	return out, nil
+}
+
+func (s *Store) checkpoints(ctx context.Context, query string, args ...any) ([]eventstore.Checkpoint, error) {
+	rows, err := s.pool.Query(ctx, query, append([]any{inBinary}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []eventstore.Checkpoint
+	for rows.Next() {
+		raw := rows.RawValues()
+		c := eventstore.Checkpoint{
+			Partition: int4of(raw[0]), Epoch: int8of(raw[1]), Node: string(raw[2]), Seq: int8of(raw[3]), Indexed: int8of(raw[9]), Relayed: int8of(raw[10]),
+		}
+		copy(c.Head[:], raw[4])
+		copy(c.Positions[0].Topic[:], raw[5])
+		copy(c.Positions[1].Topic[:], raw[7])
+		c.Positions[0].Offset, c.Positions[1].Offset = int8of(raw[6]), int8of(raw[8])
+		copy(c.Append[:], raw[11])
+		out = append(out, c)
+	}
+	return out, rows.Err()
+}
+
+// Rows answers a query; see eventstore.Store.
+func (s *Store) Rows(ctx context.Context, q eventstore.Query) ([][]any, error) {
+	query, args, err := sqlgen.Postgres.Select(q)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.pool.Query(ctx, query, append([]any{inBinary}, arguments(args)...)...)
+	if err != nil {
+		return nil, fmt.Errorf("reading rows of %s: %w", q.Table.Name, err)
+	}
+	defer rows.Close()
+	var out [][]any
+	for rows.Next() {
+		row := make([]any, len(q.Table.Columns))
+		for i, raw := range rows.RawValues() {
+			if row[i], err = decode(q.Table.Columns[i].Kind, raw); err != nil {
+				return nil, fmt.Errorf("reading rows of %s: column %s: %w", q.Table.Name, q.Table.Columns[i].Name, err)
+			}
+		}
+		out = append(out, row)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("reading rows of %s: %w", q.Table.Name, err)
+	}
+	return out, nil
+}
+
+// Count counts rows; see eventstore.Store.
+func (s *Store) Count(ctx context.Context, q eventstore.Query) (n int64, err error) {
+	query, args, err := sqlgen.Postgres.Count(q)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.pool.QueryRow(ctx, query, arguments(args)...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting rows of %s: %w", q.Table.Name, err)
+	}
+	return n, nil
+}
+
+// arguments gives UUIDs in the form that the driver knows.
+func arguments(values []any) []any {
+	out := make([]any, len(values))
+	for i, v := range values {
+		out[i] = v
+		if id, ok := v.(uuid.UUID); ok {
+			out[i] = [16]byte(id)
+		}
+	}
+	return out
+}
+
+var errKind = errors.New("the stored value is not of the column's kind")
+
+// decode gives the Go value of a column in binary format; nil is NULL.
+func decode(k eventstore.Kind, raw []byte) (any, error) {
+	if raw == nil {
+		return nil, nil
+	}
+	switch {
+	case k == eventstore.Int && len(raw) == 8:
+		return int8of(raw), nil
+	case k == eventstore.Text:
+		return string(raw), nil
+	case k == eventstore.Bytes, k == eventstore.JSON:
+		return append([]byte{}, raw...), nil
+	case k == eventstore.UUID && len(raw) == 16:
+		return uuid.UUID(raw), nil
+	case k == eventstore.Bool && len(raw) == 1:
+		return raw[0] == 1, nil
+	}
+	return nil, errKind
+}
