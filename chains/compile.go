@@ -15,7 +15,15 @@ import (
 // Compile checks a definition and makes a program of it. The error is Problems: all mistakes, each with its place and mend.
 func Compile(d Definition, kinds nodes.Registry, id uuid.UUID, version int) (*Program, error) {
 	c := compiler{d: d, kinds: kinds, index: map[string]int{}, program: &Program{ID: id, Version: version, Name: d.Name, Root: d.Root}}
-	c.head()
+	return c.compile(nil)
+}
+
+// compile leaves out what only follows from the mistakes that are already known.
+func (c *compiler) compile(known Problems) (*Program, error) {
+	d := c.d
+	if len(known) == 0 {
+		c.head()
+	}
 	if len(d.Nodes) > 0 && len(d.Nodes) <= NodesMax {
 		c.names()
 		for i := range d.Nodes {
@@ -23,8 +31,11 @@ func Compile(d Definition, kinds nodes.Registry, id uuid.UUID, version int) (*Pr
 		}
 		c.links()
 		c.checkFirst()
-		c.checkShape()
+		if len(known) == 0 {
+			c.checkShape()
+		}
 	}
+	c.problems = append(known, slices.DeleteFunc(c.problems, known.cover)...)
 	if err := c.problems.orNil(); err != nil {
 		return nil, err
 	}
@@ -35,18 +46,19 @@ func Compile(d Definition, kinds nodes.Registry, id uuid.UUID, version int) (*Pr
 // Lint reads and checks a definition and tells all mistakes of both; nil means that there are none.
 func Lint(file string, data []byte, kinds nodes.Registry) Problems {
 	d, err := Parse(file, data)
-	problems, _ := errors.AsType[Problems](err)
+	known, _ := errors.AsType[Problems](err)
 	if d.src == nil {
-		return problems
+		return known
 	}
-	if _, err := Compile(d, kinds, uuid.Nil, 0); err != nil {
-		more, _ := errors.AsType[Problems](err)
-		problems = append(problems, more...)
-	}
-	if err := problems.orNil(); err != nil {
-		problems, _ = errors.AsType[Problems](err)
-	}
+	c := compiler{d: d, kinds: kinds, index: map[string]int{}, program: &Program{}}
+	_, err = c.compile(known)
+	problems, _ := errors.AsType[Problems](err)
 	return problems
+}
+
+// cover tells whether a mistake is about a node or line of which one is known already.
+func (ps Problems) cover(p Problem) bool {
+	return slices.ContainsFunc(ps, func(k Problem) bool { return k.Line == p.Line || k.Node == p.Node && k.Node != "" })
 }
 
 type compiler struct {

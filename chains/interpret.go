@@ -286,15 +286,22 @@ func (r *run) enter(d delivery, e nodes.Enter) {
 	here := frame{d.program, d.node}
 	switch {
 	case target == nil:
-		r.emit(d, nodes.Fail(e.Msg, fmt.Sprintf("there is no chain %s", e.Chain)).Emits)
+		r.refuse(d, e.Msg, fmt.Sprintf("there is no chain %s", e.Chain))
 	case target.ID == d.program.ID:
-		r.emit(d, nodes.Fail(e.Msg, fmt.Sprintf("the chain %q would enter itself", target.Name)).Emits)
+		r.refuse(d, e.Msg, fmt.Sprintf("the chain %q would enter itself", target.Name))
 	case slices.ContainsFunc(d.stack, func(f frame) bool { return f.program.ID == here.program.ID && f.node == here.node }):
-		r.emit(d, nodes.Fail(e.Msg, fmt.Sprintf("the chains run in a circle: %q calls %q again", d.program.Name, target.Name)).Emits)
+		r.refuse(d, e.Msg, fmt.Sprintf("the chains run in a circle: %q calls %q again", d.program.Name, target.Name))
 	default:
 		stack := append(slices.Clip(slices.Clone(d.stack)), here)
 		r.push(delivery{program: target, node: target.first, msg: e.Msg, stack: stack})
 	}
+}
+
+// refuse makes a node fail that could not be obeyed.
+func (r *run) refuse(d delivery, m nodes.Msg, text string) {
+	out := nodes.Fail(m, text)
+	r.trace(d, out, true)
+	r.emit(d, out.Emits)
 }
 
 // leave goes back to the chain that called this one; without one the message ends.

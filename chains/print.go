@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -111,15 +110,24 @@ func scalarText(v any) string {
 	case int64:
 		return strconv.FormatInt(v, 10)
 	case float64:
-		text := strconv.FormatFloat(v, 'g', -1, 64)
-		if v == math.Trunc(v) && !strings.ContainsAny(text, ".e") {
-			text += ".0"
-		}
-		return text
+		return floatText(v)
 	case string:
 		return word(v)
 	}
 	panic(fmt.Sprintf("chains: a config holds a value of type %T", v))
+}
+
+// floatText always has a point: some readers of YAML take 1e+21 for text, and 2 is another type than 2.0.
+func floatText(f float64) string {
+	text := strconv.FormatFloat(f, 'g', -1, 64)
+	if strings.Contains(text, ".") {
+		return text
+	}
+	mantissa, exponent, ok := strings.Cut(text, "e")
+	if !ok {
+		return text + ".0"
+	}
+	return mantissa + ".0e" + exponent
 }
 
 // bare are the texts that need no quotes in YAML, in any place and version.
