@@ -45,7 +45,7 @@ var importRules = []importRule{
 	{anchored(`transports/.+`), anchored(`transports(/internal/.+|/transporttest)?`), anything, "an adapter sees one contract"},
 	{anchored(`registry(/.+)?`), anchored(`registry(/.+)?|eventstore|migrations|transports`), anything, "the registry sees the databases, and the devices' Authenticator that it implements"},
 	{anchored(`migrations`), anchored(`eventstore`), anything, "migrations know the store's errors only"},
-	{anchored(`api(/.+)?`), anchored(contracts + `|engine|api(/.+)?|web`), anything, "the shell sees contracts"},
+	{anchored(`api(/.+)?`), anchored(contracts + `|engine|registry/(auth|password)|api(/.+)?|web`), anything, "the shell sees contracts"},
 	{anchored(`web`), none, none, "the console is files"},
 	{anchored(`cmd/.+|test/.+|examples(/.+)?|scripts(/.+)?|deploy(/.+)?`), anything, anything, "the edge sees all"},
 }

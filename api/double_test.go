@@ -1,0 +1,296 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"callchain/engine"
+	"callchain/eventstore"
+	"callchain/nodes/builtin"
+	"callchain/registry"
+	"callchain/registry/auth"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The real parts fit the API's interfaces.
+var (
+	_ Engine    = (*engine.Engine)(nil)
+	_ Directory = (*registry.Registry)(nil)
+	_ Access    = (*auth.Access)(nil)
+)
+
+// The inhabitants of the tests.
+var (
+	tenantID   = uuid.MustParse("aaaaaaaa-0000-4000-8000-000000000001")
+	otherID    = uuid.MustParse("aaaaaaaa-0000-4000-8000-000000000002")
+	adminID    = uuid.MustParse("bbbbbbbb-0000-4000-8000-000000000001")
+	customerID = uuid.MustParse("cccccccc-0000-4000-8000-000000000001")
+	deviceID   = uuid.MustParse("dddddddd-0000-4000-8000-000000000001") // of the customer
+	loneID     = uuid.MustParse("dddddddd-0000-4000-8000-000000000002") // of no customer
+	foreignID  = uuid.MustParse("dddddddd-0000-4000-8000-000000000003") // of another tenant
+	profileID  = uuid.MustParse("eeeeeeee-0000-4000-8000-000000000001")
+	callID1    = uuid.MustParse("11111111-0000-4000-8000-000000000001")
+	begun      = time.UnixMilli(1783000000000).UTC()
+)
+
+// engineDouble answers what the test wants and remembers what it was asked.
+type engineDouble struct {
+	mu      sync.Mutex
+	calls   []engine.CallRequest
+	changes []engine.AttributeChange
+	ended   []string // "cancel <id>", "remove <id>"
+	answer  func(context.Context, engine.CallRequest) (engine.CallResult, error)
+	fail    error // of everything but calls
+	reasons []string
+	feed    chan eventstore.Event
+	follows chan string // the cursors asked for
+}
+
+func (d *engineDouble) Call(ctx context.Context, r engine.CallRequest) (engine.CallResult, error) {
+	d.mu.Lock()
+	d.calls = append(d.calls, r)
+	answer := d.answer
+	d.mu.Unlock()
+	if r.ID == uuid.Nil {
+		r.ID = callID1
+	}
+	result, err := answer(ctx, r)
+	if result.ID == uuid.Nil && err == nil {
+		result.ID = r.ID
+	}
+	return result, err
+}
+
+func (d *engineDouble) note(what string, call uuid.UUID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = append(d.ended, what+" "+call.String())
+	return d.fail
+}
+
+func (d *engineDouble) Cancel(_ context.Context, _, call uuid.UUID, actor string) error {
+	return d.note("cancel by "+actor, call)
+}
+
+func (d *engineDouble) Remove(_ context.Context, _, call uuid.UUID, actor string) error {
+	return d.note("remove by "+actor, call)
+}
+
+func (d *engineDouble) ChangeAttributes(_ context.Context, c engine.AttributeChange) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changes = append(d.changes, c)
+	return d.fail
+}
+
+func (d *engineDouble) Follow(ctx context.Context, after string, each func(string, *eventstore.Event) error) error {
+	if after == "bad" {
+		return engine.ErrCursor
+	}
+	select {
+	case d.follows <- after:
+	default:
+	}
+	for {
+		select {
+		case ev, open := <-d.feed:
+			if !open {
+				return errors.New("the store is gone")
+			}
+			if err := each("cursor-"+ev.Type, &ev); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *engineDouble) Ready() []string { return d.reasons }
+
+// storeDouble keeps rows and streams in memory; only what the API reads is there.
+type storeDouble struct {
+	eventstore.Store
+	mu      sync.Mutex
+	rows    map[string][][]any
+	streams map[string][]eventstore.Event
+	fail    error
+}
+
+func (d *storeDouble) Rows(_ context.Context, q eventstore.Query) ([][]any, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fail != nil {
+		return nil, d.fail
+	}
+	var out [][]any
+	for _, row := range d.rows[q.Table.Name] {
+		if matches(q, row) {
+			out = append(out, row)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b []any) int {
+		for _, o := range q.Order {
+			i := q.Table.Index(o.Column)
+			if c := compare(a[i], b[i]); c != 0 && o.Desc {
+				return -c
+			} else if c != 0 {
+				return c
+			}
+		}
+		return 0
+	})
+	out = out[min(q.Offset, len(out)):]
+	if q.Limit > 0 {
+		out = out[:min(q.Limit, len(out))]
+	}
+	return out, nil
+}
+
+func matches(q eventstore.Query, row []any) bool {
+	for _, w := range q.Where {
+		c := compare(row[q.Table.Index(w.Column)], w.Value)
+		ok := map[eventstore.Op]bool{eventstore.Eq: c == 0, eventstore.Ne: c != 0, eventstore.Lt: c < 0, eventstore.Le: c <= 0, eventstore.Gt: c > 0, eventstore.Ge: c >= 0}
+		if !ok[w.Op] {
+			return false
+		}
+	}
+	return true
+}
+
+func compare(a, b any) int {
+	switch x := a.(type) {
+	case int64:
+		y, _ := b.(int64)
+		return cmp.Compare(x, y)
+	case string:
+		y, _ := b.(string)
+		return strings.Compare(x, y)
+	case uuid.UUID:
+		y, _ := b.(uuid.UUID)
+		return bytes.Compare(x[:], y[:])
+	case bool:
+		y, _ := b.(bool)
+		return cmp.Compare(map[bool]int{true: 1}[x], map[bool]int{true: 1}[y])
+	case []byte:
+		y, _ := b.([]byte)
+		return bytes.Compare(x, y)
+	}
+	return 0
+}
+
+func (d *storeDouble) Count(ctx context.Context, q eventstore.Query) (int64, error) {
+	q.Limit, q.Offset = 0, 0
+	rows, err := d.Rows(ctx, q)
+	return int64(len(rows)), err
+}
+
+func (d *storeDouble) Stream(_ context.Context, stream string, after int64, limit int) ([]eventstore.Event, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fail != nil {
+		return nil, d.fail
+	}
+	events := d.streams[stream]
+	events = events[min(int(after), len(events)):]
+	return slices.Clone(events[:min(limit, len(events))]), nil
+}
+
+func (d *storeDouble) add(ev eventstore.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.streams[ev.Stream] = append(d.streams[ev.Stream], ev)
+}
+
+// accessDouble knows the tokens "tenant", "customer", "sysadmin" and "other".
+type accessDouble struct{}
+
+func (accessDouble) Verify(token string) (auth.Principal, error) {
+	p := auth.Principal{User: adminID, Tenant: tenantID, Session: "s1", Actor: "user:" + adminID.String()}
+	switch token {
+	case "tenant":
+		p.Authority = registry.TenantAdmin
+	case "customer":
+		p.Authority, p.Customer = registry.CustomerUser, customerID
+	case "sysadmin":
+		p.Authority, p.Tenant = registry.SysAdmin, uuid.Nil
+	case "other":
+		p.Authority, p.Tenant = registry.TenantAdmin, otherID
+	case "old":
+		return p, auth.ErrExpired
+	case "refresh":
+		return p, auth.ErrNotAccess
+	default:
+		return p, auth.ErrMalformed
+	}
+	return p, nil
+}
+
+func (accessDouble) Login(_ context.Context, email, password, _ string) (auth.Pair, error) {
+	switch {
+	case email == "slow@x":
+		return auth.Pair{}, &auth.TooManyError{RetryAfter: 7 * time.Second}
+	case email == "off@x":
+		return auth.Pair{}, registry.ErrDisabled
+	case email != "tenant@x" || password != "right":
+		return auth.Pair{}, registry.ErrBadPassword
+	}
+	return auth.Pair{Access: "tenant", Refresh: "again"}, nil
+}
+
+func (accessDouble) Refresh(_ context.Context, token string) (auth.Pair, error) {
+	if token != "again" {
+		return auth.Pair{}, auth.ErrMalformed
+	}
+	return auth.Pair{Access: "tenant", Refresh: "again"}, nil
+}
+
+func (accessDouble) Logout(context.Context, auth.Principal) error { return nil }
+
+// house is the API with doubles behind it.
+type house struct {
+	engine *engineDouble
+	store  *storeDouble
+	dir    *directoryDouble
+	http.Handler
+}
+
+func newHouse(t testing.TB, change ...func(*Config)) *house {
+	t.Helper()
+	c := DefaultConfig()
+	for _, f := range change {
+		f(&c)
+	}
+	h := &house{
+		engine: &engineDouble{feed: make(chan eventstore.Event), follows: make(chan string, 1)},
+		store:  &storeDouble{rows: map[string][][]any{}, streams: map[string][]eventstore.Event{}},
+		dir:    newDirectory(),
+	}
+	h.Handler = New(c, Deps{
+		Engine: h.engine, Store: h.store, Directory: h.dir, Access: accessDouble{}, Nodes: builtin.Registry(), DeadLetters: h.dir,
+		Metrics: prometheus.NewRegistry(), Now: func() time.Time { return begun },
+	})
+	return h
+}
+
+// do sends one request and gives the answer.
+func (h *house) do(method, path, token, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if token != "" {
+		r.Header.Set("X-Authorization", "Bearer "+token)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}

@@ -1,0 +1,156 @@
+package api
+
+import (
+	"context"
+	"encoding/hex"
+	"net/http"
+	"strings"
+	"sync"
+
+	"callchain/api/jackson"
+	"callchain/engine"
+	"callchain/engine/rpc"
+	"callchain/registry"
+	"callchain/registry/auth"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+)
+
+// callDevice serves POST /api/rpc/{oneway|twoway}/{deviceId} and its older form under /api/plugins (RpcV1Controller,
+// RpcV2Controller). Checks come in ThingsBoard's order: the id's form, the body, then the device.
+func callDevice(v version, oneway bool) handler {
+	return func(s *server, c *gin.Context, who *auth.Principal) error {
+		device, err := parseUUID(c.Param("deviceId"))
+		if err != nil {
+			return err
+		}
+		asked, err := s.askedCall(c)
+		if err != nil {
+			return err
+		}
+		id, err := callID(who, asked.id, first(c.Request.Header[headerIdempotency]))
+		if err != nil {
+			return err
+		}
+		if _, err := s.deviceOf(c, who, device); err != nil {
+			return err
+		}
+		r := engine.CallRequest{
+			ID: id, Chosen: id != uuid.Nil, Tenant: who.Tenant, Customer: who.Customer, Device: device,
+			Method: asked.method, Params: asked.params, Oneway: oneway, Persistent: asked.persistent, Expires: asked.deadline(s.now(), s.config.Timeouts),
+			Retries: asked.retries, Order: asked.order, Info: asked.info, FailOffline: asked.failOffline, Actor: who.Actor,
+			Trace: traceID(first(c.Request.Header[headerTrace])),
+		}
+		result, err := s.engine.Call(c.Request.Context(), r)
+		if result.ID == uuid.Nil {
+			result.ID = id
+		}
+		if err != nil {
+			return answerTo(err).with(result.ID)
+		}
+		return answerCall(c, v, &r, &result)
+	}
+}
+
+// askedCall reads the body; what it returns does not refer to the bytes read.
+func (s *server) askedCall(c *gin.Context) (callBody, error) {
+	b, err := s.readBody(c, s.config.Body)
+	if err != nil {
+		return callBody{}, err
+	}
+	defer b.release()
+	return decodeCall(b.bytes)
+}
+
+// callID is the id that the caller chose: requestUUID, else the UUIDv5 of tenant, user and Idempotency-Key, else none.
+func callID(who *auth.Principal, chosen uuid.UUID, key string) (uuid.UUID, error) {
+	if chosen != uuid.Nil || key == "" {
+		return chosen, nil
+	}
+	if len(key) > 255 {
+		return uuid.Nil, badQuery(headerIdempotency, "must have at most 255 bytes, has %d", len(key))
+	}
+	name := make([]byte, 0, 16+len(key))
+	return uuid.NewSHA1(who.Tenant, append(append(name, who.User[:]...), key...)), nil
+}
+
+// deviceOf is a device that the caller may use. Another tenant's device is as unknown as one that does not exist.
+func (s *server) deviceOf(ctx context.Context, who *auth.Principal, id uuid.UUID) (*registry.Facts, error) {
+	if who.Authority == registry.SysAdmin {
+		return nil, errSysAdmin
+	}
+	f, err := s.dir.FactsOf(ctx, who.Tenant, id)
+	if err != nil {
+		if e := answerTo(err); e.status != http.StatusNotFound {
+			return nil, err
+		}
+		return nil, errNoDevice
+	}
+	if !owns(who, &f.Device) {
+		return nil, errPermission
+	}
+	return f, nil
+}
+
+// traceID is the trace id of a W3C traceparent (version 00: 00-<32 hex>-<16 hex>-<2 hex>); zero if there is none or it is not well-formed.
+func traceID(header string) (id [16]byte) {
+	if len(header) < 55 || header[2] != '-' || header[35] != '-' || header[52] != '-' || strings.HasPrefix(header, "ff") {
+		return id
+	}
+	if _, err := hex.Decode(id[:], []byte(header[3:35])); err != nil {
+		return [16]byte{}
+	}
+	return id
+}
+
+// answerCall renders what became of a call. A persistent one that has already failed was never queued: it had expired when it
+// came, or its chain did not send it.
+func answerCall(c *gin.Context, v version, r *engine.CallRequest, result *engine.CallResult) error {
+	c.Writer.Header()[headerCall] = []string{result.ID.String()}
+	switch {
+	case r.Persistent && result.Phase <= rpc.PhaseSucceeded:
+		body := append(make([]byte, 0, 64), `{"rpcId":"`...)
+		writeJSON(c, http.StatusOK, append(append(body, result.ID.String()...), `"}`...))
+		return nil
+	case r.Oneway && result.Phase <= rpc.PhaseSucceeded:
+		writeEmpty(c, http.StatusOK)
+		return nil
+	case result.Phase == rpc.PhaseSucceeded:
+		return answerResponse(c, result)
+	}
+	return outcomeError(v, *result)
+}
+
+// answers are buffers for the answers of devices.
+var answers = sync.Pool{New: func() any { return new([]byte) }}
+
+// answersKept is the size up to which a buffer goes back to the pool.
+const answersKept = 64 << 10
+
+// answerResponse gives the device's JSON as Jackson writes it; an empty answer is an empty 200, what is not JSON is 406.
+func answerResponse(c *gin.Context, result *engine.CallResult) error {
+	if result.Response.Form == rpc.Empty {
+		writeEmpty(c, http.StatusOK)
+		return nil
+	}
+	if result.Response.Form != rpc.JSON {
+		return errNotJSON.with(result.ID)
+	}
+	buf, ok := answers.Get().(*[]byte)
+	if !ok {
+		panic("api: the pool of answers holds something else")
+	}
+	out, err := jackson.Append((*buf)[:0], result.Response.Bytes)
+	if err == nil {
+		writeJSON(c, http.StatusOK, out)
+	}
+	if cap(out) <= answersKept {
+		*buf = out
+		answers.Put(buf)
+	}
+	if err != nil {
+		return errNotJSON.with(result.ID).because(err.Error())
+	}
+	return nil
+}

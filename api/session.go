@@ -1,0 +1,158 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"callchain/registry"
+	"callchain/registry/auth"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+)
+
+// login serves POST /api/auth/login.
+func login(s *server, c *gin.Context, _ *auth.Principal) error {
+	var in struct {
+		Username string `json:"username"`
+		Password string `json:"password"`
+	}
+	if err := s.readJSON(c, s.config.SmallBody, &in); err != nil {
+		return err
+	}
+	tokens, err := s.access.Login(c.Request.Context(), in.Username, in.Password, c.RemoteIP())
+	if err != nil {
+		return err
+	}
+	return writeTokens(c, tokens)
+}
+
+// refresh serves POST /api/auth/token.
+func refresh(s *server, c *gin.Context, _ *auth.Principal) error {
+	var in struct {
+		RefreshToken string `json:"refreshToken"`
+	}
+	if err := s.readJSON(c, s.config.SmallBody, &in); err != nil {
+		return err
+	}
+	if in.RefreshToken == "" {
+		return errNoToken
+	}
+	tokens, err := s.access.Refresh(c.Request.Context(), in.RefreshToken)
+	if errors.Is(err, registry.ErrNotFound) { // the user was deleted
+		return errOldToken
+	}
+	if err != nil {
+		return err
+	}
+	return writeTokens(c, tokens)
+}
+
+func writeTokens(c *gin.Context, t auth.Pair) error {
+	return writeValue(c, struct {
+		Token        string `json:"token"`
+		RefreshToken string `json:"refreshToken"`
+	}{t.Access, t.Refresh})
+}
+
+// logout serves POST /api/auth/logout.
+func logout(s *server, c *gin.Context, who *auth.Principal) error {
+	if err := s.access.Logout(c.Request.Context(), *who); err != nil {
+		return err
+	}
+	writeEmpty(c, http.StatusOK)
+	return nil
+}
+
+// entity is how ThingsBoard writes an id.
+type entity struct {
+	EntityType string    `json:"entityType"`
+	ID         uuid.UUID `json:"id"`
+}
+
+// nobody is ThingsBoard's EntityId.NULL_UUID, which stands where there is no customer or tenant.
+var nobody = uuid.MustParse("13814000-1dd2-11b2-8080-808080808080")
+
+func orNobody(id uuid.UUID) uuid.UUID {
+	if id == uuid.Nil {
+		return nobody
+	}
+	return id
+}
+
+// userView is ThingsBoard's User.
+type userView struct {
+	ID         entity             `json:"id"`
+	Created    int64              `json:"createdTime"`
+	Tenant     entity             `json:"tenantId"`
+	Customer   entity             `json:"customerId"`
+	Email      string             `json:"email"`
+	Authority  registry.Authority `json:"authority"`
+	FirstName  string             `json:"firstName"`
+	LastName   string             `json:"lastName"`
+	Phone      *string            `json:"phone"`
+	Name       string             `json:"name"`
+	Additional json.RawMessage    `json:"additionalInfo"`
+}
+
+// currentUser serves GET /api/auth/user.
+func currentUser(s *server, c *gin.Context, who *auth.Principal) error {
+	u, err := s.dir.UserByID(c.Request.Context(), who.User)
+	if err != nil {
+		return err
+	}
+	return writeValue(c, userView{
+		ID: entity{"USER", u.ID}, Created: u.Created.UnixMilli(), Tenant: entity{"TENANT", orNobody(u.Tenant)},
+		Customer: entity{"CUSTOMER", orNobody(u.Customer)}, Email: u.Email, Authority: u.Authority, FirstName: u.FirstName, LastName: u.LastName,
+		Name: u.Email, Additional: orNull(u.Additional),
+	})
+}
+
+// passwordPolicy serves GET /api/noauth/userPasswordPolicy, by which clients also find out whether anybody is there.
+func passwordPolicy(_ *server, c *gin.Context, _ *auth.Principal) error {
+	writeJSON(c, http.StatusOK, []byte(`{"minimumLength":6,"maximumLength":255,"minimumUppercaseLetters":null,"minimumLowercaseLetters":null,`+
+		`"minimumDigits":null,"minimumSpecialCharacters":null,"allowWhitespaces":true,"forceUserToResetPasswordIfNotValid":false,`+
+		`"passwordExpirationPeriodDays":null,"passwordReuseFrequencyDays":null}`))
+	return nil
+}
+
+// readJSON reads a body into a struct. Unknown fields are ignored, as ThingsBoard's clients send more than is kept here.
+func (s *server) readJSON(c *gin.Context, limit int64, into any) error {
+	b, err := s.readBody(c, limit)
+	if err != nil {
+		return err
+	}
+	defer b.release()
+	if err := json.Unmarshal(b.bytes, into); err != nil {
+		return badBody(err)
+	}
+	return nil
+}
+
+func writeValue(c *gin.Context, v any) error {
+	out, err := marshal(v)
+	if err != nil {
+		return err
+	}
+	writeJSON(c, http.StatusOK, out)
+	return nil
+}
+
+func orNull(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 {
+		return json.RawMessage("null")
+	}
+	return raw
+}
+
+// instant is a time as the own paths show it: RFC 3339 in UTC with microseconds.
+type instant int64
+
+func (i instant) MarshalText() ([]byte, error) {
+	return time.UnixMicro(int64(i)).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000000Z"), nil
+}
+
+// IsZero lets omitzero leave out what has not happened.
+func (i instant) IsZero() bool { return i == 0 }
