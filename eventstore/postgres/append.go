@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	appendTries = 4 // 50 + 100 + 200 ms of pauses: what outlasts a restart of the server is for the caller to try again
-	firstPause  = 50 * time.Millisecond
+	triesMax   = 6 // 10 + 20 + 40 + 80 + 160 ms of pauses: a longer outage is for the caller to sit out
+	firstPause = 10 * time.Millisecond
 )
 
 // Append stores the batch; see eventstore.Store. If the connection is torn it tries again: what an earlier try has committed carries the
@@ -28,7 +28,10 @@ func (s *Store) Append(ctx context.Context, b eventstore.Batch) (fenced []int32,
 	if len(b.Partitions) == 0 {
 		return nil, nil
 	}
-	err = s.again(ctx, func() error {
+	err = s.retry(ctx, func() error {
+		if err := s.exclusive.check(); err != nil {
+			return err
+		}
 		if err := s.months.cover(ctx, &b); err != nil {
 			return err
 		}
@@ -46,8 +49,8 @@ func (s *Store) Append(ctx context.Context, b eventstore.Batch) (fenced []int32,
 	return nil, fmt.Errorf("appending: %w", err)
 }
 
-// again runs f until it succeeds, fails for good, or was tried appendTries times.
-func (s *Store) again(ctx context.Context, f func() error) error {
+// retry runs f until it succeeds, fails for good, or was tried triesMax times: a restart of the server leaves dead connections in the pool.
+func (s *Store) retry(ctx context.Context, f func() error) error {
 	pause := firstPause
 	for try := 1; ; try++ {
 		if err := ctx.Err(); err != nil {
@@ -55,9 +58,6 @@ func (s *Store) again(ctx context.Context, f func() error) error {
 		}
 		if s.closed.Load() {
 			return errClosed
-		}
-		if err := s.exclusive.check(); err != nil {
-			return err
 		}
 		err := f()
 		if err == nil {
@@ -71,7 +71,7 @@ func (s *Store) again(ctx context.Context, f func() error) error {
 		} else if !passing(err) {
 			return err
 		}
-		if try == appendTries {
+		if try == triesMax {
 			return fmt.Errorf("tried %d times: %w", try, err)
 		}
 		timer := time.NewTimer(pause)
@@ -167,7 +167,7 @@ func passing(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
 		var refused *eventstore.RefusedError
-		return !errors.As(err, &refused) // else the connection is torn
+		return !errors.As(err, &refused) && !errors.As(err, new(malformed)) && !errors.Is(err, errLockLost) // else the connection is torn
 	}
 	switch e.Code {
 	case "40001", "40P01", // serialization failure, deadlock
@@ -251,10 +251,9 @@ func (s *Store) Claim(ctx context.Context, node string, partitions []int32) (out
 		" SELECT p, 1, $2, 0, $3, $4, 0, $4, 0, 0, 0, $4 FROM unnest($1::int4[]) AS p ORDER BY p" +
 		" ON CONFLICT (partition) DO UPDATE SET epoch = checkpoints.epoch + 1, node = excluded.node RETURNING " + checkpointColumns
 	sorted := slices.Compact(slices.Sorted(slices.Values(partitions)))
-	err = s.again(ctx, func() error {
+	if err = s.exclusive.check(); err == nil {
 		out, err = s.checkpoints(ctx, query, sorted, node, make([]byte, len(eventstore.Hash{})), [16]byte(uuid.Nil))
-		return err
-	})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("claiming for %s: %w", node, err)
 	}

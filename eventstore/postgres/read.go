@@ -46,20 +46,33 @@ func (s *Store) events(ctx context.Context, limit int, query string, args ...any
 	if limit <= 0 {
 		return nil, nil
 	}
-	rows, err := s.pool.Query(ctx, query, append([]any{inBinary}, args...)...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	out := make([]eventstore.Event, 0, min(limit, eventsGuess))
-	for rows.Next() {
-		out = append(out, eventstore.Event{})
-		if err := decodeEvent(&out[len(out)-1], rows.RawValues()); err != nil {
-			return nil, err
-		}
-	}
-	return out, rows.Err()
+	return collect(ctx, s, min(limit, eventsGuess), decodeEvent, query, args)
 }
+
+// collect runs a query and decodes its rows; a torn connection begins it again.
+func collect[T any](ctx context.Context, s *Store, guess int, decode func(*T, [][]byte) error, query string, args []any) (out []T, err error) {
+	err = s.retry(ctx, func() error {
+		rows, err := s.pool.Query(ctx, query, append([]any{inBinary}, args...)...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		out = make([]T, 0, guess)
+		for rows.Next() {
+			out = append(out, *new(T))
+			if err := decode(&out[len(out)-1], rows.RawValues()); err != nil {
+				return malformed{err}
+			}
+		}
+		return rows.Err()
+	})
+	return out, err
+}
+
+// malformed marks what was read and cannot be understood: reading it again does not help.
+type malformed struct{ error }
+
+func (m malformed) Unwrap() error { return m.error }
 
 func int8of(raw []byte) int64 { return int64(binary.BigEndian.Uint64(raw)) }
 func int4of(raw []byte) int32 { return int32(binary.BigEndian.Uint32(raw)) }
@@ -96,25 +109,19 @@ func (s *Store) Checkpoints(ctx context.Context) ([]eventstore.Checkpoint, error
 }
 
 func (s *Store) checkpoints(ctx context.Context, query string, args ...any) ([]eventstore.Checkpoint, error) {
-	rows, err := s.pool.Query(ctx, query, append([]any{inBinary}, args...)...)
-	if err != nil {
-		return nil, err
+	return collect(ctx, s, 0, decodeCheckpoint, query, args)
+}
+
+func decodeCheckpoint(c *eventstore.Checkpoint, raw [][]byte) error {
+	*c = eventstore.Checkpoint{
+		Partition: int4of(raw[0]), Epoch: int8of(raw[1]), Node: string(raw[2]), Seq: int8of(raw[3]), Indexed: int8of(raw[9]), Relayed: int8of(raw[10]),
 	}
-	defer rows.Close()
-	var out []eventstore.Checkpoint
-	for rows.Next() {
-		raw := rows.RawValues()
-		c := eventstore.Checkpoint{
-			Partition: int4of(raw[0]), Epoch: int8of(raw[1]), Node: string(raw[2]), Seq: int8of(raw[3]), Indexed: int8of(raw[9]), Relayed: int8of(raw[10]),
-		}
-		copy(c.Head[:], raw[4])
-		copy(c.Positions[0].Topic[:], raw[5])
-		copy(c.Positions[1].Topic[:], raw[7])
-		c.Positions[0].Offset, c.Positions[1].Offset = int8of(raw[6]), int8of(raw[8])
-		copy(c.Append[:], raw[11])
-		out = append(out, c)
-	}
-	return out, rows.Err()
+	copy(c.Head[:], raw[4])
+	copy(c.Positions[0].Topic[:], raw[5])
+	copy(c.Positions[1].Topic[:], raw[7])
+	c.Positions[0].Offset, c.Positions[1].Offset = int8of(raw[6]), int8of(raw[8])
+	copy(c.Append[:], raw[11])
+	return nil
 }
 
 // Rows answers a query; see eventstore.Store.
@@ -123,37 +130,32 @@ func (s *Store) Rows(ctx context.Context, q eventstore.Query) ([][]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, query, append([]any{inBinary}, arguments(args)...)...)
-	if err != nil {
-		return nil, fmt.Errorf("reading rows of %s: %w", q.Table.Name, err)
-	}
-	defer rows.Close()
-	var out [][]any
-	for rows.Next() {
-		row := make([]any, len(q.Table.Columns))
-		for i, raw := range rows.RawValues() {
-			if row[i], err = decode(q.Table.Columns[i].Kind, raw); err != nil {
-				return nil, fmt.Errorf("reading rows of %s: column %s: %w", q.Table.Name, q.Table.Columns[i].Name, err)
+	out, err := collect(ctx, s, 0, func(row *[]any, raw [][]byte) (err error) {
+		*row = make([]any, len(raw))
+		for i := range raw {
+			if (*row)[i], err = decode(q.Table.Columns[i].Kind, raw[i]); err != nil {
+				return fmt.Errorf("column %s: %w", q.Table.Columns[i].Name, err)
 			}
 		}
-		out = append(out, row)
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}, query, arguments(args))
+	if err != nil {
 		return nil, fmt.Errorf("reading rows of %s: %w", q.Table.Name, err)
 	}
 	return out, nil
 }
 
 // Count counts rows; see eventstore.Store.
-func (s *Store) Count(ctx context.Context, q eventstore.Query) (n int64, err error) {
+func (s *Store) Count(ctx context.Context, q eventstore.Query) (int64, error) {
 	query, args, err := sqlgen.Postgres.Count(q)
 	if err != nil {
 		return 0, err
 	}
-	if err := s.pool.QueryRow(ctx, query, arguments(args)...).Scan(&n); err != nil {
+	counted, err := collect(ctx, s, 1, func(n *int64, raw [][]byte) error { *n = int8of(raw[0]); return nil }, query, arguments(args))
+	if err != nil {
 		return 0, fmt.Errorf("counting rows of %s: %w", q.Table.Name, err)
 	}
-	return n, nil
+	return counted[0], nil
 }
 
 // arguments gives UUIDs in the form that the driver knows.
