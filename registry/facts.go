@@ -24,7 +24,9 @@ func scanDevice(row row, more ...any) (Device, error) {
 	var created int64
 	into := []any{
 		&d.ID, &d.Tenant, &d.Customer, &d.Name, &d.Label, &d.Profile, &d.Type, &d.Partition,
-		raw{&d.Additional}, raw{&d.Data}, &created, &d.Version,
+		raw{&d.Additional},
+		raw{&d.Data},
+		&created, &d.Version,
 	}
 	if err := row.Scan(append(into, more...)...); err != nil {
 		return Device{}, err

@@ -99,7 +99,10 @@ func TestWrongLogins(t *testing.T) {
 		admin, err := f.UserByEmail(ctx, "admin@localhost")
 		must(t, err)
 		for _, c := range [][2]string{
-			{"admin@localhost", "secret-2"}, {"admin@localhost", ""}, {"nobody@localhost", "secret-1"}, {"", ""},
+			{"admin@localhost", "secret-2"},
+			{"admin@localhost", ""},
+			{"nobody@localhost", "secret-1"},
+			{"", ""},
 			{"admin@localhost", strings.Repeat("x", 1000)},
 		} {
 			if _, err := f.CheckPassword(ctx, c[0], c[1]); !errors.Is(err, registry.ErrBadPassword) {
@@ -186,5 +189,24 @@ func TestRevocationsOfOtherNodesArriveByRefresh(t *testing.T) {
 		if !f.Revoked(uuid.New(), "s", time.Now()) {
 			t.Error("the ended session is still good")
 		}
+	})
+}
+
+func TestEndedSessionsAreForgottenWithTheirTokens(t *testing.T) {
+	onBoth(t, func(t *testing.T, f fixture) {
+		c := &clock{time.Now()}
+		o := options()
+		o.Now = c.now
+		r, err := f.reopen(o)
+		must(t, err)
+		must(t, r.EndSession(t.Context(), "a"))
+		c.at = c.at.Add(8 * 24 * time.Hour)
+		must(t, r.EndSession(t.Context(), "b"))
+		var left int
+		must(t, f.db.QueryRow(`SELECT count(*) FROM ended_sessions`).Scan(&left))
+		if left != 1 {
+			t.Errorf("%d ended sessions are kept", left)
+		}
+		wantErr(t, r.EndSession(t.Context(), ""), registry.ErrInvalid, "session")
 	})
 }
