@@ -60,6 +60,7 @@ type Engine struct {
 	seen     map[Kind]int // events of a kind that Next has returned
 	held     map[Kind]bool
 	denied   map[Kind]error
+	slow     map[Kind]time.Duration
 	sessions map[uuid.UUID]transports.Session // live ones by device
 }
 
@@ -67,7 +68,7 @@ type Engine struct {
 func NewEngine() *Engine {
 	return &Engine{
 		changed: make(chan struct{}), seen: map[Kind]int{}, held: map[Kind]bool{}, denied: map[Kind]error{},
-		sessions: map[uuid.UUID]transports.Session{},
+		slow: map[Kind]time.Duration{}, sessions: map[uuid.UUID]transports.Session{},
 	}
 }
 
@@ -96,6 +97,9 @@ func (e *Engine) Release(k Kind) { e.set(func() { delete(e.held, k) }) }
 // Deny makes messages of a kind end with err; nil ends that.
 func (e *Engine) Deny(k Kind, err error) { e.set(func() { e.denied[k] = err }) }
 
+// Slow makes the engine take this long to take notice of messages of a kind; 0 ends that.
+func (e *Engine) Slow(k Kind, by time.Duration) { e.set(func() { e.slow[k] = by }) }
+
 func (e *Engine) set(change func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -105,6 +109,11 @@ func (e *Engine) set(change func()) {
 // record notes an event and settles it. then runs with the lock held, before anybody can see the event.
 func (e *Engine) record(ev Event, done func(error), then func()) {
 	e.mu.Lock()
+	if by := e.slow[ev.Kind]; by > 0 {
+		e.mu.Unlock()
+		<-time.After(by)
+		e.mu.Lock()
+	}
 	err, held := e.denied[ev.Kind], e.held[ev.Kind]
 	if held {
 		ev.Settle = done
