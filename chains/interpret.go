@@ -68,7 +68,7 @@ type run struct {
 	env     Env
 	max     int
 	todo    []delivery
-	space   [4]delivery
+	space   [2]delivery
 	visits  map[Place]int // counted when a run gets long, to name the place if it gets too long
 	res     Result
 	stopped bool

@@ -35,10 +35,12 @@ const Language = "Expressions are written in [expr](https://expr-lang.org/docs/l
 
 // Expression is a compiled expression. It may be shared.
 type Expression struct {
-	program  *vm.Program
-	data     bool // it looks at msg
-	metadata bool // it looks at metadata
+	program *vm.Program
+	uses    uses
 }
+
+// uses tells what an expression looks at; only that is made ready for it.
+type uses struct{ data, metadata, originator bool }
 
 // Compile checks and compiles source. The error is one line and names the column.
 func Compile(source string) (*Expression, error) {
@@ -53,7 +55,8 @@ func Compile(source string) (*Expression, error) {
 	if err != nil {
 		return nil, oneLine(err)
 	}
-	return &Expression{program: program, data: rewrite.data, metadata: rewrite.metadata}, nil
+	rewrite.metadata = rewrite.wholeMetadata > 0
+	return &Expression{program: program, uses: rewrite.uses}, nil
 }
 
 // oneLine leaves out the excerpt that expr adds to its messages.
@@ -78,7 +81,7 @@ type Scope struct {
 	Now        int64          `expr:"$now"`
 
 	message nodes.Msg
-	filled  struct{ data, metadata bool }
+	filled  uses
 	steps   int
 	text    int
 }
@@ -91,21 +94,23 @@ type originator struct {
 // NewScope is the Scope of m.
 func NewScope(m nodes.Msg) *Scope {
 	return &Scope{
-		Type: m.Type, Originator: originator{m.Originator.Type, m.Originator.ID.String()}, TS: m.TS, Now: m.Now / 1000,
-		message: m, steps: stepsMax, text: textMax,
+		Type: m.Type, TS: m.TS, Now: m.Now / 1000, message: m, steps: stepsMax, text: textMax,
 	}
 }
 
-// fill makes ready what the expression looks at: data is parsed and metadata copied only if it does.
+// fill makes ready what the expression looks at.
 func (s *Scope) fill(e *Expression) error {
-	if e.data && !s.filled.data {
+	if e.uses.originator && !s.filled.originator {
+		s.Originator, s.filled.originator = originator{s.message.Originator.Type, s.message.Originator.ID.String()}, true
+	}
+	if e.uses.data && !s.filled.data {
 		v, err := s.message.Data.Value()
 		if err != nil {
 			return err
 		}
 		s.Msg, s.filled.data = v, true
 	}
-	if e.metadata && !s.filled.metadata {
+	if e.uses.metadata && !s.filled.metadata {
 		s.Metadata, s.filled.metadata = make(map[string]any, len(s.message.Metadata)), true
 		for k, v := range s.message.Metadata {
 			s.Metadata[k] = v
@@ -165,14 +170,23 @@ func kindOf(v any) string {
 }
 
 // rewriter puts the budget into the syntax tree and notes what the expression looks at.
-type rewriter struct{ data, metadata bool }
+type rewriter struct {
+	uses
+	wholeMetadata int // mentions of metadata other than for one key
+}
 
 // Visit is called for each node after its children.
 func (r *rewriter) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.IdentifierNode:
-		r.data = r.data || n.Value == "msg" || n.Value == "$env"
-		r.metadata = r.metadata || n.Value == "metadata" || n.Value == "$env"
+		all := n.Value == "$env"
+		r.data = r.data || all || n.Value == "msg"
+		if all || n.Value == "metadata" {
+			r.wholeMetadata++
+		}
+		r.originator = r.originator || all || n.Value == "originator"
+	case *ast.MemberNode:
+		r.member(node, n)
 	case *ast.PredicateNode:
 		n.Node = call("$step", n.Node)
 	case *ast.ArrayNode, *ast.MapNode:
@@ -183,6 +197,15 @@ func (r *rewriter) Visit(node *ast.Node) {
 		}
 	case *ast.CallNode:
 		r.call(node, n)
+	}
+}
+
+// member looks metadata.key up directly: the other way copies all metadata for one value.
+func (r *rewriter) member(node *ast.Node, n *ast.MemberNode) {
+	id, ok := n.Node.(*ast.IdentifierNode)
+	if _, constant := n.Property.(*ast.StringNode); ok && constant && id.Value == "metadata" {
+		r.wholeMetadata--
+		ast.Patch(node, call("$metadata", n.Property))
 	}
 }
 

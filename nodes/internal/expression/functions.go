@@ -58,6 +58,7 @@ var functions = []struct {
 	{"parseTime", 1, parseTime},
 	{"replace", -1, misused}, {"repeat", -1, misused}, {"join", -1, misused}, {"string", -1, misused}, {"toJSON", -1, misused},
 	{"now", -1, func(...any) (any, error) { return nil, errors.New("now wants no arguments") }},
+	{"$metadata", 2, metadataValue},
 	{"$step", 2, step},
 	{"$weigh", 2, weigh},
 	{"$add", 3, add},
@@ -110,6 +111,14 @@ func (s *Scope) weigh(v any, depth int) error {
 		}
 	}
 	return nil
+}
+
+func metadataValue(args ...any) (any, error) {
+	v, ok := args[0].(*Scope).message.Metadata[args[1].(string)]
+	if !ok {
+		return nil, nil
+	}
+	return v, nil
 }
 
 // step counts one turn of a predicate.
