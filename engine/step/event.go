@@ -65,7 +65,7 @@ type RunParked struct {
 	Token  chains.Token `json:"token"`
 	Call   uuid.UUID    `json:"call,omitzero"`   // the call that it waits for
 	Due    rpc.Instant  `json:"due,omitempty"`   // when its wait is over
-	Server uuid.UUID    `json:"server,omitzero"` // the application's call that the run is to dispatch
+	Server uuid.UUID    `json:"server,omitzero"` // the application's call that the run is still to dispatch
 }
 
 // RunResumed: the token got its answer and went on.
@@ -99,7 +99,7 @@ type Run struct {
 	ID     uuid.UUID
 	Tenant uuid.UUID
 	Device uuid.UUID
-	Server uuid.UUID // the application's call that it is to dispatch, uuid.Nil if none
+	Server uuid.UUID // the application's call that it is still to dispatch, uuid.Nil if none
 	Last   int       // number of the last token
 	Tokens []Parked  // that wait
 }
@@ -116,10 +116,7 @@ type Parked struct {
 func EvolveRun(r Run, f RunFact) Run {
 	switch f := f.(type) {
 	case RunParked:
-		r.Last = f.Number
-		if f.Server != uuid.Nil {
-			r.Server = f.Server
-		}
+		r.Last, r.Server = f.Number, f.Server
 		r.Tokens = append(r.Tokens[:len(r.Tokens):len(r.Tokens)], Parked{Number: f.Number, Token: f.Token, Call: f.Call, Due: f.Due})
 	case RunResumed:
 		kept := make([]Parked, 0, len(r.Tokens))

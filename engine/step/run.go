@@ -46,7 +46,9 @@ func (t *turn) resume(run Run, p Parked, a nodes.Answer, kind string) {
 		return
 	}
 	r.meta.Chain = chainName(program)
-	r.take(program.Resume(r.env(), p.Token, a))
+	token := p.Token
+	token.Msg.Now = int64(t.cmd.At) // nodes behind the wait live now
+	r.take(program.Resume(r.env(), token, a))
 }
 
 func (t *turn) wake(a Wake) {
@@ -81,6 +83,10 @@ func (r *running) take(res chains.Result) {
 	t.log(res.Logs)
 	t.push(res.Writes)
 	for i, token := range res.Parked {
+		if _, err := token.Msg.Data.Bytes(); err != nil { // it could not be stored; if a body is missing, the step is run again
+			r.emit(RunFailed{Chain: token.Chain, Node: token.Node, Error: err.Error()})
+			continue
+		}
 		parked := RunParked{Number: r.run.Last + 1, Token: token, Server: r.server}
 		if i < len(r.asked) {
 			parked.Call, parked.Due = r.asked[i].call, r.asked[i].due
@@ -102,7 +108,7 @@ func (r *running) end(failures []chains.NodeFailure) {
 		}
 		return
 	}
-	if r.run.ID != uuid.Nil {
+	if _, begun := t.findRun(r.run.ID); begun {
 		r.emit(RunEnded{})
 	}
 	if r.server == uuid.Nil {
@@ -168,11 +174,17 @@ func (r *running) callDevice(m nodes.Msg, a nodes.CallDevice, last bool) (nodes.
 		dispatch.Run = r.id()
 	}
 	own := t.device.Find(a.ID)
-	if a.FromREST && own != nil && own.Direction == rpc.ToDevice {
+	switch {
+	case a.FromREST && own != nil && own.Direction == rpc.ToDevice:
 		dispatch.FailOffline = t.failOffline()
 		dispatch.Method, dispatch.Params = t.changed(own.ID, a)
-	} else if err := r.newCall(&dispatch, a); err != nil {
-		return nodes.CallEnded{Error: "INTERNAL"}, chains.Now
+		r.server = uuid.Nil
+	case a.FromREST && a.ID == r.server: // it was cancelled or expired while the run waited
+		return nodes.CallEnded{Error: "TIMEOUT"}, chains.Now
+	default:
+		if err := r.newCall(&dispatch, a); err != nil {
+			return nodes.CallEnded{Error: "INTERNAL"}, chains.Now
+		}
 	}
 	if err := t.decideAs(r.meta, dispatch); err != nil {
 		return nodes.CallEnded{Error: "INTERNAL"}, chains.Now
@@ -192,7 +204,7 @@ func (r *running) callDevice(m nodes.Msg, a nodes.CallDevice, last bool) (nodes.
 // newCall begins a call that a chain makes by itself.
 func (r *running) newCall(dispatch *rpc.Dispatch, a nodes.CallDevice) error {
 	t := r.turn
-	if a.ID == uuid.Nil || t.device.Find(a.ID) != nil || a.FromREST {
+	if a.ID == uuid.Nil || a.FromREST || t.device.Find(a.ID) != nil || t.past(a.ID).Phase != rpc.PhaseNone {
 		dispatch.Call = t.env.NewID()
 	}
 	expires := rpc.Instant(a.Expires)

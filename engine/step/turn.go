@@ -141,6 +141,7 @@ func (t *turn) settle() {
 	for len(t.queue) > 0 {
 		c := t.queue[0]
 		t.queue = t.queue[1:]
+		t.hops = c.event.Hops
 		t.answer(c)
 		if t.out.Needs != nil || t.out.NeedBodies != nil {
 			return
