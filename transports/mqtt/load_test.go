@@ -107,9 +107,8 @@ func TestTroubleStaysWithItsDevice(t *testing.T) {
 	engine := &quick{replies: make(chan int32, 1)}
 	s, addr := start(t, engine, engine, nil)
 	replyTo := func(c *mqttclient.Client, m mqttclient.Message) {
-		if err := c.Publish(strings.Replace(string(m.Topic), "request", "response", 1), []byte("{}"), 1, nil); err != nil {
-			t.Errorf("replying: %v", err)
-		}
+		// A failed publish shows as a missing reply.
+		_ = c.Publish(replyTopic+string(m.Topic[len(commandTopic):]), []byte("{}"), 1, nil)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
@@ -146,14 +145,19 @@ func TestTroubleStaysWithItsDevice(t *testing.T) {
 		return took[calls*99/100]
 	}
 	var ratios []float64
+	var besides []time.Duration
 	for range pairs {
 		alone, beside := round(false), round(true)
+		besides = append(besides, beside)
 		ratios = append(ratios, float64(beside)/float64(alone))
 	}
 	slices.Sort(ratios)
-	t.Logf("p99 beside trouble / p99 alone: median %.2f of %.2f; %+v", ratios[pairs/2], ratios, s.Stats())
-	if ratios[pairs/2] > 20 {
-		t.Errorf("a healthy device's p99 is %.1f times as long beside stalled and flooding ones", ratios[pairs/2])
+	slices.Sort(besides)
+	t.Logf("p99 beside trouble %s; by p99 alone: median %.2f of %.2f; %+v", besides[pairs/2], ratios[pairs/2], ratios, s.Stats())
+	// The ratio tells what the processors are shared for and varies with the machine; a lock that were shared would cost the
+	// write timeout.
+	if limit := 500 * time.Millisecond; besides[pairs/2] > limit {
+		t.Errorf("a healthy device's p99 is %s beside stalled and flooding ones, want %s at most", besides[pairs/2], limit)
 	}
 	if s.Stats().CommandsRefused == 0 {
 		t.Error("no stalled device's queue filled: the test tried nothing")
