@@ -82,7 +82,11 @@ func appendFloat(dst []byte, f float64) ([]byte, error) {
 		return dst, fmt.Errorf("encoding message data: %v is no JSON number", f)
 	}
 	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
-		return strconv.AppendFloat(dst, f, 'e', -1, 64), nil
+		dst = strconv.AppendFloat(dst, f, 'e', -1, 64)
+		if n := len(dst); n >= 4 && dst[n-4] == 'e' && dst[n-3] == '-' && dst[n-2] == '0' {
+			dst = append(dst[:n-2], dst[n-1]) // e-07 is e-7 there
+		}
+		return dst, nil
 	}
 	return strconv.AppendFloat(dst, f, 'f', -1, 64), nil
 }
