@@ -2,6 +2,7 @@ package mqtt_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -290,7 +291,7 @@ func TestMaximumPacketSize(t *testing.T) {
 	d.subscribe(t, updateTopic, 1)
 	link := engine.Session(t, "device").Link
 	link.Send(command(1))
-	if m := d.next(t); m.props.CorrelationData != nil && len(m.props.CorrelationData) > 0 {
+	if m := d.next(t); len(m.props.CorrelationData) > 0 {
 		t.Fatalf("properties %+v in a packet of 99 bytes", m.props)
 	}
 	large := command(2)
@@ -389,7 +390,7 @@ func TestCloseReasons(t *testing.T) {
 	} {
 		d := connect(t, addr, mqttclient.Options{Version: mqttclient.V5, Token: string(reason)})
 		engine.Session(t, string(reason)).Link.Close(reason)
-		if err := d.ended(t); err != (mqttclient.Code{Packet: "DISCONNECT", Value: code}) {
+		if err := d.ended(t); !errors.Is(err, mqttclient.Code{Packet: "DISCONNECT", Value: code}) {
 			t.Errorf("%s: %v, want code %x", reason, err, code)
 		}
 		if ev := engine.Next(t, transporttest.Disconnect); ev.Text != string(reason) {
@@ -414,7 +415,7 @@ func TestShutdownTellsDevices(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if err := five.ended(t); err != (mqttclient.Code{Packet: "DISCONNECT", Value: 0x8b}) {
+	if err := five.ended(t); !errors.Is(err, mqttclient.Code{Packet: "DISCONNECT", Value: 0x8b}) {
 		t.Errorf("MQTT 5: %v", err)
 	}
 	four.ended(t)

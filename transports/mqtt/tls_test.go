@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net"
@@ -85,7 +86,7 @@ func TestTLS(t *testing.T) {
 	engine.Next(t, transporttest.Acknowledged)
 	link.Close(transports.ReasonCredentials)
 	<-c.Done()
-	if err := c.Err(); err != (mqttclient.Code{Packet: "DISCONNECT", Value: 0x98}) {
+	if err := c.Err(); !errors.Is(err, mqttclient.Code{Packet: "DISCONNECT", Value: 0x98}) {
 		t.Fatalf("ended with %v", err)
 	}
 }

@@ -28,14 +28,13 @@ var mediumBuffers = sync.Pool{New: func() any { return new([mediumBuffer]byte) }
 
 // Reader cuts a byte stream into packets. Its zero value needs Reset.
 type Reader struct {
-	src    io.Reader
-	buf    []byte // where bytes are read to; small, lent or own
-	lent   *[mediumBuffer]byte
-	r, w   int // unread bytes are buf[r:w]
-	last   int // bytes of the last read
-	max    int
-	header byte
-	small  [smallBuffer]byte
+	src   io.Reader
+	buf   []byte // where bytes are read to; small, lent or own
+	lent  *[mediumBuffer]byte
+	r, w  int // unread bytes are buf[r:w]
+	last  int // bytes of the last read
+	max   int
+	small [smallBuffer]byte
 }
 
 // Reset makes the reader read from src and refuse packets whose remaining length is over max bytes.

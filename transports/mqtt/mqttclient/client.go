@@ -186,7 +186,7 @@ func (c *Client) Err() error {
 	return c.err
 }
 
-// Close says goodbye and ends the connection.
+// Close says goodbye, ends the connection and waits for the reader; it must not be called from OnPublish, nor must Drop.
 func (c *Client) Close() {
 	c.write([]byte{mqttwire.Disconnect << 4, 0})
 	c.end(ErrClosed)
