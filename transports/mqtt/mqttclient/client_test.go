@@ -71,7 +71,7 @@ func TestRefusedConnectIsACode(t *testing.T) {
 	_, addr := serve(t)
 	for version, want := range map[byte]byte{mqttclient.V311: 5, mqttclient.V5: 0x86} {
 		_, err := mqttclient.Connect(t.Context(), addr, mqttclient.Options{Token: "unknown", Version: version})
-		if err != (mqttclient.Code{Packet: "CONNACK", Value: want}) {
+		if !errors.Is(err, mqttclient.Code{Packet: "CONNACK", Value: want}) {
 			t.Errorf("version %d: %v, want code %x", version, err, want)
 		}
 	}
