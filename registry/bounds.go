@@ -32,6 +32,9 @@ func checkName(field, s string) error {
 	case utf8.RuneCountInString(s) > nameCharsMax:
 		return fmt.Errorf("%w: %s has more than %d characters", ErrInvalid, field, nameCharsMax)
 	}
+	if strings.ContainsAny(s, "\r\n\t") {
+		return fmt.Errorf("%w: %s contains a line break or tab", ErrInvalid, field)
+	}
 	return checkText(field, s)
 }
 

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -143,4 +144,21 @@ func BenchmarkCached(b *testing.B) {
 			}
 		}
 	})
+}
+
+// A commit whose outcome is unknown may have happened: memory must not answer from before it.
+func TestUncertainCommitIsTold(t *testing.T) {
+	r := &Registry{devices: newCache[uuid.UUID, *Facts](100, shardOfID)}
+	told := 0
+	r.OnChange(func(Change) { told++ })
+	id := newID()
+	r.devices.put(id, &Facts{}, r.devices.stamp(id))
+	r.tell(ErrStale, Change{Kind: DeviceUpdated, Device: id})
+	if _, ok := r.Cached(id); !ok || told != 0 {
+		t.Error("a refused change was told")
+	}
+	r.tell(fmt.Errorf("saving: %w", errUncertain), Change{Kind: DeviceUpdated, Device: id})
+	if _, ok := r.Cached(id); ok || told != 1 {
+		t.Error("a change that may have happened was not told")
+	}
 }

@@ -151,10 +151,10 @@ func (r *Registry) ActivateChain(ctx context.Context, tenant, id uuid.UUID, vers
 		out, err = chainAt(tx, tenant, id, version)
 		return err
 	})
+	r.tell(err, Change{Kind: ChainActivated, Tenant: tenant, Chain: id, Version: version})
 	if err != nil {
 		return Chain{}, fmt.Errorf("activating rule chain %s: %w", id, err)
 	}
-	r.Apply(Change{Kind: ChainActivated, Tenant: tenant, Chain: id, Version: version})
 	return out, nil
 }
 
@@ -189,10 +189,10 @@ func (r *Registry) SetRoot(ctx context.Context, tenant, id uuid.UUID) error {
 		_, err = tx.exec(`UPDATE rule_chains SET root = $2 WHERE id = $1`, id, true)
 		return err
 	})
+	r.tell(err, Change{Kind: RootChanged, Tenant: tenant, Chain: id})
 	if err != nil {
 		return fmt.Errorf("making rule chain %s the root: %w", id, err)
 	}
-	r.Apply(Change{Kind: RootChanged, Tenant: tenant, Chain: id})
 	return nil
 }
 
@@ -220,9 +220,9 @@ func (r *Registry) DeleteChain(ctx context.Context, tenant, id uuid.UUID) error 
 		_, err = tx.exec(`UPDATE rule_chains SET deleted = $2, active = 0 WHERE id = $1`, id, true)
 		return err
 	})
+	r.tell(err, Change{Kind: ChainDeleted, Tenant: tenant, Chain: id})
 	if err != nil {
 		return fmt.Errorf("deleting rule chain %s: %w", id, err)
 	}
-	r.Apply(Change{Kind: ChainDeleted, Tenant: tenant, Chain: id})
 	return nil
 }

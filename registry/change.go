@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/google/uuid"
@@ -44,6 +45,14 @@ func (r *Registry) OnChange(fn func(Change)) {
 	}
 	all = append(all, fn)
 	r.listeners.Store(&all)
+}
+
+// tell applies a change of this node if it happened, or may have: a listener reads the newest state itself, so that it does no harm
+// to tell too much, while an untold change would keep outdated values and sessions alive.
+func (r *Registry) tell(err error, c Change) {
+	if err == nil || errors.Is(err, errUncertain) {
+		r.Apply(c)
+	}
 }
 
 // Apply takes a change that another node made: it forgets what the change outdated and tells the listeners.

@@ -146,9 +146,9 @@ func (r *Registry) SaveCredentials(ctx context.Context, tenant uuid.UUID, c Cred
 			c.Device, string(c.Kind), lookup(c.Kind, c.ID), c.ID, c.Value, c.Version)
 		return namedTaken(err)
 	})
+	r.tell(err, Change{Kind: CredentialsChanged, Tenant: tenant, Device: c.Device})
 	if err != nil {
 		return Credentials{}, fmt.Errorf("saving the credentials of device %s: %w", c.Device, err)
 	}
-	r.Apply(Change{Kind: CredentialsChanged, Tenant: tenant, Device: c.Device})
 	return c, nil
 }

@@ -48,10 +48,10 @@ func (r *Registry) CreateDevice(ctx context.Context, d Device, c Credentials) (D
 		}
 		return insertCredentials(tx, c)
 	})
+	r.tell(err, Change{Kind: DeviceCreated, Tenant: d.Tenant, Device: d.ID, Profile: d.Profile})
 	if err != nil {
 		return Device{}, Credentials{}, fmt.Errorf("creating device %s: %w", d.Name, err)
 	}
-	r.Apply(Change{Kind: DeviceCreated, Tenant: d.Tenant, Device: d.ID, Profile: d.Profile})
 	return d, c, nil
 }
 
@@ -98,11 +98,10 @@ func (r *Registry) SaveDevice(ctx context.Context, d Device) (Device, error) {
 		d.Profile, d.Type = p.ID, p.Name
 		return updateDevice(tx, d)
 	})
-	r.devices.drop(d.ID) // also after an error: a commit that failed may have happened
+	r.tell(err, Change{Kind: DeviceUpdated, Tenant: d.Tenant, Device: d.ID, Profile: d.Profile})
 	if err != nil {
 		return Device{}, fmt.Errorf("saving device %s: %w", d.Name, err)
 	}
-	r.Apply(Change{Kind: DeviceUpdated, Tenant: d.Tenant, Device: d.ID, Profile: d.Profile})
 	return d, nil
 }
 
@@ -124,11 +123,10 @@ func (r *Registry) DeleteDevice(ctx context.Context, tenant, id uuid.UUID) error
 		}
 		return err
 	})
-	r.devices.drop(id) // also after an error: a commit that failed may have happened
+	r.tell(err, Change{Kind: DeviceDeleted, Tenant: tenant, Device: id})
 	if err != nil {
 		return fmt.Errorf("deleting device %s: %w", id, err)
 	}
-	r.Apply(Change{Kind: DeviceDeleted, Tenant: tenant, Device: id})
 	return nil
 }
 

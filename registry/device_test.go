@@ -2,9 +2,11 @@ package registry_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"callchain/registry"
@@ -99,6 +101,30 @@ func TestSavingAnOutdatedDeviceIsRefused(t *testing.T) {
 	})
 }
 
+func TestOneOfManyWithTheSameVersionIsSaved(t *testing.T) {
+	onBoth(t, func(t *testing.T, f fixture) {
+		d := f.device(t, "d")
+		var wg sync.WaitGroup
+		var saved atomic.Int32
+		for i := range 8 {
+			wg.Go(func() {
+				mine := d
+				mine.Label = fmt.Sprint(i)
+				_, err := f.SaveDevice(t.Context(), mine)
+				if err == nil {
+					saved.Add(1)
+				} else if !errors.Is(err, registry.ErrStale) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if saved.Load() != 1 {
+			t.Errorf("%d of 8 changes to one version were saved", saved.Load())
+		}
+	})
+}
+
 func TestUnfitFieldsAreNamed(t *testing.T) {
 	long := string(make([]byte, 300))
 	for _, c := range []struct {
@@ -108,6 +134,7 @@ func TestUnfitFieldsAreNamed(t *testing.T) {
 	}{
 		{registry.Device{Name: ""}, registry.Credentials{}, "name"},
 		{registry.Device{Name: "a\x00b"}, registry.Credentials{}, "name"},
+		{registry.Device{Name: "a\nb"}, registry.Credentials{}, "line break"},
 		{registry.Device{Name: long}, registry.Credentials{}, "name"},
 		{registry.Device{Name: "a\xff"}, registry.Credentials{}, "name is not UTF-8"},
 		{registry.Device{Name: "a", Additional: json.RawMessage(`{`)}, registry.Credentials{}, "additionalInfo"},

@@ -45,14 +45,13 @@ func (r *Registry) SaveProfile(ctx context.Context, p Profile) (Profile, error) 
 		}
 		return insertProfile(tx, p, p.Created.UnixMicro())
 	})
-	r.forget(Change{Kind: ProfileChanged, Profile: p.ID}) // also after an error: a commit that failed may have happened
+	r.tell(err, Change{Kind: ProfileChanged, Tenant: p.Tenant, Profile: p.ID})
 	if isTaken(err) {
 		return Profile{}, fmt.Errorf("%w: a device profile with the name %q", ErrExists, p.Name)
 	}
 	if err != nil {
 		return Profile{}, fmt.Errorf("saving device profile %s: %w", p.Name, err)
 	}
-	r.Apply(Change{Kind: ProfileChanged, Tenant: p.Tenant, Profile: p.ID})
 	return p, nil
 }
 
@@ -145,10 +144,10 @@ func (r *Registry) DeleteProfile(ctx context.Context, tenant, id uuid.UUID) erro
 		}
 		return err
 	})
+	r.tell(err, Change{Kind: ProfileChanged, Tenant: tenant, Profile: id})
 	if err != nil {
 		return fmt.Errorf("deleting device profile %s: %w", id, err)
 	}
-	r.Apply(Change{Kind: ProfileChanged, Tenant: tenant, Profile: id})
 	return nil
 }
 

@@ -68,12 +68,14 @@ func (r *Registry) EndSession(ctx context.Context, session string) error {
 			session, expires.UnixMicro())
 		return err
 	})
+	if err == nil {
+		r.revoked.session(session, expires)
+		r.revoked.expire(now)
+	}
+	r.tell(err, Change{Kind: UserChanged})
 	if err != nil {
 		return fmt.Errorf("ending session %s: %w", session, err)
 	}
-	r.revoked.session(session, expires)
-	r.revoked.expire(now)
-	r.Apply(Change{Kind: UserChanged})
 	return nil
 }
 

@@ -13,6 +13,9 @@ import (
 	"modernc.org/sqlite"
 )
 
+// errUncertain: the connection broke while the transaction was committed; it may have happened.
+var errUncertain = errors.New("committing to the registry")
+
 // writeAttemptsMax bounds how often a transaction is tried that the database gave up for another one.
 const writeAttemptsMax = 3
 
@@ -132,7 +135,7 @@ func (r *Registry) writeOnce(ctx context.Context, fn func(*tx) error) error {
 		return errors.Join(err, ignoreDone(t.Rollback()))
 	}
 	if err := t.Commit(); err != nil {
-		return fmt.Errorf("committing: %w", err)
+		return fmt.Errorf("%w: %w", errUncertain, err)
 	}
 	return nil
 }

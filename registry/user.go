@@ -164,10 +164,12 @@ func (r *Registry) changeUser(ctx context.Context, user uuid.UUID, update string
 		}
 		return err
 	})
+	if err == nil {
+		r.revoked.user(user, since.Truncate(time.Second))
+	}
+	r.tell(err, Change{Kind: UserChanged})
 	if err != nil {
 		return fmt.Errorf("changing user %s: %w", user, err)
 	}
-	r.revoked.user(user, since.Truncate(time.Second))
-	r.Apply(Change{Kind: UserChanged})
 	return nil
 }
