@@ -88,6 +88,8 @@ func TestUnfitProfilesAreRefused(t *testing.T) {
 		{registry.Profile{Name: "p", Data: json.RawMessage(`{"callchain":{"submitOrder":"fifo"}}`)}, "submitOrder"},
 		{registry.Profile{Name: "p", Data: json.RawMessage(`{"callchain":{"maxRetries":101}}`)}, "between 0 and 100, is 101"},
 		{registry.Profile{Name: "p", Data: json.RawMessage(`{"callchain":{"ackTimeout":-1}}`)}, "ackTimeout"},
+		{registry.Profile{Name: "p", Data: json.RawMessage(`{"callchain":{"maxRetrys":1}}`)}, "maxRetrys"},
+		{registry.Profile{Name: "p", Data: json.RawMessage(`{"callchain":5}`)}, "profileData.callchain"},
 		{registry.Profile{Name: "p", Data: json.RawMessage(`[1]`)}, "profileData"},
 	} {
 		onBoth(t, func(t *testing.T, f fixture) {

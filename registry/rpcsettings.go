@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -29,12 +30,20 @@ func rpcSettings(data json.RawMessage) (RPCSettings, error) {
 		return RPCSettings{}, nil
 	}
 	var in struct {
-		Callchain callRules `json:"callchain"`
+		Callchain json.RawMessage `json:"callchain"`
 	}
 	if err := json.Unmarshal(data, &in); err != nil {
 		return RPCSettings{}, fmt.Errorf("%w: profileData: %w", ErrInvalid, err)
 	}
-	c := in.Callchain
+	if in.Callchain == nil {
+		return RPCSettings{}, nil
+	}
+	var c callRules
+	strict := json.NewDecoder(bytes.NewReader(in.Callchain)) // it is ours alone, so a misspelt field helps nobody
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&c); err != nil {
+		return RPCSettings{}, fmt.Errorf("%w: %s: %w", ErrInvalid, callRulesKey, err)
+	}
 	if err := c.check(); err != nil {
 		return RPCSettings{}, err
 	}
