@@ -63,7 +63,7 @@ func NewIssuer(c Config) (*Issuer, error) {
 	}
 	return &Issuer{c: c, verified: newVerified(c.Verified), parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS512.Alg()}), // neither "none" nor a weaker hash
-		jwt.WithStrictDecoding(), // one token has one spelling
+		jwt.WithStrictDecoding(),                                     // one token has one spelling
 		jwt.WithIssuer(issuerName), jwt.WithExpirationRequired(), jwt.WithTimeFunc(c.Now),
 	)}, nil
 }
