@@ -65,11 +65,19 @@ func oneLine(err error) error {
 	if !ok {
 		return err
 	}
-	if fe.Line > 1 {
-		return fmt.Errorf("%s (line %d, column %d of the expression)", fe.Message, fe.Line, fe.Column+1)
+	message := plainWords.Replace(fe.Message)
+	if is, ok := strings.CutPrefix(message, "interface conversion: any is "); ok {
+		message = "a value is " + strings.Replace(is, ", not ", " where it must be ", 1)
 	}
-	return fmt.Errorf("%s (column %d of the expression)", fe.Message, fe.Column+1)
+	if fe.Line > 1 {
+		return fmt.Errorf("%s (line %d, column %d of the expression)", message, fe.Line, fe.Column+1)
+	}
+	return fmt.Errorf("%s (column %d of the expression)", message, fe.Column+1)
 }
+
+// plainWords turns the Go words of the machine into those of an expression's author.
+var plainWords = strings.NewReplacer("<nil>", "nil", "map[string]interface {}", "object", "[]interface {}", "list",
+	"interface {}", "any", "float64", "number", "int64", "number")
 
 // Scope is what expressions see of one message. Several expressions of a node may share it; they then share its budget.
 type Scope struct {

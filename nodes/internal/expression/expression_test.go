@@ -93,10 +93,10 @@ func TestCompileRefuses(t *testing.T) {
 
 func TestRunFails(t *testing.T) {
 	for source, want := range map[string]string{
-		`msg.missing > 3`:         "invalid operation: <nil> > int",
-		`msg.a.b`:                 "cannot fetch b from <nil>",
+		`msg.missing > 3`:         "invalid operation: nil > int",
+		`msg.a.b`:                 "cannot fetch b from nil",
 		`1 / 0 + msg.temperature`: "+Inf is no JSON number",
-		`msg.temperature ? 1 : 2`: "interface conversion",
+		`msg.temperature ? 1 : 2`: "a value is number where it must be bool",
 		`now(1)`:                  "now wants no arguments",
 		`keys(msg.tags)`:          "keys wants an object, not a list",
 		`replace("a", "b")`:       "replace wants 4 arguments",
