@@ -55,6 +55,13 @@ func Upsert(t *eventstore.Table, source string) string {
 		" ON CONFLICT (" + Names(t.Columns[:t.Key]) + ") DO " + action
 }
 
+// UpsertParts is Upsert cut where the rows stand: what comes before the first row of VALUES, and what comes behind the last.
+func UpsertParts(t *eventstore.Table) (begin, end string) {
+	const cut = "\x00"
+	begin, end, _ = strings.Cut(Upsert(t, "VALUES "+cut), cut)
+	return begin, end
+}
+
 // Delete removes a row by its key, the only parameters.
 func (d Dialect) Delete(t *eventstore.Table) string {
 	s := statement{dialect: d}
@@ -142,6 +149,10 @@ func (s *statement) cond(t *eventstore.Table, c eventstore.Cond) error {
 	default:
 		return errNoOp
 	}
+	if b, ok := c.Value.(bool); ok && column.Kind == eventstore.Bool && (c.Op == eventstore.Eq || c.Op == eventstore.Ne) {
+		s.flag(c.Column, b == (c.Op == eventstore.Eq))
+		return nil
+	}
 	s.text.WriteString(Quote(c.Column))
 	if c.Value == nil {
 		switch c.Op {
@@ -160,6 +171,14 @@ func (s *statement) cond(t *eventstore.Table, c eventstore.Cond) error {
 	s.text.WriteString(" " + string(c.Op) + " ")
 	s.bind(c.Value)
 	return nil
+}
+
+// flag writes the column itself: an index WHERE persistent serves a condition that says just that, not one with a parameter.
+func (s *statement) flag(column string, set bool) {
+	if !set {
+		s.text.WriteString("NOT ")
+	}
+	s.text.WriteString(Quote(column))
 }
 
 func (s *statement) order(q eventstore.Query) error {

@@ -48,6 +48,20 @@ func TestQueriesAreWrittenForBothDatabases(t *testing.T) {
 	}
 }
 
+func TestFlagsAreWrittenSoThatPartialIndexesServe(t *testing.T) {
+	flags := &eventstore.Table{Name: "f", Key: 1, Columns: []eventstore.Column{{Name: "id", Kind: eventstore.Int}, {Name: "on", Kind: eventstore.Bool}}}
+	for _, c := range []struct {
+		op    eventstore.Op
+		value bool
+		want  string
+	}{{eventstore.Eq, true, `"on"`}, {eventstore.Eq, false, `NOT "on"`}, {eventstore.Ne, true, `NOT "on"`}, {eventstore.Ne, false, `"on"`}} {
+		sql, args, err := sqlgen.Postgres.Count(eventstore.Query{Table: flags, Where: []eventstore.Cond{{Column: "on", Op: c.op, Value: c.value}}})
+		if want := `SELECT count(*) FROM "f" WHERE ` + c.want; err != nil || sql != want || len(args) > 0 {
+			t.Errorf("%s %v gives %s with %v (%v), want %s", c.op, c.value, sql, args, err, want)
+		}
+	}
+}
+
 func TestChangesAreWritten(t *testing.T) {
 	want := `INSERT INTO "od""d" ("id", "key", "order", "body") VALUES (…) ON CONFLICT ("id", "key") DO UPDATE SET "order" = excluded."order", "body" = excluded."body"`
 	if sql := sqlgen.Upsert(table, "VALUES (…)"); sql != want {

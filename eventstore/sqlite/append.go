@@ -63,28 +63,22 @@ func (s *Store) Append(ctx context.Context, b eventstore.Batch) ([]int32, error)
 }
 
 func (w *writer) append(b *eventstore.Batch) (fenced []int32, events int, err error) {
-	rows := make([][]eventstore.Row, 0, len(b.Partitions))
-	var stored []*eventstore.PartitionBatch
-	for i := range b.Partitions {
-		p := &b.Partitions[i]
-		switch place, err := w.advance(p, b.ID); {
-		case err != nil:
-			return nil, 0, fmt.Errorf("partition %d: %w", p.Expect.Partition, err)
-		case place == elsewhere:
-			fenced = append(fenced, p.Expect.Partition)
-		case place == advanced:
-			stored = append(stored, p)
-			rows = append(rows, p.Rows)
-			events += len(p.Events)
-		}
+	stored, fenced, err := w.judge(b)
+	if err != nil {
+		return nil, 0, err
 	}
-	for _, p := range stored {
-		if err := w.events(p, b.ID); err != nil {
-			if unique(err) {
-				return nil, 0, w.conflict(stored, err)
-			}
-			return nil, 0, fmt.Errorf("events of partition %d: %w", p.Expect.Partition, err)
+	if events, err = w.events(stored, b.ID); err != nil {
+		if unique(err) {
+			return nil, 0, w.conflict(stored, err)
 		}
+		return nil, 0, fmt.Errorf("events: %w", err)
+	}
+	if err := w.checkpoints(stored, b.ID); err != nil {
+		return nil, 0, fmt.Errorf("checkpoints: %w", err)
+	}
+	rows := make([][]eventstore.Row, 0, len(stored))
+	for _, p := range stored {
+		rows = append(rows, p.Rows)
 	}
 	for _, c := range sqlgen.Last(rows...) {
 		if err := w.changes(c); err != nil {
@@ -95,79 +89,122 @@ func (w *writer) append(b *eventstore.Batch) (fenced []int32, events int, err er
 	return fenced, events, nil
 }
 
-type place int
-
-const (
-	elsewhere place = iota // another owner, or another seq
-	advanced               // by this append
-	before                 // by an earlier try of this append
-)
-
-func (w *writer) advance(p *eventstore.PartitionBatch, id uuid.UUID) (place, error) {
-	const update = "UPDATE checkpoints SET node = ?, seq = ?, head = ?, topic0 = ?, offset0 = ?, topic1 = ?, offset1 = ?, indexed = ?, relayed = ?, append_id = ?" +
-		" WHERE partition = ? AND epoch = ? AND seq = ? AND append_id <> ?"
-	e, n := &p.Expect, &p.Next
-	res, err := w.exec(update, n.Node, n.Seq, n.Head[:], n.Positions[0].Topic[:], n.Positions[0].Offset, n.Positions[1].Topic[:], n.Positions[1].Offset,
-		n.Indexed, n.Relayed, id[:], int64(e.Partition), e.Epoch, e.Seq, id[:])
+// judge compares the batch with the checkpoints: which of its partitions stand where it expects them, and which are somebody else's.
+// Those that were stored by an earlier try of this batch are neither.
+func (w *writer) judge(b *eventstore.Batch) (stored []*eventstore.PartitionBatch, fenced []int32, err error) {
+	type place struct {
+		epoch, seq int64
+		last       []byte
+	}
+	places := make(map[int32]place, len(b.Partitions))
+	err = w.each("SELECT partition, epoch, seq, append_id FROM checkpoints", func(row []driver.Value) error {
+		var at place
+		number, _ := row[0].(int64)
+		at.epoch, _ = row[1].(int64)
+		at.seq, _ = row[2].(int64)
+		last, _ := row[3].([]byte)
+		at.last = bytes.Clone(last)
+		places[int32(number)] = at
+		return nil
+	})
 	if err != nil {
-		return elsewhere, err
+		return nil, nil, fmt.Errorf("reading the checkpoints: %w", err)
 	}
-	if changed, err := res.RowsAffected(); err != nil || changed == 1 {
-		return advanced, err
+	for i := range b.Partitions {
+		p := &b.Partitions[i]
+		switch at := places[p.Expect.Partition]; {
+		case bytes.Equal(at.last, b.ID[:]): // stored before
+		case at.epoch == p.Expect.Epoch && at.seq == p.Expect.Seq && at.epoch > 0:
+			stored = append(stored, p)
+		default:
+			fenced = append(fenced, p.Expect.Partition)
+		}
 	}
-	row, err := w.row("SELECT append_id FROM checkpoints WHERE partition = ?", int64(e.Partition))
-	if err != nil || row == nil {
-		return elsewhere, err
-	}
-	if last, ok := row[0].([]byte); ok && bytes.Equal(last, id[:]) {
-		return before, nil
-	}
-	return elsewhere, nil
+	return stored, fenced, nil
 }
 
 const (
-	eventColumns  = "stream, began, version, partition, seq, type, type_version, at, occurred, tenant, device, actor, cause, hops, trace, chain_version, key_id, data, hash"
-	eventWidth    = 19
-	eventsAtOnce  = 16 // rows of one INSERT; more gains nothing
-	insertIntoAll = "INSERT OR ROLLBACK INTO events (" + eventColumns + ") VALUES "
+	eventColumns     = "stream, began, version, partition, seq, type, type_version, at, occurred, tenant, device, actor, cause, hops, trace, chain_version, key_id, data, hash"
+	eventWidth       = 19
+	checkpointWidth  = 12
+	insertEvents     = "INSERT OR ROLLBACK INTO events (" + eventColumns + ") VALUES "
+	writeCheckpoints = "INSERT OR REPLACE INTO checkpoints (" + checkpointColumns + ") VALUES "
 )
 
-// OR ROLLBACK spares the statement journal that a statement of several rows would need; any failure ends the append anyway.
-var (
-	oneEvent   = insertIntoAll + places(eventWidth)
-	manyEvents = insertIntoAll + strings.Repeat(places(eventWidth)+", ", eventsAtOnce-1) + places(eventWidth)
-)
+// chunks are the numbers of rows that one statement writes: a statement has a price of its own, and each number is a statement more
+// to keep prepared. OR ROLLBACK and OR REPLACE spare the statement journal that a statement of several rows would need; any
+// failure ends the append anyway.
+var chunks = [...]int{16, 4, 1}
 
 func places(n int) string { return "(" + strings.Repeat("?, ", n-1) + "?)" }
 
-func (w *writer) events(p *eventstore.PartitionBatch, id uuid.UUID) error {
-	if len(p.Events) == 0 {
-		return nil
+// several is a statement that writes n rows of a width.
+func several(begin string, width, n int, end string) string {
+	row := places(width)
+	return begin + strings.Repeat(row+", ", n-1) + row + end
+}
+
+// write runs a statement over all values, width of them a row.
+func (w *writer) write(begin string, width int, end string, values []driver.Value) (last int64, err error) {
+	for _, n := range chunks {
+		for len(values) >= n*width {
+			key := statementKey{begin, end, n}
+			query, ok := w.queries[key]
+			if !ok {
+				query = several(begin, width, n, end)
+				w.queries[key] = query
+			}
+			res, err := w.exec(query, values[:n*width]...)
+			if err != nil {
+				return 0, err
+			}
+			if last, err = res.LastInsertId(); err != nil {
+				return 0, err
+			}
+			values = values[n*width:]
+		}
 	}
-	values := make([]driver.Value, 0, eventWidth*eventsAtOnce)
-	var last int64
-	for rest := p.Events; len(rest) > 0; {
-		query, n := oneEvent, 1
-		if len(rest) >= eventsAtOnce {
-			query, n = manyEvents, eventsAtOnce
+	return last, nil
+}
+
+// events adds the events of all partitions behind the others, and the row that tells where they stand.
+func (w *writer) events(stored []*eventstore.PartitionBatch, id uuid.UUID) (int, error) {
+	w.values = w.values[:0]
+	count := 0
+	var parts []byte
+	for _, p := range stored {
+		if len(p.Events) == 0 {
+			continue
 		}
-		values = values[:0]
-		for i := range rest[:n] {
-			values = appendEvent(values, &rest[i])
+		for i := range p.Events {
+			w.values = appendEvent(w.values, &p.Events[i])
 		}
-		res, err := w.exec(query, values...)
-		if err != nil {
-			return err
-		}
-		if last, err = res.LastInsertId(); err != nil {
-			return err
-		}
-		rest = rest[n:]
+		parts = appendPart(parts, p.Expect.Partition, p.Expect.Seq+1, len(p.Events))
+		count += len(p.Events)
+	}
+	if count == 0 {
+		return 0, nil
+	}
+	last, err := w.write(insertEvents, eventWidth, "", w.values)
+	if err != nil {
+		return 0, err
 	}
 	// Nobody else writes in this transaction, so the row ids are consecutive.
-	count := int64(len(p.Events))
-	_, err := w.exec("INSERT INTO commits (partition, first, pos, count, append_id) VALUES (?, ?, ?, ?, ?)",
-		int64(p.Expect.Partition), p.Expect.Seq+1, last-count+1, count, id[:])
+	first := last - int64(count) + 1
+	if _, err := w.exec("INSERT INTO appends (pos, id, parts) VALUES (?, ?, ?)", first, id[:], parts); err != nil {
+		return 0, err
+	}
+	return count, w.anchor(first)
+}
+
+func (w *writer) checkpoints(stored []*eventstore.PartitionBatch, id uuid.UUID) error {
+	w.values = w.values[:0]
+	for _, p := range stored {
+		n := &p.Next
+		w.values = append(w.values, int64(p.Expect.Partition), p.Expect.Epoch, n.Node, n.Seq, n.Head[:], n.Positions[0].Topic[:], n.Positions[0].Offset,
+			n.Positions[1].Topic[:], n.Positions[1].Offset, n.Indexed, n.Relayed, id[:])
+	}
+	_, err := w.write(writeCheckpoints, checkpointWidth, "", w.values)
 	return err
 }
 
@@ -230,21 +267,29 @@ func (w *writer) conflict(batches []*eventstore.PartitionBatch, cause error) err
 }
 
 func (w *writer) changes(c sqlgen.Changes) error {
-	upsert := sqlgen.Upsert(c.Table, "VALUES "+places(len(c.Table.Columns)))
+	columns := len(c.Table.Columns)
+	begin, end := sqlgen.UpsertParts(c.Table)
 	remove := sqlgen.SQLite.Delete(c.Table)
-	values := make([]driver.Value, 0, len(c.Table.Columns))
+	w.values = w.values[:0]
+	flush := func() error {
+		_, err := w.write(begin, columns, end, w.values)
+		w.values = w.values[:0]
+		return err
+	}
 	for _, r := range c.Rows {
-		query := upsert
-		if r.Delete {
-			query = remove
+		if !r.Delete {
+			for i, v := range r.Values {
+				w.values = append(w.values, encode(c.Table.Columns[i].Kind, v))
+			}
+			continue
 		}
-		values = values[:0]
+		key := make([]driver.Value, 0, c.Table.Key)
 		for i, v := range r.Values {
-			values = append(values, encode(c.Table.Columns[i].Kind, v))
+			key = append(key, encode(c.Table.Columns[i].Kind, v))
 		}
-		if _, err := w.exec(query, values...); err != nil {
+		if _, err := w.exec(remove, key...); err != nil {
 			return err
 		}
 	}
-	return nil
+	return flush()
 }

@@ -20,6 +20,7 @@ type reader struct {
 
 	mu    sync.Mutex
 	stmts map[string]*sql.Stmt
+	stops map[int32]stop // where the last reader of each partition stopped
 }
 
 // stmtsMax bounds the statements kept prepared. The program asks some dozen different queries; if it should ever ask more, the first
@@ -33,7 +34,7 @@ func newReader(path string, connections int) (*reader, error) {
 	}
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
-	return &reader{db: db, stmts: map[string]*sql.Stmt{}}, nil
+	return &reader{db: db, stmts: map[string]*sql.Stmt{}, stops: map[int32]stop{}}, nil
 }
 
 func (r *reader) close() error {
@@ -78,33 +79,21 @@ func (r *reader) prepared(ctx context.Context, query string) (*sql.Stmt, error) 
 	return s, nil
 }
 
-// readColumns gives an event; the append's id stands in the commit row.
+// readColumns gives an event; the append's id stands in the append's row.
 const readColumns = "e.stream, e.began, e.version, e.partition, e.seq, e.type, e.type_version, e.at, e.occurred, e.tenant, e.device," +
 	" e.actor, e.cause, e.hops, e.trace, e.chain_version, e.key_id, e.data, e.hash"
 
-const (
-	streamQuery = "SELECT " + readColumns + ", (SELECT c.append_id FROM commits c WHERE c.partition = e.partition AND c.first <= e.seq ORDER BY c.first DESC LIMIT 1)" +
-		" FROM events e WHERE e.stream = ? AND e.version > ? ORDER BY e.version LIMIT ?"
-	// The commits are walked in order, and within each the events in the order of their places.
-	partitionQuery = "SELECT " + readColumns + ", c.append_id FROM commits c CROSS JOIN events e ON e.pos BETWEEN c.pos AND c.pos + c.count - 1" +
-		" WHERE c.partition = ?1 AND c.first >= coalesce((SELECT max(first) FROM commits WHERE partition = ?1 AND first <= ?2 + 1), 0)" +
-		" AND e.partition = ?1 AND e.seq > ?2 ORDER BY c.first, e.pos LIMIT ?3"
-)
+// appendOf is the id of the append that an event came with.
+const appendOf = "(SELECT a.id FROM appends a WHERE a.pos <= e.pos ORDER BY a.pos DESC LIMIT 1)"
+
+const streamQuery = "SELECT " + readColumns + ", " + appendOf +
+	" FROM events e WHERE e.stream = ? AND e.version > ? ORDER BY e.version LIMIT ?"
 
 // Stream reads a stream; see eventstore.Store.
 func (s *Store) Stream(ctx context.Context, stream string, after int64, limit int) ([]eventstore.Event, error) {
 	events, err := s.reader.events(ctx, limit, streamQuery, streamkey.Pack(stream), after, int64(limit))
 	if err != nil {
 		return nil, fmt.Errorf("reading stream %s: %w", stream, err)
-	}
-	return events, nil
-}
-
-// Partition reads a partition; see eventstore.Store. There is one writer, so what one read saw is never preceded later.
-func (s *Store) Partition(ctx context.Context, partition int32, after int64, limit int) ([]eventstore.Event, error) {
-	events, err := s.reader.events(ctx, limit, partitionQuery, int64(partition), after, int64(limit))
-	if err != nil {
-		return nil, fmt.Errorf("reading partition %d: %w", partition, err)
 	}
 	return events, nil
 }

@@ -22,6 +22,16 @@ type writer struct {
 	conn  driver.Conn
 	stmts map[string]*statement
 	args  []driver.NamedValue // used again by every statement
+
+	values      []driver.Value // of a statement of several rows, used again
+	queries     map[statementKey]string
+	sinceAnchor int // appends
+}
+
+// statementKey names a statement of several rows by what stands around the rows and their number.
+type statementKey struct {
+	begin, end string
+	rows       int
 }
 
 type statement struct {
@@ -37,7 +47,7 @@ var (
 )
 
 func newWriter(ctx context.Context, path string) (*writer, error) {
-	w := &writer{turn: make(chan struct{}, 1), path: path}
+	w := &writer{turn: make(chan struct{}, 1), path: path, queries: map[statementKey]string{}, sinceAnchor: anchorEvery}
 	if err := w.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -183,6 +193,31 @@ func (w *writer) row(query string, values ...driver.Value) ([]driver.Value, erro
 		return nil, errors.Join(err, rows.Close())
 	}
 	return dest, drain(rows, len(dest))
+}
+
+// each hands every row of a query to f; the row is only valid until f returns.
+func (w *writer) each(query string, f func([]driver.Value) error, values ...driver.Value) error {
+	s, err := w.prepare(query)
+	if err != nil {
+		return err
+	}
+	rows, err := s.query.QueryContext(background, w.named(values))
+	if err != nil {
+		return err
+	}
+	dest := make([]driver.Value, len(rows.Columns()))
+	for {
+		err := rows.Next(dest)
+		if errors.Is(err, io.EOF) {
+			return rows.Close()
+		}
+		if err == nil {
+			err = f(dest)
+		}
+		if err != nil {
+			return errors.Join(err, rows.Close())
+		}
+	}
 }
 
 // drain reads a query to its end, because a statement that returns rows does its work on the way.

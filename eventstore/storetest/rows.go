@@ -164,6 +164,31 @@ func rowsAreQueried(t testing.TB, open func() eventstore.Store) {
 	}
 }
 
+// flagsAreQueried: a flag is set, not set or unknown; unknown is neither.
+func flagsAreQueried(t testing.TB, open func() eventstore.Store) {
+	s := open()
+	var rows []eventstore.Row
+	for i, flag := range []any{true, false, false, nil} {
+		values := make([]any, len(projection.Calls.Columns))
+		values[0], values[1], values[projection.Calls.Index("persistent")] = uuid.UUID{1}, uuid.UUID{byte(i)}, flag
+		rows = append(rows, eventstore.Row{Table: projection.Calls, Values: values})
+	}
+	Claim(t, s, 1).AppendRows(t, s, rows)
+	for _, c := range []struct {
+		op    eventstore.Op
+		value any
+		want  int64
+	}{
+		{eventstore.Eq, true, 1}, {eventstore.Eq, false, 2}, {eventstore.Ne, true, 2}, {eventstore.Ne, false, 1},
+		{eventstore.Lt, true, 2}, {eventstore.Ge, false, 3}, {eventstore.Eq, nil, 1}, {eventstore.Ne, nil, 3},
+	} {
+		n, err := s.Count(t.Context(), eventstore.Query{Table: projection.Calls, Where: []eventstore.Cond{{Column: "persistent", Op: c.op, Value: c.value}}})
+		if err != nil || n != c.want {
+			t.Errorf("Count of persistent %s %v = %d, %v, want %d", c.op, c.value, n, err, c.want)
+		}
+	}
+}
+
 // twoPartitionsWriteOneRow: the later partition of the batch wins, unless it is fenced.
 func twoPartitionsWriteOneRow(t testing.TB, open func() eventstore.Store) {
 	s := open()
