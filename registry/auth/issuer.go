@@ -62,8 +62,8 @@ func NewIssuer(c Config) (*Issuer, error) {
 		c.Revoked = func(uuid.UUID, string, time.Time) bool { return false }
 	}
 	return &Issuer{c: c, verified: newVerified(c.Verified), parser: jwt.NewParser(
-		jwt.WithValidMethods([]string{jwt.SigningMethodHS512.Alg()}), // neither "none" nor a weaker hash
-		jwt.WithStrictDecoding(),                                     // one token has one spelling
+		// Neither "none" nor a weaker hash; and one token has one spelling.
+		jwt.WithValidMethods([]string{jwt.SigningMethodHS512.Alg()}), jwt.WithStrictDecoding(),
 		jwt.WithIssuer(issuerName), jwt.WithExpirationRequired(), jwt.WithTimeFunc(c.Now),
 	)}, nil
 }
