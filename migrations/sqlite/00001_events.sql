@@ -26,15 +26,21 @@ CREATE TABLE events (
 ) STRICT;
 CREATE UNIQUE INDEX events_stream ON events (stream, version);
 
--- One row a partition and append: the events from seq "first" on stand at pos and the count-1 places after it.
-CREATE TABLE commits (
-    partition INTEGER NOT NULL,
-    first     INTEGER NOT NULL,
-    pos       INTEGER NOT NULL,
-    count     INTEGER NOT NULL,
-    append_id BLOB    NOT NULL,
-    PRIMARY KEY (partition, first)
-) STRICT, WITHOUT ROWID;
+-- One row an append, at the end like its events: parts lists (partition, first seq, count) as varints, in the order of the
+-- events, which stand at pos and after it without gaps. A row a partition would touch a page of its own for each of them.
+CREATE TABLE appends (
+    pos   INTEGER PRIMARY KEY,
+    id    BLOB NOT NULL,
+    parts BLOB NOT NULL
+) STRICT;
+
+-- Every 64th append: the last seq of each partition before the append at pos, as (partition, seq) varints. A reader of one
+-- partition begins at the last anchor before its place.
+CREATE TABLE anchors (
+    n    INTEGER PRIMARY KEY,
+    pos  INTEGER NOT NULL,
+    seqs BLOB    NOT NULL
+) STRICT;
 
 CREATE TABLE checkpoints (
     partition INTEGER PRIMARY KEY,
