@@ -106,7 +106,7 @@ func (e uplink) Acknowledged(session, call uuid.UUID, evidence string, at time.T
 // Failed implements transports.Inbound. A packet that the device will never take ends the call; all else is tried again.
 func (e uplink) Failed(session, call uuid.UUID, reason string) {
 	if s := e.sessions.get(session); s != nil {
-		e.send(s, bus.RPC, true, step.RPC{Do: rpc.SendFailed{Session: session, Call: call, Detail: reason, Permanent: reason == "too_large"}}, nil)
+		e.send(s, bus.RPC, true, step.RPC{Do: rpc.SendFailed{Session: session, Call: call, Detail: reason, Permanent: reason == transports.FailedTooLarge}}, nil)
 	}
 }
 
