@@ -150,12 +150,13 @@ func (r *reader) find(ctx context.Context, partition int32, after int64, limit i
 			return nil, err
 		}
 		at := pos
+		last.pos = pos // also past appends without the partition: whoever polls an idle partition does not read them again
 		if err := eachPart(parts, func(p part) {
 			if p.partition == partition {
 				for i := range p.count {
 					if seq := p.first + i; seq > after && found < limit {
 						positions = strconv.AppendInt(append(positions, ','), at+i, 10)
-						last = stop{seq, pos}
+						last.seq = seq
 						found++
 					}
 				}
