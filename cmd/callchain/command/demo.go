@@ -1,0 +1,262 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"callchain/cmd/callchain/client"
+	"callchain/cmd/callchain/fleet"
+	"callchain/cmd/callchain/serve"
+	"callchain/cmd/callchain/settings"
+	"callchain/eventstore"
+	"callchain/examples"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+)
+
+// demoMax ends a demo that hangs.
+const demoMax = time.Minute
+
+func (a *app) demo() *cobra.Command {
+	return &cobra.Command{
+		Use: "demo", Short: "See calls go to a device and back, in a few seconds", Args: args(0, 0),
+		Long: `Start a server in a temporary folder on free ports, connect simulated devices, send calls through the root chain, let a device call
+the server, print the history of one call, verify the log, and clean up. Nothing is left behind.`,
+		Example: "  callchain demo",
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			ctx, cancel := context.WithTimeout(c.Context(), demoMax)
+			defer cancel()
+			folder, err := os.MkdirTemp("", "callchain-demo-")
+			if err != nil {
+				return fmt.Errorf("making a folder for the demo: %w", err)
+			}
+			defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+			d := &demo{app: a, folder: folder}
+			defer func() { err = errors.Join(err, d.stop()) }()
+			return d.run(ctx)
+		},
+	}
+}
+
+// demo is one run of the demo.
+type demo struct {
+	*app
+	folder  string
+	server  *serve.Server
+	rest    *client.Client
+	devices *fleet.Fleet
+	shown   string // the call whose history is printed
+	result  map[string]any
+}
+
+func (d *demo) run(ctx context.Context) error {
+	d.result = map[string]any{}
+	for _, scene := range []func(context.Context) error{d.start, d.storedCall, d.connect, d.twoWay, d.oneWay, d.deviceCall, d.history, d.verify} {
+		if err := scene(ctx); err != nil {
+			return err
+		}
+	}
+	if d.json {
+		return d.printJSON(d.result)
+	}
+	d.tell("That was callchain. Next: callchain serve, then callchain login --password-file data/admin-password")
+	return nil
+}
+
+// tell prints for people only.
+func (d *demo) tell(format string, args ...any) {
+	if !d.json {
+		d.printf(format+"\n", args...)
+	}
+}
+
+const demoUser = "demo@localhost"
+
+func (d *demo) start(ctx context.Context) error {
+	password := uuid.NewString()
+	loaded, err := settings.Load(settings.Sources{Flags: map[string]string{
+		"data.dir": d.folder, "http.addr": "127.0.0.1:0", "mqtt.addr": "127.0.0.1:0", "admin.email": demoUser, "admin.password": password,
+	}})
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	quiet := slog.New(slog.NewTextHandler(d.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if d.server, err = serve.New(ctx, loaded.Settings, quiet); err != nil {
+		return err
+	}
+	d.server.Start()
+	select {
+	case <-d.server.Ready():
+	case err := <-d.server.Failed():
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	d.tell("A server is ready after %d ms: REST on %s, MQTT on %s, its database in %s.\n",
+		time.Since(begin).Milliseconds(), d.server.HTTPAddr(), d.server.MQTTAddr(), d.folder)
+	if d.rest, err = client.New("http://"+d.server.HTTPAddr().String(), ""); err != nil {
+		return err
+	}
+	_, err = d.rest.Login(ctx, demoUser, password)
+	return err
+}
+
+// storedCall makes the devices and sends a persistent call to one that is not there yet.
+func (d *demo) storedCall(ctx context.Context) error {
+	chain, err := d.rest.CreateChain(ctx, examples.GetTime)
+	if err != nil {
+		return fmt.Errorf("storing the example chain: %w", err)
+	}
+	if _, err := d.rest.CreateProfile(ctx, "clocks", chain.ID, nil); err != nil {
+		return fmt.Errorf("making a device profile: %w", err)
+	}
+	thermostat, err := d.rest.CreateDevice(ctx, client.Device{Name: "thermostat-1", Type: "default"}, "DEMO_THERMOSTAT")
+	if err != nil {
+		return fmt.Errorf("making a device: %w", err)
+	}
+	if _, err := d.rest.CreateDevice(ctx, client.Device{Name: "clock-1", Type: "clocks"}, "DEMO_CLOCK"); err != nil {
+		return fmt.Errorf("making a device: %w", err)
+	}
+	answer, err := d.rest.Send(ctx, thermostat.ID.ID, false, client.CallRequest{
+		Method: "update", Params: json.RawMessage(`{"firmware":"2.1"}`), Persistent: true, Expires: time.Now().Add(time.Hour).UnixMilli(),
+	})
+	if err != nil {
+		return err
+	}
+	d.shown = answer.ID
+	d.tell("1. The application calls update on thermostat-1, which is switched off.\n   The call is stored as %s and waits.\n", answer.ID)
+	return nil
+}
+
+func (d *demo) connect(ctx context.Context) error {
+	d.devices = fleet.New(fleet.Options{
+		Addr: d.server.MQTTAddr().String(), QoS: 1, Calling: true,
+		Answer: func(c fleet.Command) ([]byte, bool) {
+			d.tell("      thermostat-1 gets   %s", c.Payload)
+			return []byte(`{"ok":true}`), true
+		},
+	}, []string{"DEMO_THERMOSTAT", "DEMO_CLOCK"})
+	d.tell("2. The devices connect, and the stored call reaches thermostat-1 at once.")
+	if err := d.devices.Connect(ctx); err != nil {
+		return err
+	}
+	return d.rest.Watch(ctx, d.shown, func(n client.Notice) error {
+		if n.Name != "state" {
+			return nil
+		}
+		var call client.Call
+		if err := json.Unmarshal(n.Data, &call); err != nil {
+			return fmt.Errorf("reading the call's state: %w", err)
+		}
+		d.tell("   It ended %s with the answer %s.\n", call.Status, call.Response)
+		return client.ErrStop
+	})
+}
+
+func (d *demo) twoWay(ctx context.Context) error {
+	d.tell("3. A two-way call goes through the root chain to the device, and the caller waits for the answer.")
+	return d.call(ctx, false, "setTarget", `{"celsius":21}`)
+}
+
+func (d *demo) oneWay(ctx context.Context) error {
+	d.tell("4. A one-way call is done when it is stored and sent.")
+	return d.call(ctx, true, "beep", `{"times":2}`)
+}
+
+func (d *demo) call(ctx context.Context, oneway bool, method, params string) error {
+	device, err := d.rest.DeviceByName(ctx, "thermostat-1")
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	answer, err := d.rest.Send(ctx, device.ID.ID, oneway, client.CallRequest{Method: method, Params: json.RawMessage(params)})
+	if err != nil {
+		return err
+	}
+	took := milliseconds(time.Since(begin))
+	if oneway {
+		d.tell("      the caller has its 200 after %s\n", took)
+	} else {
+		d.tell("      the caller gets     %s after %s\n", answer.Body, took)
+	}
+	d.result[method] = map[string]any{"call": answer.ID, "took": took}
+	return nil
+}
+
+func (d *demo) deviceCall(ctx context.Context) error {
+	d.tell("5. A device calls, too: clock-1 asks for the time, and the chain of its profile answers.")
+	begin := time.Now()
+	answer, err := d.devices.Request(ctx, 1, "getTime", []byte("{}"))
+	if err != nil {
+		return fmt.Errorf("calling getTime from the device: %w", err)
+	}
+	d.tell("      clock-1 gets        %s after %s\n", answer, milliseconds(time.Since(begin)))
+	d.result["getTime"] = json.RawMessage(answer)
+	return nil
+}
+
+func (d *demo) history(ctx context.Context) error {
+	call, err := d.rest.Call(ctx, d.shown)
+	if err != nil {
+		return err
+	}
+	events, err := d.rest.Events(ctx, d.shown)
+	if err != nil {
+		return err
+	}
+	d.result["history"] = events
+	if d.json {
+		return nil
+	}
+	d.tell("6. Every step was stored before it had an effect. This is what happened to the first call:\n")
+	if err := printTimeline(d.Out, &call, events); err != nil {
+		return err
+	}
+	d.tell("")
+	return nil
+}
+
+// verify reads the log in a second handle beside the running server, as "callchain events verify" does.
+func (d *demo) verify(ctx context.Context) (err error) {
+	loaded, err := settings.Load(settings.Sources{Flags: map[string]string{"data.dir": d.folder}})
+	if err != nil {
+		return err
+	}
+	store, err := serve.OpenStore(ctx, loaded.Settings)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	var first string
+	sum, err := eventstore.Verify(ctx, store, func(p eventstore.Problem) {
+		if first == "" {
+			first = p.String()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if sum.Problems > 0 {
+		return fmt.Errorf("the log has %d problems, the first: %s", sum.Problems, first)
+	}
+	d.result["verified"] = map[string]int64{"events": sum.Events, "streams": sum.Streams}
+	d.tell("7. Each event carries a hash over the one before it: %d events in %d streams verified.\n", sum.Events, sum.Streams)
+	return nil
+}
+
+func (d *demo) stop() error {
+	if d.devices != nil {
+		d.devices.Close()
+	}
+	if d.server == nil {
+		return nil
+	}
+	return d.server.Stop()
+}

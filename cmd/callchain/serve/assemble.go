@@ -1,0 +1,130 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"callchain/api"
+	"callchain/engine"
+	"callchain/engine/bus/local"
+	"callchain/engine/rpc"
+	"callchain/nodes/builtin"
+	"callchain/registry"
+	"callchain/registry/auth"
+	"callchain/transports"
+	"callchain/transports/mqtt"
+
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// assemble wires engine and transports.
+func (s *Server) assemble(ctx context.Context) error {
+	node, err := s.nodeID()
+	if err != nil {
+		return err
+	}
+	if s.access, err = s.openAccess(ctx); err != nil {
+		return fmt.Errorf("auth: %w", err)
+	}
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	config := engine.DefaultConfig()
+	config.Node, config.Partitions, config.ClientTimeout = node, int32(s.settings.Partitions), s.settings.RPC.ClientSide
+	s.inbox = local.New(s.settings.Limits.Inbox)
+	d := &directory{registry: s.registry, programs: s.programs, rules: s.rules()}
+	s.engine = engine.New(config, s.store, s.inbox, d, engine.NewMetrics(s.metrics), s.log)
+	s.registry.OnChange(s.changed)
+	if s.listener.mqtt == nil {
+		return nil
+	}
+	c := mqtt.Default()
+	c.MaxPacket, c.MaxConnections = int(s.settings.Limits.MQTTPacket), s.settings.Limits.MQTTConnections
+	c.DataOutstanding, c.DrainTimeout = s.settings.Limits.DataOutstanding, mqttDrain
+	c.Limits.MaxInflight = s.settings.Limits.DataOutstanding
+	s.mqtt, err = mqtt.New(c, s.registry, s.engine.Inbound(), s.log)
+	if err != nil {
+		return fmt.Errorf("setting up MQTT: %w", err)
+	}
+	registerMQTT(s.metrics, s.mqtt)
+	return nil
+}
+
+// rules are the server's own settings for calls; profiles may differ.
+func (s *Server) rules() rpc.Settings {
+	r := s.settings.RPC
+	return rpc.Settings{
+		Order: orderOf(r.SubmitStrategy), MaxRetries: r.MaxRetries, AckTimeout: r.Ack, ResponseTimeout: r.Response,
+		CloseOnTimeout: r.CloseSession, MaxOpen: s.settings.Limits.OpenCalls,
+	}
+}
+
+// changed is told of every committed change of the registry.
+func (s *Server) changed(c registry.Change) {
+	var why transports.Reason
+	partition := int32(0) // of a deleted device nobody asks any more
+	switch c.Kind {
+	case registry.DeviceDeleted:
+		why = transports.ReasonDeviceDeleted
+	case registry.CredentialsChanged:
+		why = transports.ReasonCredentials
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		f, err := s.registry.Facts(ctx, c.Device)
+		if err != nil {
+			s.log.Warn("a session may go on with changed credentials", "device", c.Device, "error", err)
+			return
+		}
+		partition = f.Device.Partition
+	default:
+		s.programs.changed(c)
+		return
+	}
+	if err := s.engine.CloseDevice(c.Device, partition, why); err != nil {
+		s.log.Warn("a session could not be closed", "device", c.Device, "reason", why, "error", err)
+	}
+}
+
+// serveHTTP serves REST until ctx ends.
+func (s *Server) serveHTTP(ctx context.Context) error {
+	c := api.DefaultConfig()
+	c.Timeouts = api.Timeouts{Minimum: s.settings.RPC.MinTimeout, Default: s.settings.RPC.DefaultTimeout}
+	c.Body, c.Requests = int64(s.settings.Limits.HTTPBody), s.settings.Limits.HTTPRequests
+	h := api.New(c, api.Deps{
+		Engine: s.engine, Store: s.store, Directory: s.registry, Access: s.access, Nodes: builtin.Registry(), Metrics: s.metrics, Log: s.log,
+		Waiting: s.waiting,
+	})
+	return api.Serve(ctx, s.listener.http, h, c, httpGrace, s.log)
+}
+
+func (s *Server) openAccess(ctx context.Context) (*auth.Access, error) {
+	key, err := s.registry.Key(ctx, registry.SigningKey)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := auth.NewIssuer(auth.Config{
+		Key: key, AccessLife: s.settings.Auth.Token.Access, RefreshLife: s.settings.Auth.Token.Refresh, Revoked: s.registry.Revoked,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return auth.NewAccess(s.registry, issuer, auth.NewAttempts(time.Now)), nil
+}
+
+// waiting are the reasons, besides the engine's, why the server is not ready.
+func (s *Server) waiting() []string {
+	select {
+	case <-s.ready:
+		return nil
+	default:
+		return []string{"the MQTT listener is waiting for the engine"}
+	}
+}
+
+// serveMQTT serves devices until ctx ends.
+func (s *Server) serveMQTT(ctx context.Context) error {
+	if s.mqtt == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return s.mqtt.Serve(ctx, s.listener.mqtt)
+}
