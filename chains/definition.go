@@ -51,24 +51,11 @@ type Link struct {
 // Parse reads a definition: JSON if it begins with a brace, else YAML. file names the source in messages. The error is
 // Problems, and what could be read is returned with it.
 func Parse(file string, data []byte) (Definition, error) {
+	src, err := parseTree(file, data)
+	if err != nil {
+		return Definition{file: file}, err
+	}
 	r := reader{file: file}
-	if len(data) > BytesMax {
-		r.add(position{1, 1}, "", "the file has %d bytes, more than %d", len(data), BytesMax)
-		return Definition{file: file}, r.problems.orNil()
-	}
-	if !utf8.Valid(data) {
-		r.add(position{1, 1}, "", "the file is not UTF-8")
-		return Definition{file: file}, r.problems.orNil()
-	}
-	read := readYAML
-	if bytes.HasPrefix(bytes.TrimSpace(data), []byte{'{'}) {
-		read = readJSON
-	}
-	src, p := read(data)
-	if p != nil {
-		p.File = file
-		return Definition{file: file}, Problems{*p}
-	}
 	d := r.definition(src)
 	return d, r.problems.orNil()
 }
@@ -192,4 +179,35 @@ func (r *reader) link(e entry, node string) Link {
 		r.add(e.at, node, "%s leads to no node; name one or take the line out", e.key)
 	}
 	return l
+}
+
+// ParseValue reads any YAML or JSON file with the limits of a definition, in the shape of nodes.ParseJSON.
+func ParseValue(file string, data []byte) (any, error) {
+	src, err := parseTree(file, data)
+	if err != nil {
+		return nil, err
+	}
+	return src.plain(), nil
+}
+
+func parseTree(file string, data []byte) (*tree, error) {
+	wrong := func(text string, args ...any) error {
+		return Problems{{File: file, Line: 1, Column: 1, Text: fmt.Sprintf(text, args...)}}
+	}
+	switch {
+	case len(data) > BytesMax:
+		return nil, wrong("the file has %d bytes, more than %d", len(data), BytesMax)
+	case !utf8.Valid(data):
+		return nil, wrong("the file is not UTF-8")
+	}
+	read := readYAML
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte{'{'}) {
+		read = readJSON
+	}
+	src, p := read(data)
+	if p != nil {
+		p.File = file
+		return nil, Problems{*p}
+	}
+	return src, nil
 }

@@ -219,7 +219,7 @@ func (r *run) read(d delivery, out nodes.Out) (nodes.Out, bool) {
 	if again.Reads != nil {
 		panic(fmt.Sprintf("chains: node %s asks for values twice", d.place()))
 	}
-	r.trace(d, again, true)
+	r.trace(d, again, false)
 	return again, true
 }
 

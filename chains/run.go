@@ -97,7 +97,7 @@ type TraceEntry struct {
 	Depth    int // nested chains around it
 	In       nodes.Msg
 	Out      nodes.Out
-	Resumed  bool   // the node had asked or read, and went on with the answer
+	Resumed  bool   // the node had asked, and went on with the answer
 	Relation string // of the first emission
 	Error    string // reason of a Failure
 }

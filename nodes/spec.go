@@ -69,6 +69,18 @@ func (k Kind) New(config map[string]any) (Node, error) {
 	return n, nil
 }
 
+// Decode fills a struct with the tags that Define knows, with the same strictness; the error is a *ConfigError. It is for
+// files beside chains that are written by the same people.
+func Decode[C any](from map[string]any) (C, error) {
+	var out C
+	var d decoder
+	d.object(reflect.ValueOf(&out).Elem(), from, nil)
+	if len(d.problems) > 0 {
+		return out, &ConfigError{Problems: d.problems}
+	}
+	return out, nil
+}
+
 // Emits tells whether the kind may emit along a relation; the match is case-insensitive, as ThingsBoard's.
 func (k Kind) Emits(relation string) bool {
 	return k.Custom || contains(k.Relations, relation)
