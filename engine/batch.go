@@ -94,7 +94,6 @@ func (o *owner) take(ctx context.Context, m bus.Message, cmd step.Command, d Dev
 	if m.Done != nil {
 		o.batch.done = append(o.batch.done, finished{m.Done, res.Refusal})
 	}
-	o.tellCaller(cmd, res.Refusal)
 }
 
 func (o *owner) refusal(err error) error {
@@ -113,18 +112,6 @@ func (o *owner) refuse(m bus.Message, cmd step.Command, err error) {
 	if m.Done != nil {
 		o.batch.done = append(o.batch.done, finished{m.Done, err})
 	}
-	o.tellCaller(cmd, err)
-}
-
-// tellCaller passes a refusal on to the caller that waits for the call.
-func (o *owner) tellCaller(cmd step.Command, err error) {
-	call, ok := cmd.Do.(step.Call)
-	if !ok || err == nil {
-		return
-	}
-	o.batch.done = append(o.batch.done, finished{func(err error) {
-		o.e.waiters.settle(call.ID, CallResult{ID: call.ID}, err)
-	}, err})
 }
 
 // append gives an event its place in its stream and its partition.

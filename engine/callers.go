@@ -38,7 +38,14 @@ func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 	cmd := step.Command{Meta: e.meta(r.Actor, "rest"), Device: r.Device, Do: step.Call{Request: r.request(content), Customer: r.Customer, FailOffline: r.FailOffline}}
 	cmd.Trace = r.Trace
 	w := e.waiters.add(r.ID, r.Oneway && !r.Persistent)
-	if err := e.put(bus.RPC, device.Partition, false, cmd, nil); err != nil {
+	judged := func(err error) {
+		if err != nil {
+			e.waiters.refuse(r.ID, w, err)
+		} else {
+			e.waiters.accept(w)
+		}
+	}
+	if err := e.put(bus.RPC, device.Partition, false, cmd, judged); err != nil {
 		e.waiters.remove(r.ID, w)
 		return CallResult{ID: r.ID}, err
 	}

@@ -99,7 +99,7 @@ func (e *Engine) perform(fx effect) {
 	case step.Deliver:
 		e.deliver(do, fx.epoch)
 	case step.Settle:
-		e.waiters.settle(do.Call, CallResult{ID: do.Call, Phase: do.Phase, Code: do.Code, Detail: do.Detail, Response: do.Response}, nil)
+		e.waiters.settle(do.Call, CallResult{ID: do.Call, Phase: do.Phase, Code: do.Code, Detail: do.Detail, Response: do.Response})
 	case step.Respond:
 		if s := e.sessions.get(do.Session); s != nil {
 			s.Link.Respond(transports.Response{Request: do.Request, Body: do.Body})

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"callchain/chains"
 	"callchain/engine/bus"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
@@ -193,7 +194,14 @@ func (o *owner) step(m bus.Message, cmd step.Command) {
 	}
 	cmd.Tenant = device.Tenant
 	cmd = o.lookUp(ctx, cmd)
-	res, err := o.stepWith(ctx, device, cmd)
+	if o.repeated(ctx, m, cmd, device) {
+		return
+	}
+	res, err := o.stepWith(ctx, cmd, o.env(device))
+	if _, life := cmd.Do.(step.RPC); life && err != nil {
+		o.reject(bus.Message{}, cmd, device, err) // the chain's part of it
+		res, err = o.stepWith(ctx, cmd, withoutChains(o.env(device)))
+	}
 	if err != nil {
 		o.reject(m, cmd, device, err)
 		return
@@ -203,7 +211,7 @@ func (o *owner) step(m bus.Message, cmd step.Command) {
 }
 
 // stepWith runs the pure step; what it needs is fetched and the step is run again.
-func (o *owner) stepWith(ctx context.Context, d Device, cmd step.Command) (res step.Result, err error) {
+func (o *owner) stepWith(ctx context.Context, cmd step.Command, env step.Env) (res step.Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			o.e.log.Error("a command panicked and is rejected", "command", kindOf(cmd.Do), "device", cmd.Device, "panic", p, "stack", string(debug.Stack()))
@@ -212,7 +220,7 @@ func (o *owner) stepWith(ctx context.Context, d Device, cmd step.Command) (res s
 	}()
 	const attempts = 8
 	for range attempts {
-		res = step.Step(o.state, o.env(ctx, d), cmd)
+		res = step.Step(o.state, env, cmd)
 		if res.Needs == nil && res.NeedBodies == nil {
 			return res, nil
 		}
@@ -223,16 +231,26 @@ func (o *owner) stepWith(ctx context.Context, d Device, cmd step.Command) (res s
 	return res, errors.New("the chain reads ever more values; is it reading in a loop?")
 }
 
-func (o *owner) env(ctx context.Context, d Device) step.Env {
+func (o *owner) env(d Device) step.Env {
 	return step.Env{
 		Info: d.Info, Chain: o.e.directory.Chain, Pinned: o.e.directory.Pinned, NewID: newID,
 		Values: o.valuesAtHand,
 		Body:   o.e.bodies.get,
 		Ended: func(call uuid.UUID) rpc.Call {
-			past, _ := o.ended.get(call)
+			past, ended := o.ended.get(call)
+			if _, open := o.calls[call]; open && !ended { // of another device: a chain must not take its id
+				return rpc.Call{ID: call, Phase: rpc.PhaseRequested}
+			}
 			return past.call
 		},
 	}
+}
+
+// withoutChains keeps the life cycle going when a node has panicked on its way: a call ends, even if its chain cannot hear of it.
+func withoutChains(env step.Env) step.Env {
+	env.Info.Chain = nil
+	env.Pinned = func(uuid.UUID, int) *chains.Program { return nil }
+	return env
 }
 
 // newID makes a UUID of version 7: sorted by time, so that index pages fill from one end.

@@ -32,11 +32,14 @@ func (o *owner) reject(m bus.Message, cmd step.Command, d Device, cause error) {
 	cmd.At = at
 	letter := o.deadLetter(part, d, cmd.Device, step.DeadLetter{Reason: "command_rejected", Detail: cause.Error(), Data: describe(cmd)})
 	o.appendSystem(part, d, cmd, CommandRejected{Kind: kindOf(cmd.Do), Detail: cause.Error(), Letter: letter.String()})
-	err := fmt.Errorf("%w: the command could not be processed: %v", transports.ErrRefused, cause)
-	if m.Done != nil {
-		o.batch.done = append(o.batch.done, finished{m.Done, err})
+	if m.Done == nil {
+		return
 	}
-	o.tellCaller(cmd, &rpc.Refusal{Code: "command_rejected", Detail: cause.Error()})
+	err := fmt.Errorf("%w: the command could not be processed: %v", transports.ErrRefused, cause)
+	if _, ok := cmd.Do.(step.Call); ok {
+		err = &rpc.Refusal{Code: "command_rejected", Detail: cause.Error()}
+	}
+	o.batch.done = append(o.batch.done, finished{m.Done, err})
 }
 
 // appendSystem adds a fact to the stream of the partition itself. Each is a stream of its own end: system/<partition>/<seq>.

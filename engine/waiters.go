@@ -14,10 +14,11 @@ type waiters struct {
 	byCall map[uuid.UUID][]*waiter
 }
 
-// waiter is one caller. oneway: it is content when the command left for the device.
+// waiter is one caller.
 type waiter struct {
-	outcome chan outcome // holds one
-	oneway  bool
+	outcome  chan outcome // holds one
+	oneway   bool         // it is content when the command left for the device
+	accepted bool         // its wish is that call: until then another caller's call may have the id
 }
 
 type outcome struct {
@@ -35,48 +36,57 @@ func (w *waiters) add(call uuid.UUID, oneway bool) *waiter {
 	return one
 }
 
-// settle answers all who wait for the call.
-func (w *waiters) settle(call uuid.UUID, r CallResult, err error) {
+// accept lets a caller be answered with the outcome of the call.
+func (w *waiters) accept(one *waiter) {
 	w.mu.Lock()
-	list := w.byCall[call]
-	delete(w.byCall, call)
+	one.accepted = true
 	w.mu.Unlock()
-	for _, one := range list {
-		one.outcome <- outcome{r, err}
+}
+
+// settle answers all whose wish is the call.
+func (w *waiters) settle(call uuid.UUID, r CallResult) {
+	for _, one := range w.leave(call, func(one *waiter) bool { return one.accepted }) {
+		one.outcome <- outcome{result: r}
 	}
 }
 
 // taken answers the callers of a one-way call: the transport took the command.
 func (w *waiters) taken(call uuid.UUID) {
-	w.mu.Lock()
-	list := w.byCall[call]
-	if len(list) == 0 || !list[0].oneway {
-		w.mu.Unlock()
-		return
-	}
-	delete(w.byCall, call)
-	w.mu.Unlock()
-	for _, one := range list {
+	for _, one := range w.leave(call, func(one *waiter) bool { return one.accepted && one.oneway }) {
 		one.outcome <- outcome{result: CallResult{ID: call, Phase: rpc.PhaseQueued}}
 	}
 }
 
-// remove forgets a caller that went away.
-func (w *waiters) remove(call uuid.UUID, gone *waiter) {
+// refuse answers one caller, if nobody has.
+func (w *waiters) refuse(call uuid.UUID, refused *waiter, err error) {
+	for _, one := range w.leave(call, func(one *waiter) bool { return one == refused }) {
+		one.outcome <- outcome{CallResult{ID: call}, err}
+	}
+}
+
+// leave takes those callers of a call out that are to be answered now.
+func (w *waiters) leave(call uuid.UUID, now func(*waiter) bool) []*waiter {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	list := w.byCall[call]
-	for i, one := range list {
-		if one == gone {
-			list = append(list[:i:i], list[i+1:]...)
-			break
+	var left, stay []*waiter
+	for _, one := range w.byCall[call] {
+		if now(one) {
+			left = append(left, one)
+		} else {
+			stay = append(stay, one)
 		}
 	}
-	if len(list) == 0 {
+	if len(stay) == 0 {
 		delete(w.byCall, call)
-		return
+	} else {
+		w.byCall[call] = stay
 	}
-	w.byCall[call] = list
+	return left
+}
+
+// remove forgets a caller that went away.
+func (w *waiters) remove(call uuid.UUID, gone *waiter) {
+	w.leave(call, func(one *waiter) bool { return one == gone })
 }
 
 func (w *waiters) failAll(err error) {

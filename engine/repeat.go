@@ -1,0 +1,51 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"callchain/engine/bus"
+	"callchain/engine/rpc"
+	"callchain/engine/step"
+)
+
+// repeated answers a call whose id belongs to a call already, but to none that is open on this device: one that has ended, or
+// one of another device. The same wish gets the same answer; nothing is added to the stream of the other.
+func (o *owner) repeated(ctx context.Context, m bus.Message, cmd step.Command, d Device) bool {
+	call, ok := cmd.Do.(step.Call)
+	if !ok {
+		return false
+	}
+	device := o.state.Devices[cmd.Device]
+	if device.Find(call.ID) != nil {
+		return false // the step judges it
+	}
+	past, ended := o.ended.get(call.ID)
+	_, open := o.calls[call.ID]
+	switch {
+	case ended && past.call.Content == call.Content:
+		o.answerAgain(ctx, m, d, past.call)
+	case ended || open:
+		err := &rpc.Refusal{Code: rpc.CodeKnown, Detail: fmt.Sprintf("the id %s belongs to another call", call.ID)}
+		o.refuse(m, cmd, o.refusal(err))
+	default:
+		return false
+	}
+	return true
+}
+
+// answerAgain tells the end of a call to one more who asks for it.
+func (o *owner) answerAgain(ctx context.Context, m bus.Message, d Device, c rpc.Call) {
+	body, ok := o.e.bodies.get(c.ID)
+	if !ok {
+		body = o.readBody(ctx, d.Tenant, c.ID)
+	}
+	out := step.Settle{Call: c.ID, Phase: c.Phase, Code: c.Reason, Detail: body.Error, Response: body.Response}
+	if c.Persistent {
+		out = step.Settle{Call: c.ID, Phase: rpc.PhaseQueued}
+	}
+	if m.Done != nil {
+		o.batch.done = append(o.batch.done, finished{done: m.Done})
+	}
+	o.batch.effects = append(o.batch.effects, effect{o.parts[d.Partition].cp.Epoch, out})
+}

@@ -1,0 +1,323 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"callchain/chains"
+	"callchain/engine"
+	"callchain/engine/bus"
+	"callchain/engine/bus/local"
+	"callchain/engine/rpc"
+	"callchain/engine/sim"
+	"callchain/engine/step"
+	"callchain/eventstore"
+	"callchain/nodes"
+	"callchain/nodes/builtin"
+	"callchain/transports"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var tenant = named("tenant")
+
+func named(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byte(name)) }
+
+const rootChain = `
+name: Root
+nodes:
+  - name: by type
+    type: message type switch
+    to:
+      Post telemetry: store
+      Post attributes: boom
+      RPC Request to Device: send
+  - name: store
+    type: save time series
+  - name: boom
+    type: broken
+  - name: send
+    type: rpc call request
+`
+
+// rig is an engine in a synctest bubble: time stands still until everything waits.
+type rig struct {
+	t      *testing.T
+	store  *sim.Store
+	inbox  *local.Inbox
+	engine *engine.Engine
+	chain  *chains.Program
+	info   func(device uuid.UUID) step.Info
+	stop   func() error
+}
+
+// inBubble runs a test with an engine of its own over a fresh store.
+func inBubble(t *testing.T, test func(*rig)) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sim.NewStore())
+		test(r)
+		if err := r.stop(); err != nil {
+			t.Errorf("the engine ends with %v", err)
+		}
+	})
+}
+
+func newRig(t *testing.T, store *sim.Store) *rig {
+	r := &rig{t: t, store: store, inbox: local.New(2_000), chain: compiled(t, rootChain)}
+	r.info = func(uuid.UUID) step.Info {
+		return step.Info{Name: "d", Type: "default", Chain: r.chain, Settings: rpc.DefaultSettings()}
+	}
+	r.start()
+	return r
+}
+
+// start runs an engine until stop; stop may be called more than once.
+func (r *rig) start() {
+	c := engine.DefaultConfig()
+	c.Partitions = 4
+	r.engine = engine.New(c, r.store, r.inbox, directory{r}, engine.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.engine.Run(ctx) }()
+	r.stop = sync.OnceValue(func() error {
+		r.engine.Stop()
+		cancel()
+		return <-ended
+	})
+	synctest.Wait()
+}
+
+// again opens the store with another engine, as after a restart.
+func (r *rig) again() *rig {
+	r.t.Helper()
+	if err := r.stop(); err != nil {
+		r.t.Fatal(err)
+	}
+	next := newRig(r.t, r.store.Open())
+	r.stop = next.stop
+	return next
+}
+
+type directory struct{ r *rig }
+
+func (d directory) Device(_ context.Context, id uuid.UUID) (engine.Device, error) {
+	if id == named("nobody") {
+		return engine.Device{}, engine.ErrNoDevice
+	}
+	return engine.Device{Tenant: tenant, Partition: int32(id[15]) % 4, Info: d.r.info(id)}, nil
+}
+
+func (d directory) Chain(uuid.UUID) *chains.Program       { return d.r.chain }
+func (d directory) Pinned(uuid.UUID, int) *chains.Program { return d.r.chain }
+
+// broken is a node that panics.
+type broken struct{}
+
+func (broken) Process(nodes.Msg) nodes.Out { panic("this node is broken") }
+
+func compiled(t *testing.T, yaml string) *chains.Program {
+	t.Helper()
+	kinds := nodes.NewRegistry(append(builtin.Registry().Kinds(), nodes.Define(nodes.Spec{
+		Type: "broken", Category: nodes.Action, Summary: "Panics.", Relations: []string{nodes.Success}, Terminal: true, Example: `{}`,
+	}, func(nodes.EmptyConfig) (nodes.Node, error) { return broken{}, nil }))...)
+	def, err := chains.Parse("chain.yaml", []byte(yaml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := chains.Compile(def, kinds, named("chain"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// device is a connected device: a link that notes what it is given.
+type device struct {
+	r       *rig
+	id      uuid.UUID
+	session uuid.UUID
+
+	mu      sync.Mutex
+	got     []transports.Command
+	answers []transports.Response
+	closed  []transports.Reason
+}
+
+// connect connects a device and lets it subscribe.
+func (r *rig) connect(name, session string) *device {
+	r.t.Helper()
+	d := &device{r: r, id: named(name), session: named(session)}
+	in := r.engine.Inbound()
+	in.Connect(transports.Session{
+		ID: d.session, Identity: transports.Identity{Tenant: tenant, Device: d.id, Partition: int32(d.id[15]) % 4}, Transport: "mqtt", Link: d,
+	}, r.mustBe("connect", nil))
+	in.Subscribe(d.session, r.mustBe("subscribe", nil))
+	synctest.Wait()
+	return d
+}
+
+// mustBe is a done that expects one outcome, once.
+func (r *rig) mustBe(what string, want error) func(error) {
+	var once sync.Once
+	return func(err error) {
+		first := false
+		once.Do(func() { first = true })
+		if !first {
+			r.t.Errorf("%s: done was called twice", what)
+		}
+		if !errors.Is(err, want) {
+			r.t.Errorf("%s: done is told %v, want %v", what, err, want)
+		}
+	}
+}
+
+func (d *device) Send(c transports.Command) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.got = append(d.got, c)
+}
+
+func (d *device) Respond(a transports.Response) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.answers = append(d.answers, a)
+}
+func (d *device) AnswerAttributes(transports.AttributesAnswer) {}
+func (d *device) PushAttributes(map[string][]byte, []string)   {}
+
+func (d *device) Close(why transports.Reason) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = append(d.closed, why)
+}
+
+// commands waits until nothing moves any more and takes what the device was sent.
+func (d *device) commands() []transports.Command {
+	synctest.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	got := d.got
+	d.got = nil
+	return got
+}
+
+// one is the single command that the device was sent.
+func (d *device) one() transports.Command {
+	d.r.t.Helper()
+	got := d.commands()
+	if len(got) != 1 {
+		d.r.t.Fatalf("the device was sent %d commands, want 1: %+v", len(got), got)
+	}
+	return got[0]
+}
+
+func (d *device) written(c transports.Command) {
+	d.r.engine.Inbound().Written(d.session, c.Call, c.Attempt, time.Now(), true)
+}
+
+func (d *device) reply(c transports.Command, body string) {
+	d.r.engine.Inbound().Reply(d.session, c.Wire, []byte(body), d.r.mustBe("reply", nil))
+}
+
+// caller is a call that somebody waits for.
+type caller struct {
+	r      *rig
+	result engine.CallResult
+	err    error
+	ended  chan struct{}
+}
+
+// call asks for a call of a minute in the background.
+func (r *rig) call(deviceName string, change func(*engine.CallRequest)) *caller {
+	req := engine.CallRequest{Tenant: tenant, Device: named(deviceName), Method: "reboot", Expires: time.Now().Add(time.Minute), Actor: "test"}
+	if change != nil {
+		change(&req)
+	}
+	c := &caller{r: r, ended: make(chan struct{})}
+	go func() {
+		defer close(c.ended)
+		c.result, c.err = r.engine.Call(context.Background(), req)
+	}()
+	synctest.Wait()
+	return c
+}
+
+// waits tells whether the caller has no answer yet.
+func (c *caller) waits() bool {
+	synctest.Wait()
+	select {
+	case <-c.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// outcome is what the caller was told: its phase, code and response, or its error.
+func (c *caller) outcome() string {
+	if c.waits() {
+		return "waits"
+	}
+	if c.err != nil {
+		return c.err.Error()
+	}
+	return fmt.Sprintf("%s %s %s", c.result.Phase, c.result.Code, c.result.Response.Bytes)
+}
+
+func (c *caller) want(outcome string) {
+	c.r.t.Helper()
+	if got := c.outcome(); got != outcome {
+		c.r.t.Errorf("the caller is told %q, want %q", got, outcome)
+	}
+}
+
+// types are the stored facts of a call.
+func (r *rig) types(call uuid.UUID) []string {
+	r.t.Helper()
+	events, err := r.store.Open().Stream(context.Background(), "rpc/"+tenant.String()+"/"+call.String(), 0, 100)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var out []string
+	for _, e := range events {
+		out = append(out, e.Type)
+	}
+	return out
+}
+
+func (r *rig) wantTypes(call uuid.UUID, want ...string) {
+	r.t.Helper()
+	if got := r.types(call); fmt.Sprint(got) != fmt.Sprint(want) {
+		r.t.Errorf("stored facts %v, want %v", got, want)
+	}
+}
+
+// holds tells whether a batch has an event of a type.
+func holds(b eventstore.Batch, eventType string) bool {
+	for i := range b.Partitions {
+		for j := range b.Partitions[i].Events {
+			if b.Partitions[i].Events[j].Type == eventType {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var _ bus.Inbox = (*local.Inbox)(nil)
+
+// pass lets the bubble's time go on.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
