@@ -92,6 +92,8 @@ type Scope struct {
 	filled  uses
 	steps   int
 	text    int
+	machine vm.VM
+	stack   [8]any // of the machine, as long as it is enough
 }
 
 type originator struct {
@@ -156,7 +158,11 @@ func (e *Expression) run(s *Scope) (any, error) {
 	if err := s.fill(e); err != nil {
 		return nil, err
 	}
-	v, err := (&vm.VM{MemoryBudget: stepsMax}).Run(e.program, s)
+	s.machine.MemoryBudget = stepsMax
+	if s.machine.Stack == nil {
+		s.machine.Stack = s.stack[:0]
+	}
+	v, err := s.machine.Run(e.program, s)
 	if err != nil {
 		return nil, oneLine(err)
 	}
