@@ -277,11 +277,15 @@ func newHouse(t testing.TB, change ...func(*Config)) *house {
 		store:  &storeDouble{rows: map[string][][]any{}, streams: map[string][]eventstore.Event{}},
 		dir:    newDirectory(),
 	}
-	h.Handler = New(c, Deps{
-		Engine: h.engine, Store: h.store, Directory: h.dir, Access: accessDouble{}, Nodes: builtin.Registry(), DeadLetters: h.dir,
+	h.Handler = h.handler(c, h.engine)
+	return h
+}
+
+func (h *house) handler(c Config, e Engine) http.Handler {
+	return New(c, Deps{
+		Engine: e, Store: h.store, Directory: h.dir, Access: accessDouble{}, Nodes: builtin.Registry(), DeadLetters: h.dir,
 		Metrics: prometheus.NewRegistry(), Now: func() time.Time { return begun },
 	})
-	return h
 }
 
 // do sends one request and gives the answer.

@@ -13,13 +13,15 @@ import (
 
 // limits bound what all requests together may use up.
 type limits struct {
-	requests gate
-	streams  gate
-	bodies   atomic.Int64 // bytes left for bodies
+	gates  [3]gate      // by lane
+	bodies atomic.Int64 // bytes left for bodies
 }
 
+// probes is how many requests for health and metrics are served at a time.
+const probes = 64
+
 func newLimits(c Config) *limits {
-	l := &limits{requests: make(gate, max(1, c.Requests)), streams: make(gate, max(1, c.Streams))}
+	l := &limits{gates: [3]gate{ordinary: make(gate, max(1, c.Requests)), streaming: make(gate, max(1, c.Streams)), probing: make(gate, probes)}}
 	l.bodies.Store(c.Bodies)
 	return l
 }
@@ -68,8 +70,8 @@ func (s *server) readBody(c *gin.Context, limit int64) (body, error) {
 	if told == 0 {
 		return b, nil
 	}
-	s.bodyDeadline(c, s.now().Add(s.config.ReadBody))
-	defer s.bodyDeadline(c, time.Time{})
+	bodyDeadline(c, time.Now().Add(s.config.ReadBody))
+	defer bodyDeadline(c, time.Time{})
 	if told > limit {
 		discard(c.Request.Body, 2*limit)
 		return b, tooLarge(limit)
@@ -116,6 +118,6 @@ func discard(r io.Reader, most int64) {
 
 // bodyDeadline bounds the time for reading the body only: a limit on the whole request would end calls that wait. The zero time
 // lifts it. Writers that know no deadlines (tests) go without.
-func (s *server) bodyDeadline(c *gin.Context, at time.Time) {
+func bodyDeadline(c *gin.Context, at time.Time) {
 	_ = http.NewResponseController(c.Writer).SetReadDeadline(at) // not every writer can
 }

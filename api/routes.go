@@ -10,28 +10,37 @@ type route struct {
 	path   string // gin's form
 	roles  roles
 	handle handler
-	stream bool // stays open; counted apart from requests
+	lane   lane
 }
+
+// lane says which bound a request counts against.
+type lane uint8
+
+const (
+	ordinary  lane = iota
+	streaming      // stays open
+	probing        // health and metrics: answered also when everything else is full
+)
 
 // routes is the one table. What is not in it does not exist, and a test walks it to see that every line asks for a token and a role.
 func (s *server) routes(measurements *prometheus.Registry) []route {
 	all := []route{
-		{"GET", "/livez", anybody, live, false},
-		{"GET", "/readyz", anybody, ready, false},
-		{"GET", "/metrics", anybody, measured(measurements), false},
+		{"GET", "/livez", anybody, live, probing},
+		{"GET", "/readyz", anybody, ready, probing},
+		{"GET", "/metrics", anybody, measured(measurements), probing},
 
-		{"POST", "/api/auth/login", anybody, login, false},
-		{"POST", "/api/auth/token", anybody, refresh, false},
-		{"GET", "/api/noauth/userPasswordPolicy", anybody, passwordPolicy, false},
-		{"POST", "/api/auth/logout", members, logout, false},
-		{"GET", "/api/auth/user", members, currentUser, false},
+		{"POST", "/api/auth/login", anybody, login, ordinary},
+		{"POST", "/api/auth/token", anybody, refresh, ordinary},
+		{"GET", "/api/noauth/userPasswordPolicy", anybody, passwordPolicy, ordinary},
+		{"POST", "/api/auth/logout", members, logout, ordinary},
+		{"GET", "/api/auth/user", members, currentUser, ordinary},
 	}
 	all = append(all, callRoutes...)
 	all = append(all, deviceRoutes...)
 	all = append(all, telemetryRoutes...)
 	all = append(all, chainRoutes...)
 	if s.dead != nil {
-		all = append(all, route{"DELETE", "/api/dead-letters/:id", tenantAdmins, dropDeadLetter, false})
+		all = append(all, route{"DELETE", "/api/dead-letters/:id", tenantAdmins, dropDeadLetter, ordinary})
 	}
 	return all
 }
@@ -39,69 +48,69 @@ func (s *server) routes(measurements *prometheus.Registry) []route {
 // callRoutes: calls as ThingsBoard has them, and their history. A system administrator passes the role of the POSTs and is refused at the
 // device, as in ThingsBoard.
 var callRoutes = []route{
-	{"POST", "/api/plugins/rpc/oneway/:deviceId", members, callDevice(v1, true), false},
-	{"POST", "/api/plugins/rpc/twoway/:deviceId", members, callDevice(v1, false), false},
-	{"POST", "/api/rpc/oneway/:deviceId", members, callDevice(v2, true), false},
-	{"POST", "/api/rpc/twoway/:deviceId", members, callDevice(v2, false), false},
-	{"GET", "/api/rpc/persistent/:rpcId", tenants, getPersistent, false},
-	{"GET", "/api/rpc/persistent/device/:deviceId", tenants, listPersistent, false},
-	{"DELETE", "/api/rpc/persistent/:rpcId", tenantAdmins, deletePersistent, false},
+	{"POST", "/api/plugins/rpc/oneway/:deviceId", members, callDevice(v1, true), ordinary},
+	{"POST", "/api/plugins/rpc/twoway/:deviceId", members, callDevice(v1, false), ordinary},
+	{"POST", "/api/rpc/oneway/:deviceId", members, callDevice(v2, true), ordinary},
+	{"POST", "/api/rpc/twoway/:deviceId", members, callDevice(v2, false), ordinary},
+	{"GET", "/api/rpc/persistent/:rpcId", tenants, getPersistent, ordinary},
+	{"GET", "/api/rpc/persistent/device/:deviceId", tenants, listPersistent, ordinary},
+	{"DELETE", "/api/rpc/persistent/:rpcId", tenantAdmins, deletePersistent, ordinary},
 
-	{"GET", "/api/rpc/calls", tenants, listCalls, false},
-	{"GET", "/api/rpc/calls/:callId", tenants, getCall, false},
-	{"GET", "/api/rpc/calls/:callId/events", tenants, getCallEvents, false},
-	{"GET", "/api/rpc/calls/:callId/watch", tenants, watchCall, true},
-	{"POST", "/api/rpc/calls/:callId/cancel", tenants, cancelCall, false},
-	{"GET", "/api/events/stream", tenantAdmins, streamEvents, true},
-	{"GET", "/api/dead-letters", tenantAdmins, listDeadLetters, false},
+	{"GET", "/api/rpc/calls", tenants, listCalls, ordinary},
+	{"GET", "/api/rpc/calls/:callId", tenants, getCall, ordinary},
+	{"GET", "/api/rpc/calls/:callId/events", tenants, getCallEvents, ordinary},
+	{"GET", "/api/rpc/calls/:callId/watch", tenants, watchCall, streaming},
+	{"POST", "/api/rpc/calls/:callId/cancel", tenants, cancelCall, ordinary},
+	{"GET", "/api/events/stream", tenantAdmins, streamEvents, streaming},
+	{"GET", "/api/dead-letters", tenantAdmins, listDeadLetters, ordinary},
 }
 
 // deviceRoutes: devices, credentials and device profiles in ThingsBoard's form.
 var deviceRoutes = []route{
-	{"POST", "/api/device", tenantAdmins, saveDevice, false},
-	{"POST", "/api/device-with-credentials", tenantAdmins, saveDeviceWithCredentials, false},
-	{"GET", "/api/device/:deviceId", tenants, getDevice, false},
-	{"GET", "/api/device/info/:deviceId", tenants, getDeviceInfo, false},
-	{"DELETE", "/api/device/:deviceId", tenantAdmins, deleteDevice, false},
-	{"GET", "/api/tenant/devices", tenantAdmins, listDevices, false},
-	{"GET", "/api/tenant/device", tenantAdmins, deviceByName, false},
-	{"GET", "/api/device/:deviceId/credentials", tenants, getCredentials, false},
-	{"POST", "/api/device/credentials", tenantAdmins, saveCredentials, false},
+	{"POST", "/api/device", tenantAdmins, saveDevice, ordinary},
+	{"POST", "/api/device-with-credentials", tenantAdmins, saveDeviceWithCredentials, ordinary},
+	{"GET", "/api/device/:deviceId", tenants, getDevice, ordinary},
+	{"GET", "/api/device/info/:deviceId", tenants, getDeviceInfo, ordinary},
+	{"DELETE", "/api/device/:deviceId", tenantAdmins, deleteDevice, ordinary},
+	{"GET", "/api/tenant/devices", tenantAdmins, listDevices, ordinary},
+	{"GET", "/api/tenant/device", tenantAdmins, deviceByName, ordinary},
+	{"GET", "/api/device/:deviceId/credentials", tenants, getCredentials, ordinary},
+	{"POST", "/api/device/credentials", tenantAdmins, saveCredentials, ordinary},
 
-	{"POST", "/api/deviceProfile", tenantAdmins, saveProfile, false},
-	{"GET", "/api/deviceProfile/:profileId", tenantAdmins, getProfile, false},
-	{"DELETE", "/api/deviceProfile/:profileId", tenantAdmins, deleteProfile, false},
-	{"POST", "/api/deviceProfile/:profileId/default", tenantAdmins, makeDefaultProfile, false},
-	{"GET", "/api/deviceProfiles", tenantAdmins, listProfiles, false},
-	{"GET", "/api/deviceProfileInfos", tenants, listProfileInfos, false},
-	{"GET", "/api/deviceProfileInfo/default", tenants, defaultProfileInfo, false},
+	{"POST", "/api/deviceProfile", tenantAdmins, saveProfile, ordinary},
+	{"GET", "/api/deviceProfile/:profileId", tenantAdmins, getProfile, ordinary},
+	{"DELETE", "/api/deviceProfile/:profileId", tenantAdmins, deleteProfile, ordinary},
+	{"POST", "/api/deviceProfile/:profileId/default", tenantAdmins, makeDefaultProfile, ordinary},
+	{"GET", "/api/deviceProfiles", tenantAdmins, listProfiles, ordinary},
+	{"GET", "/api/deviceProfileInfos", tenants, listProfileInfos, ordinary},
+	{"GET", "/api/deviceProfileInfo/default", tenants, defaultProfileInfo, ordinary},
 }
 
 // telemetryRoutes: attributes and latest values of devices. ThingsBoard has each write in an older and a newer form.
 var telemetryRoutes = []route{
-	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/keys/attributes", tenants, getAttributeKeys, false},
-	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/keys/attributes/:scope", tenants, getAttributeKeys, false},
-	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/values/attributes", tenants, getAttributes, false},
-	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/values/attributes/:scope", tenants, getAttributes, false},
-	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/keys/timeseries", tenants, getLatestKeys, false},
-	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/values/timeseries", tenants, getLatest, false},
-	{"POST", "/api/plugins/telemetry/DEVICE/:deviceId/attributes/:scope", tenants, saveAttributes, false},
-	{"POST", "/api/plugins/telemetry/DEVICE/:deviceId/:scope", tenants, saveAttributes, false},
-	{"POST", "/api/plugins/telemetry/:deviceId/:scope", tenants, saveAttributes, false},
-	{"DELETE", "/api/plugins/telemetry/DEVICE/:deviceId/:scope", tenants, deleteAttributes, false},
-	{"DELETE", "/api/plugins/telemetry/:deviceId/:scope", tenants, deleteAttributes, false},
+	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/keys/attributes", tenants, getAttributeKeys, ordinary},
+	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/keys/attributes/:scope", tenants, getAttributeKeys, ordinary},
+	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/values/attributes", tenants, getAttributes, ordinary},
+	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/values/attributes/:scope", tenants, getAttributes, ordinary},
+	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/keys/timeseries", tenants, getLatestKeys, ordinary},
+	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/values/timeseries", tenants, getLatest, ordinary},
+	{"POST", "/api/plugins/telemetry/DEVICE/:deviceId/attributes/:scope", tenants, saveAttributes, ordinary},
+	{"POST", "/api/plugins/telemetry/DEVICE/:deviceId/:scope", tenants, saveAttributes, ordinary},
+	{"POST", "/api/plugins/telemetry/:deviceId/:scope", tenants, saveAttributes, ordinary},
+	{"DELETE", "/api/plugins/telemetry/DEVICE/:deviceId/:scope", tenants, deleteAttributes, ordinary},
+	{"DELETE", "/api/plugins/telemetry/:deviceId/:scope", tenants, deleteAttributes, ordinary},
 }
 
 // chainRoutes: rule chains in Callchain's own form, and the nodes that they are made of.
 var chainRoutes = []route{
-	{"GET", "/api/nodes", tenantAdmins, listNodes, false},
-	{"GET", "/api/chains", tenantAdmins, listChains, false},
-	{"POST", "/api/chains", tenantAdmins, createChain, false},
-	{"GET", "/api/chains/:chainId", tenantAdmins, getChain, false},
-	{"PUT", "/api/chains/:chainId", tenantAdmins, saveChain, false},
-	{"DELETE", "/api/chains/:chainId", tenantAdmins, deleteChain, false},
-	{"GET", "/api/chains/:chainId/versions", tenantAdmins, listChainVersions, false},
-	{"POST", "/api/chains/:chainId/activate", tenantAdmins, activateChain, false},
-	{"POST", "/api/chains/:chainId/rollback", tenantAdmins, rollbackChain, false},
-	{"POST", "/api/chains/:chainId/root", tenantAdmins, makeRoot, false},
+	{"GET", "/api/nodes", tenantAdmins, listNodes, ordinary},
+	{"GET", "/api/chains", tenantAdmins, listChains, ordinary},
+	{"POST", "/api/chains", tenantAdmins, createChain, ordinary},
+	{"GET", "/api/chains/:chainId", tenantAdmins, getChain, ordinary},
+	{"PUT", "/api/chains/:chainId", tenantAdmins, saveChain, ordinary},
+	{"DELETE", "/api/chains/:chainId", tenantAdmins, deleteChain, ordinary},
+	{"GET", "/api/chains/:chainId/versions", tenantAdmins, listChainVersions, ordinary},
+	{"POST", "/api/chains/:chainId/activate", tenantAdmins, activateChain, ordinary},
+	{"POST", "/api/chains/:chainId/rollback", tenantAdmins, rollbackChain, ordinary},
+	{"POST", "/api/chains/:chainId/root", tenantAdmins, makeRoot, ordinary},
 }

@@ -22,10 +22,7 @@ type handler func(s *server, c *gin.Context, who *auth.Principal) error
 // serve wraps a route: bounds first, then who it is, then whether it may, then the work.
 func (s *server) serve(r route) gin.HandlerFunc {
 	seen := s.metrics.forRoute(r.method, r.path)
-	gate := s.limits.requests
-	if r.stream {
-		gate = s.limits.streams
-	}
+	gate := s.limits.gates[r.lane]
 	return func(c *gin.Context) {
 		begun := s.now()
 		defer func() { seen(c.Writer.Status(), s.now().Sub(begun)) }()

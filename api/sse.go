@@ -16,7 +16,6 @@ type events struct {
 	w     gin.ResponseWriter
 	rc    *http.ResponseController
 	stall time.Duration
-	now   func() time.Time
 	buf   []byte
 }
 
@@ -29,7 +28,7 @@ func (s *server) openEvents(c *gin.Context) *events {
 	c.Writer.WriteHeader(http.StatusOK)
 	c.Writer.WriteHeaderNow()
 	c.Writer.Flush()
-	return &events{w: c.Writer, rc: http.NewResponseController(c.Writer), stall: s.config.WriteStall, now: s.now}
+	return &events{w: c.Writer, rc: http.NewResponseController(c.Writer), stall: s.config.WriteStall}
 }
 
 // send writes one event. The data are one line of JSON.
@@ -58,7 +57,7 @@ func (e *events) beat(id string) error {
 
 func (e *events) write(buf []byte) error {
 	e.buf = buf
-	_ = e.rc.SetWriteDeadline(e.now().Add(e.stall)) // not every writer can; then the connection's own fate decides
+	_ = e.rc.SetWriteDeadline(time.Now().Add(e.stall)) // not every writer can; then the connection's own fate decides
 	if _, err := e.w.Write(buf); err != nil {
 		return err
 	}
