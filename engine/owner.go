@@ -103,7 +103,7 @@ func (o *owner) run(ctx context.Context) error {
 			o.gather() // the next batch gathers while this one is written
 		}
 		ready := o.e.inbox.Ready()
-		if o.batch.full(o.e.config.BatchEvents) {
+		if o.blocked() {
 			ready = nil // only the writer can make room
 		}
 		wake.Reset(o.untilNext())
@@ -120,22 +120,24 @@ func (o *owner) run(ctx context.Context) error {
 	}
 }
 
+// blocked tells whether the batch takes no further command.
+func (o *owner) blocked() bool {
+	return o.batch.full(o.e.config.BatchEvents) || o.single && !o.batch.empty()
+}
+
 // gather steps what has arrived into the batch, RPC first; data keeps a fifth of the turns. Timers fire only when no RPC
 // command waits: an answer that arrived before its deadline wins.
 func (o *owner) gather() {
 	const turn = 64
-	for !o.batch.full(o.e.config.BatchEvents) && !(o.single && !o.batch.empty()) {
+	for !o.blocked() {
 		if len(o.replay) > 0 {
 			m := o.replay[0]
 			o.replay = o.replay[1:]
 			o.handle(m)
 			continue
 		}
-		most := turn
-		if o.single {
-			o.single = false // the replay is through
-		}
-		o.scratch = o.e.inbox.Take(bus.RPC, most, o.scratch[:0])
+		o.single = false // the replay is through
+		o.scratch = o.e.inbox.Take(bus.RPC, turn, o.scratch[:0])
 		rpcs := len(o.scratch)
 		if rpcs == 0 {
 			o.tick()
@@ -265,14 +267,14 @@ func newID() uuid.UUID {
 // tick steps what is due: lingering facts and the deadlines of calls and runs.
 func (o *owner) tick() {
 	now := o.e.now()
-	for !o.batch.full(o.e.config.BatchEvents) {
+	for !o.blocked() {
 		device, ok := o.linger.due(now)
 		if !ok {
 			break
 		}
 		o.release(device)
 	}
-	for !o.batch.full(o.e.config.BatchEvents) {
+	for !o.blocked() {
 		t, ok := o.timers.due(rpc.At(now))
 		if !ok {
 			return
@@ -308,7 +310,7 @@ func (o *owner) ticking(t timer, now rpc.Instant) (step.Command, bool) {
 func (o *owner) untilNext() time.Duration {
 	now := o.e.now()
 	next := now.Add(time.Second) // rows that are written behind
-	if o.batch.full(o.e.config.BatchEvents) {
+	if o.blocked() {
 		return time.Second
 	}
 	if at, ok := o.timers.next(); ok && at.Time().Before(next) {

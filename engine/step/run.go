@@ -46,9 +46,7 @@ func (t *turn) resume(run Run, p Parked, a nodes.Answer, kind string) {
 		return
 	}
 	r.meta.Chain = chainName(program)
-	token := p.Token
-	token.Msg.Now = int64(t.cmd.At) // nodes behind the wait live now
-	r.take(program.Resume(r.env(), token, a))
+	r.take(program.Resume(r.env(), p.Token, a))
 }
 
 func (t *turn) wake(a Wake) {
@@ -67,7 +65,7 @@ func (t *turn) wake(a Wake) {
 func (r *running) env() chains.Env {
 	t := r.turn
 	return chains.Env{
-		Chain: t.env.Chain, Read: t.env.Values, Ask: r.ask, NewID: t.env.NewID, Trace: t.env.Trace,
+		Chain: t.env.Chain, Pinned: t.env.Pinned, Read: t.env.Values, Ask: r.ask, NewID: t.env.NewID, Trace: t.env.Trace, Now: int64(t.cmd.At),
 		Default: func(nodes.Entity) *chains.Program { return t.env.Info.Chain },
 	}
 }
