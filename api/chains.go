@@ -348,3 +348,8 @@ func makeRoot(s *server, c *gin.Context, who *auth.Principal) error {
 		return writeValue(c, chainViewOf(&ch))
 	})
 }
+
+// chainSchema serves GET /api/chains/schema: the JSON Schema of definitions, for editors.
+func chainSchema(s *server, c *gin.Context, _ *auth.Principal) error {
+	return writeValue(c, chains.Schema(s.nodes))
+}

@@ -204,3 +204,20 @@ func TestErrorsCarryAllFields(t *testing.T) {
 		}
 	}
 }
+
+func TestNodesAndSchemaAreDescribed(t *testing.T) {
+	h := newHouse(t)
+	var kinds []nodeView
+	if err := json.Unmarshal(h.do("GET", "/api/nodes", "tenant", "").Body.Bytes(), &kinds); err != nil || len(kinds) < 15 {
+		t.Fatalf("%d kinds, %v", len(kinds), err)
+	}
+	for _, k := range kinds {
+		if k.Type == "" || k.Summary == "" || k.Schema["type"] != "object" || !json.Valid(k.Example) {
+			t.Errorf("%+v is not described", k)
+		}
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(h.do("GET", "/api/chains/schema", "tenant", "").Body.Bytes(), &schema); err != nil || schema["type"] != "object" {
+		t.Errorf("schema of chains: %v, %v", schema["type"], err)
+	}
+}

@@ -106,6 +106,7 @@ var chainRoutes = []route{
 	{"GET", "/api/nodes", tenantAdmins, listNodes, ordinary},
 	{"GET", "/api/chains", tenantAdmins, listChains, ordinary},
 	{"POST", "/api/chains", tenantAdmins, createChain, ordinary},
+	{"GET", "/api/chains/schema", tenantAdmins, chainSchema, ordinary},
 	{"GET", "/api/chains/:chainId", tenantAdmins, getChain, ordinary},
 	{"PUT", "/api/chains/:chainId", tenantAdmins, saveChain, ordinary},
 	{"DELETE", "/api/chains/:chainId", tenantAdmins, deleteChain, ordinary},
