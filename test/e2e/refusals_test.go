@@ -1,0 +1,209 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"callchain/cmd/callchain/client"
+)
+
+// oneLine is true of a message that an operator can read in a log of the service manager.
+func oneLine(text string) bool {
+	return strings.Count(text, "\n") == 1 && strings.HasPrefix(text, "callchain: ")
+}
+
+func TestBadSettings(t *testing.T) {
+	needsBinary(t)
+	file := filepath.Join(t.TempDir(), "callchain.yaml")
+	if err := os.WriteFile(file, []byte("http:\n  adr: 127.0.0.1:0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		env  []string
+		args []string
+		want string
+	}{
+		{"unknown key in the file", nil, []string{"--config", file}, "http.adr"},
+		{"bad value of a flag", nil, []string{"--rpc.max_retries", "900"}, "rpc.max_retries"},
+		{"unknown name in the environment", []string{"CALLCHAIN_HTTP_ADRR=x"}, nil, "CALLCHAIN_HTTP_ADDR"},
+		{"unknown flag", nil, []string{"--htp.addr", "x"}, "htp.addr"},
+		{"file that is not there", nil, []string{"--config", file + ".not"}, file + ".not"},
+		{"superfluous argument", nil, []string{"here"}, "serve"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			args := append([]string{"serve", "--data.dir", filepath.Join(t.TempDir(), "data")}, test.args...)
+			status, _, errs := command(t, test.env, args...)
+			if status != 2 || !oneLine(errs) || !strings.Contains(errs, test.want) {
+				t.Errorf("status %d, want 2 and one line with %q:\n%s", status, test.want, errs)
+			}
+		})
+	}
+}
+
+// lastLine is what serve says behind its settings.
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+func TestPortInUse(t *testing.T) {
+	needsBinary(t)
+	p := newPlace(t)
+	start(t, p)
+	other := newPlace(t)
+	for key, addr := range map[string]string{"http.addr": p.http, "mqtt.addr": p.mqtt} {
+		args := append(other.args("serve"), "--http.addr", other.http, "--mqtt.addr", other.mqtt, "--"+key, addr)
+		status, _, errs := command(t, nil, args...)
+		line := lastLine(errs)
+		if status != 1 || !strings.HasPrefix(line, "callchain: ") || !strings.Contains(line, key+" "+addr) || !strings.Contains(line, "in use") {
+			t.Errorf("%s: status %d, want 1 and a line with key and address: %s", key, status, line)
+		}
+	}
+}
+
+func TestSecondServerOnOneFolder(t *testing.T) {
+	needsBinary(t)
+	p := newPlace(t)
+	server := start(t, p)
+	args := append(p.args("serve"), "--http.addr", "127.0.0.1:0", "--mqtt.addr", "127.0.0.1:0")
+	status, _, errs := command(t, nil, args...)
+	if line := lastLine(errs); status != 1 || !strings.Contains(line, p.data) || !strings.Contains(line, "in use") {
+		t.Errorf("status %d, want 1 and a line that names the folder: %s", status, line)
+	}
+	if err := server.login(t).Ready(t.Context()); err != nil {
+		t.Errorf("the first server suffered: %v", err)
+	}
+	if status := server.stop(); status != 0 {
+		t.Errorf("the first server ended with status %d", status)
+	}
+}
+
+// request sends raw bytes and gives the status and the body.
+func request(t *testing.T, method, url, token string, body io.Reader) (int, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("X-Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, text
+}
+
+// errorBody is what every refusal on the users' API carries.
+func errorBody(t *testing.T, text []byte, status int, code string) {
+	t.Helper()
+	var e struct {
+		Status    int    `json:"status"`
+		Message   string `json:"message"`
+		ErrorCode int    `json:"errorCode"`
+		Timestamp int64  `json:"timestamp"`
+		Code      string `json:"code"`
+	}
+	if err := json.Unmarshal(text, &e); err != nil || e.Status != status || e.Message == "" || e.ErrorCode == 0 || e.Timestamp == 0 || e.Code != code {
+		t.Errorf("the body is %s, want status %d and code %s (%v)", text, status, code, err)
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	needsBinary(t)
+	server := start(t, newPlace(t, "--limits.http_body", "4096"))
+	rest := server.login(t)
+	d, err := rest.CreateDevice(t.Context(), client.Device{Name: "d", Type: "default"}, "bad-requests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	twoway := rest.Base() + "/api/rpc/twoway/" + d.ID.ID
+	parts := strings.Split(rest.Token(), ".")
+	large := []byte(`{"method":"m","params":"` + strings.Repeat("x", 8192) + `"}`)
+	for _, test := range []struct {
+		name, token string
+		body        io.Reader
+		status      int
+		code        string
+	}{
+		{"no token", "", strings.NewReader(`{"method":"m"}`), 401, "unauthenticated"},
+		{"garbled token", "garbled", strings.NewReader(`{"method":"m"}`), 401, "bad_credentials"},
+		{"foreign signature", parts[0] + "." + parts[1] + "." + strings.Repeat("A", len(parts[2])), strings.NewReader(`{"method":"m"}`), 401, "token_expired"},
+		{"no JSON", rest.Token(), strings.NewReader("{method}"), 400, "invalid_body"},
+		{"no method", rest.Token(), strings.NewReader(`{"params":{}}`), 400, "invalid_body"},
+		{"too large", rest.Token(), bytes.NewReader(large), 413, "payload_too_large"},
+		{"too large, length not told", rest.Token(), io.MultiReader(bytes.NewReader(large)), 413, "payload_too_large"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			status, text := request(t, http.MethodPost, twoway, test.token, test.body)
+			if status != test.status {
+				t.Errorf("status %d, want %d: %s", status, test.status, text)
+			}
+			errorBody(t, text, test.status, test.code)
+		})
+	}
+}
+
+func TestExpiredToken(t *testing.T) {
+	needsBinary(t)
+	server := start(t, newPlace(t, "--auth.token.access", "1m"))
+	rest := server.login(t)
+	left, err := client.LifeOf(rest.Token())
+	if err != nil || left > time.Minute || left < 50*time.Second {
+		t.Errorf("a token of one minute has %s left: %v", left, err)
+	}
+}
+
+// TestGracefulStop: a waiting caller gets 503 with the id of its call, which goes on at the next start.
+func TestGracefulStop(t *testing.T) {
+	needsBinary(t)
+	p := newPlace(t)
+	server := start(t, p)
+	rest := server.login(t)
+	d, err := rest.CreateDevice(t.Context(), client.Device{Name: "away", Type: "default"}, "away")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := rest.Send(t.Context(), d.ID.ID, false, client.CallRequest{Method: "wait", Timeout: 20_000})
+		answered <- err
+	}()
+	stored, err := rest.Send(t.Context(), d.ID.ID, false, client.CallRequest{Method: "stored", Persistent: true, Timeout: 600_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, func() string {
+		status, text := request(t, http.MethodGet, rest.Base()+"/metrics", "", nil)
+		if status != 200 || !bytes.Contains(text, []byte(`callchain_events_total{type="Queued"} 2`)) {
+			return "the light call is not queued yet"
+		}
+		return ""
+	})
+	if status := server.stop(); status != 0 {
+		t.Errorf("the server ended with status %d", status)
+	}
+	err = <-answered
+	if client.StatusOf(err) != 503 || !strings.Contains(err.Error(), "(call ") {
+		t.Errorf("the waiting caller got %v, want a 503 that names its call", err)
+	}
+	server = start(t, p)
+	call, err := server.login(t).Call(t.Context(), stored.ID)
+	if err != nil || call.Phase != "queued" {
+		t.Errorf("after the restart the stored call is %s: %v", call.Phase, err)
+	}
+}
