@@ -26,6 +26,7 @@ type batch struct {
 	done     []finished
 	calls    map[uuid.UUID]*projection.Call // rows to write, each in its last state
 	messages []bus.Message                  // to be stepped again if the append fails
+	single   bool                           // only the last message has left anything to store
 	sealed   eventstore.Batch
 }
 

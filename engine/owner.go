@@ -159,7 +159,7 @@ func (o *owner) handle(m bus.Message) {
 	if !ok {
 		panic(fmt.Sprintf("engine: the inbox holds a %T", m.Value))
 	}
-	if lingering(cmd) {
+	if lingering(cmd) && !o.single {
 		o.linger.add(cmd.Device, m, o.e.now().Add(o.e.config.Linger))
 		return
 	}
@@ -331,6 +331,7 @@ func (o *owner) handOver() bool {
 	if o.batch.empty() {
 		return false
 	}
+	o.batch.single = o.single
 	o.seal()
 	o.writer.batches <- o.batch
 	o.batch, o.busy = newBatch(), true

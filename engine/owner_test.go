@@ -147,10 +147,7 @@ func TestCallIDsInOneBatch(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		hold := &gate{eventType: "SessionOpened", open: make(chan struct{})}
 		r.store.Before = hold.before
-		r.engine.Inbound().Connect(transports.Session{
-			ID: named("Z"), Identity: transports.Identity{Tenant: tenant, Device: named("d9")}, Transport: "mqtt", Link: &device{r: r},
-		}, nil)
-		synctest.Wait() // the writer is busy: what follows gathers in one batch
+		r.begin("d9", "Z") // the writer is busy: what follows gathers in one batch
 		expired := func(q *engine.CallRequest) { chosen("c1")(q); q.Expires = time.Now() }
 		first, second := r.call("d1", expired), r.call("d2", expired)
 		third := r.call("d1", func(q *engine.CallRequest) { expired(q); q.Method = "other" })

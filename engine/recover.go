@@ -240,8 +240,8 @@ func (o *owner) startAgain(ctx context.Context, w written) error {
 	switch {
 	case o.stored(w.batch):
 		o.writer.perform(w.batch)
-	case spoiled && len(w.batch.messages) == 1:
-		o.spoiler(w.batch.messages[0], cause)
+	case spoiled && (w.batch.single || len(w.batch.messages) == 1):
+		o.spoiler(w.batch.messages[len(w.batch.messages)-1], cause) // those before it left nothing to store
 	default:
 		gathered = append(slices.Clone(w.batch.messages), gathered...)
 		o.single = spoiled

@@ -166,6 +166,15 @@ func (r *rig) connect(name, session string) *device {
 	return d
 }
 
+// begin connects a device and does not wait for the outcome.
+func (r *rig) begin(name, session string) {
+	r.engine.Inbound().Connect(transports.Session{
+		ID: named(session), Identity: transports.Identity{Tenant: tenant, Device: named(name), Partition: int32(named(name)[15]) % 4},
+		Transport: "mqtt", Link: &device{r: r},
+	}, nil)
+	synctest.Wait()
+}
+
 // mustBe is a done that expects one outcome, once.
 func (r *rig) mustBe(what string, want error) func(error) {
 	var once sync.Once
