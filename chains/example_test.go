@@ -105,7 +105,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"misspelt field":   `{"name":"x","nodes":[{"name":"a","type":"delay","config":{"periodInSecond":1}}]}`,
 		"out of range":     `{"name":"x","nodes":[{"name":"a","type":"delay","config":{"periodInSeconds":-1}}]}`,
 		"missing config":   `{"name":"x","nodes":[{"name":"a","type":"filter"}]}`,
-		"unknown relation": `{"name":"x","nodes":[{"name":"a","type":"log","to":{"Sucess":"b"}}]}`,
+		"unknown relation": `{"name":"x","nodes":[{"name":"a","type":"log","to":{"Succes":"b"}}]}`,
 	} {
 		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 		if err != nil {

@@ -103,10 +103,10 @@ func (t *tree) plain() any {
 
 // describe names a value for a message.
 func (t *tree) describe() string {
-	switch {
-	case t.kind == list:
+	switch t.kind {
+	case list:
 		return "a list"
-	case t.kind == object:
+	case object:
 		return "an object"
 	}
 	text, err := nodes.AppendJSON(nil, t.value)

@@ -93,7 +93,7 @@ func (e *Engine) known(ctx context.Context, r CallRequest, content [32]byte) (Ca
 	case errors.Is(err, errNoRow):
 		return CallResult{}, false, nil
 	case err != nil:
-		return CallResult{ID: r.ID}, false, fmt.Errorf("%w: %v", ErrUncertain, err)
+		return CallResult{ID: r.ID}, false, fmt.Errorf("%w: %w", ErrUncertain, err)
 	case row.State.Content != content:
 		return CallResult{ID: r.ID}, false, &rpc.Refusal{Code: rpc.CodeKnown, Detail: fmt.Sprintf("the id %s belongs to a call with other content", r.ID)}
 	}

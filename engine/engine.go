@@ -91,6 +91,7 @@ func New(c Config, store eventstore.Store, inbox bus.Inbox, d Directory, m *Metr
 		sessions: newSessions(), waiters: newWaiters(), feed: newFeed(c.Partitions), bodies: newGenerations[uuid.UUID, rpc.Body](bodyCacheBytes),
 	}
 	e.aside = newAside(e)
+	m.watch(e)
 	e.unready("the partitions are being loaded")
 	return e
 }

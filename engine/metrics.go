@@ -3,6 +3,8 @@ package engine
 import (
 	"sync"
 
+	"callchain/engine/bus"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -19,6 +21,7 @@ type Metrics struct {
 	reloads    prometheus.Counter // times the memory was dropped after a failed append
 	foreign    prometheus.Counter // answers to calls that nobody knows
 	deadLetter *prometheus.CounterVec
+	registerer prometheus.Registerer
 }
 
 // NewMetrics makes the engine's measurements and registers them.
@@ -34,6 +37,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		return h
 	}
 	return &Metrics{
+		registerer: r,
 		commands:   counters{vec: counter("commands_total", "Commands stepped, by kind.", "kind")},
 		events:     counters{vec: counter("events_total", "Events committed, by type.", "type")},
 		refusals:   counter("refusals_total", "Commands refused, by code.", "code"),
@@ -60,4 +64,17 @@ func (c *counters) inc(label string) {
 		one, _ = c.known.LoadOrStore(label, c.vec.WithLabelValues(label))
 	}
 	one.(prometheus.Counter).Inc()
+}
+
+// watch adds the measurements that are read off the engine when somebody asks.
+func (m *Metrics) watch(e *Engine) {
+	gauge := func(name, help string, read func() int) {
+		m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callchain", Name: name, Help: help}, func() float64 {
+			return float64(read())
+		}))
+	}
+	gauge("sessions", "Connections of devices.", e.sessions.len)
+	gauge("waiting_calls", "Calls that somebody waits for.", e.waiters.len)
+	gauge("inbox_rpc", "Commands that wait in the RPC lane.", func() int { return e.inbox.Len(bus.RPC) })
+	gauge("inbox_data", "Messages that wait in the data lane.", func() int { return e.inbox.Len(bus.Data) })
 }

@@ -35,7 +35,7 @@ func (o *owner) reject(m bus.Message, cmd step.Command, d Device, cause error) {
 	if m.Done == nil {
 		return
 	}
-	err := fmt.Errorf("%w: the command could not be processed: %v", transports.ErrRefused, cause)
+	err := fmt.Errorf("%w: the command could not be processed: %w", transports.ErrRefused, cause)
 	if _, ok := cmd.Do.(step.Call); ok {
 		err = &rpc.Refusal{Code: "command_rejected", Detail: cause.Error()}
 	}

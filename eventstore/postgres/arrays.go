@@ -62,8 +62,10 @@ func (a *array) null() {
 func (a *array) bytes(b []byte) { a.length(len(b)); a.buf = append(a.buf, b...) }
 func (a *array) text(s string)  { a.length(len(s)); a.buf = append(a.buf, s...) }
 func (a *array) int8(n int64)   { a.length(8); a.buf = binary.BigEndian.AppendUint64(a.buf, uint64(n)) }
-func (a *array) int4(n int32)   { a.length(4); a.buf = binary.BigEndian.AppendUint32(a.buf, uint32(n)) }
-func (a *array) int2(n int16)   { a.length(2); a.buf = binary.BigEndian.AppendUint16(a.buf, uint16(n)) }
+
+func (a *array) int4(n int32) { a.length(4); a.buf = binary.BigEndian.AppendUint32(a.buf, uint32(n)) }
+
+func (a *array) int2(n int16) { a.length(2); a.buf = binary.BigEndian.AppendUint16(a.buf, uint16(n)) }
 
 func (a *array) bool(b bool) {
 	a.length(1)

@@ -179,8 +179,14 @@ func flagsAreQueried(t testing.TB, open func() eventstore.Store) {
 		value any
 		want  int64
 	}{
-		{eventstore.Eq, true, 1}, {eventstore.Eq, false, 2}, {eventstore.Ne, true, 2}, {eventstore.Ne, false, 1},
-		{eventstore.Lt, true, 2}, {eventstore.Ge, false, 3}, {eventstore.Eq, nil, 1}, {eventstore.Ne, nil, 3},
+		{eventstore.Eq, true, 1},
+		{eventstore.Eq, false, 2},
+		{eventstore.Ne, true, 2},
+		{eventstore.Ne, false, 1},
+		{eventstore.Lt, true, 2},
+		{eventstore.Ge, false, 3},
+		{eventstore.Eq, nil, 1},
+		{eventstore.Ne, nil, 3},
 	} {
 		n, err := s.Count(t.Context(), eventstore.Query{Table: projection.Calls, Where: []eventstore.Cond{{Column: "persistent", Op: c.op, Value: c.value}}})
 		if err != nil || n != c.want {

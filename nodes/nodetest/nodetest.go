@@ -100,7 +100,7 @@ func misspelt(t *testing.T, k nodes.Kind) {
 
 func process(t *testing.T, k nodes.Kind, m nodes.Msg) {
 	n := build(t, k)
-	before := print(t, m)
+	before := written(t, m)
 	out := n.Process(m)
 	if again := build(t, k).Process(m); !reflect.DeepEqual(outline(t, out), outline(t, again)) {
 		t.Errorf("the same message gives\n%+v and then\n%+v", outline(t, out), outline(t, again))
@@ -131,7 +131,7 @@ func process(t *testing.T, k nodes.Kind, m nodes.Msg) {
 			check(t, k, m, resumer.Resume(m, a))
 		}
 	}
-	if after := print(t, m); after != before {
+	if after := written(t, m); after != before {
 		t.Errorf("the node changed the message that it was given\nfrom %s\nto   %s", before, after)
 	}
 }
@@ -173,8 +173,8 @@ func check(t *testing.T, k nodes.Kind, m nodes.Msg, out nodes.Out) {
 	}
 }
 
-// print is everything in a message as text.
-func print(t *testing.T, m nodes.Msg) string {
+// written is everything in a message as text.
+func written(t *testing.T, m nodes.Msg) string {
 	t.Helper()
 	data, err := m.Data.Bytes()
 	var b strings.Builder
@@ -205,7 +205,7 @@ func outline(t *testing.T, out nodes.Out) any {
 	t.Helper()
 	var emits []string
 	for _, e := range out.Emits {
-		emits = append(emits, e.Relation+" "+print(t, e.Msg))
+		emits = append(emits, e.Relation+" "+written(t, e.Msg))
 	}
 	rest := out
 	rest.Emits, rest.Left = nil, nodes.Msg{}
