@@ -47,13 +47,13 @@ class Device:
         self.tell(event="ready")
 
     def message(self, client, userdata, m):
-        text = m.payload.decode()
+        text, quiet = m.payload.decode(), self.quiet
         if m.topic.startswith(RESPONSE):
             self.tell(event="answer", id=m.topic[len(RESPONSE):], payload=text)
             return
         call = m.topic[len(REQUEST):]
         self.tell(event="call", id=call, payload=text, qos=m.qos)
-        if not self.quiet:
+        if not quiet:
             asked = json.loads(text)
             client.publish(RESPONSE + call, json.dumps({"echo": asked["params"], "method": asked["method"]}), self.qos)
 
