@@ -59,7 +59,7 @@ func (l load) drive(ctx context.Context, operationOf func(caller int) operation,
 	defer stop()
 	mark := time.AfterFunc(l.warmup, measuring)
 	defer mark.Stop()
-	due := l.schedule(issuing, begin)
+	due := l.schedule(ctx, begin)
 	all := make([]*recording, l.callers)
 	var wg sync.WaitGroup
 	for i := range l.callers {
@@ -123,8 +123,8 @@ const (
 // scheduledMax bounds the operations that are due and wait for a caller; the schedule waits then, but keeps its times.
 const scheduledMax = 1 << 16
 
-// schedule tells when operations are due, nil in a closed loop. It ends with issuing.
-func (l load) schedule(issuing context.Context, begin time.Time) <-chan time.Time {
+// schedule tells when operations are due, nil in a closed loop. It ends with the measured time, or with ctx.
+func (l load) schedule(ctx context.Context, begin time.Time) <-chan time.Time {
 	if l.rate <= 0 {
 		return nil
 	}
@@ -133,14 +133,15 @@ func (l load) schedule(issuing context.Context, begin time.Time) <-chan time.Tim
 		ownThread()
 		defer close(due)
 		for k := int64(0); ; k++ {
-			t := begin.Add(time.Duration(float64(k) / l.rate * float64(time.Second)))
+			after := time.Duration(float64(k) / l.rate * float64(time.Second))
+			if after >= l.warmup+l.duration {
+				return
+			}
+			t := begin.Add(after)
 			waitUntil(t)
 			select {
 			case due <- t:
-			case <-issuing.Done():
-				return
-			}
-			if issuing.Err() != nil {
+			case <-ctx.Done():
 				return
 			}
 		}
