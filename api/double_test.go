@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -133,6 +134,11 @@ func (d *storeDouble) Rows(_ context.Context, q eventstore.Query) ([][]any, erro
 	defer d.mu.Unlock()
 	if d.fail != nil {
 		return nil, d.fail
+	}
+	for i, o := range q.Order { // as the real stores have it
+		if q.Table.Columns[q.Table.Index(o.Column)].Kind == eventstore.JSON || slices.Contains(q.Order[:i], o) {
+			return nil, fmt.Errorf("cannot sort by %s", o.Column)
+		}
 	}
 	var out [][]any
 	for _, row := range d.rows[q.Table.Name] {

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"net/http"
+	"slices"
 
 	"callchain/api/jackson"
 	"callchain/engine/projection"
@@ -129,11 +131,55 @@ func listPersistent(s *server, c *gin.Context, who *auth.Principal) error {
 		return badQuery("pageSize", "there are %d calls on this page, an answer holds at most %d", rest, pageRows)
 	}
 	q.Limit = min(q.Limit, pageRows)
-	rows, err := s.store.Rows(c, q)
+	read := s.store.Rows
+	if page.Sort == "response" {
+		read = s.byResponse(total, page.Desc)
+	}
+	rows, err := read(c, q)
 	if err != nil {
 		return err
 	}
 	return writeRecords(c, rows, total, page)
+}
+
+// byResponse reads a page in the order of the responses' text, calls without one last (first if descending), as PostgreSQL sorts
+// ThingsBoard's column. Databases do not sort JSON, so it is done here, for as many calls as an answer may hold.
+func (s *server) byResponse(total int64, desc bool) func(context.Context, eventstore.Query) ([][]any, error) {
+	return func(ctx context.Context, q eventstore.Query) ([][]any, error) {
+		if total > pageRows {
+			return nil, badQuery("sortProperty", "there are %d calls, at most %d can be sorted by response; sort by createdTime", total, pageRows)
+		}
+		offset, limit := q.Offset, q.Limit
+		q.Offset, q.Limit = 0, pageRows
+		rows, err := s.store.Rows(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		column := projection.Calls.Index("response")
+		slices.SortStableFunc(rows, func(a, b []any) int {
+			order := compareResponses(a[column], b[column])
+			if desc {
+				return -order
+			}
+			return order
+		})
+		rows = rows[min(offset, len(rows)):]
+		return rows[:min(limit, len(rows))], nil
+	}
+}
+
+func compareResponses(a, b any) int {
+	x, hasX := a.([]byte)
+	y, hasY := b.([]byte)
+	switch {
+	case hasX && hasY:
+		return bytes.Compare(x, y)
+	case hasX:
+		return -1
+	case hasY:
+		return 1
+	}
+	return 0
 }
 
 func writeRecords(c *gin.Context, rows [][]any, total int64, page registry.Page) error {
@@ -155,9 +201,9 @@ func writeRecords(c *gin.Context, rows [][]any, total int64, page registry.Page)
 }
 
 // persistentSorts are the documented sort properties. ThingsBoard sorts "request" by the text of the stored request, which begins with the
-// call's id.
+// call's id. The order by "response" is made by byResponse.
 var persistentSorts = map[string]string{
-	"createdTime": "created", "expirationTime": "expires", "request": "id", "response": "response", "id": "id", "status": "status",
+	"createdTime": "created", "expirationTime": "expires", "request": "id", "response": "id", "id": "id", "status": "status",
 }
 
 func persistentQuery(c *gin.Context, tenant, device uuid.UUID, page registry.Page) (eventstore.Query, error) {
@@ -180,14 +226,23 @@ func persistentQuery(c *gin.Context, tenant, device uuid.UUID, page registry.Pag
 		if !known {
 			return q, badQuery("sortProperty", "must be createdTime, expirationTime, request or response, is '%s'", clip(page.Sort, 40))
 		}
-		q.Order = append(q.Order, eventstore.Order{Column: column, Desc: page.Desc})
+		desc := page.Desc && page.Sort != "response"
+		q.Order = append(q.Order, eventstore.Order{Column: column, Desc: desc})
+		if column == "id" {
+			return paged(q, page), nil
+		}
 	}
 	q.Order = append(q.Order, eventstore.Order{Column: "id"})
+	return paged(q, page), nil
+}
+
+// paged sets the part of the list that a page is.
+func paged(q eventstore.Query, page registry.Page) eventstore.Query {
 	q.Limit = page.Size
 	if skip := int64(page.Size) * int64(page.Number); skip < 1<<31 {
 		q.Offset = int(skip)
 	} else {
 		q.Offset = 1 << 31 // behind all rows that there can be
 	}
-	return q, nil
+	return q
 }
