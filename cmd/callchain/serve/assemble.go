@@ -31,8 +31,8 @@ func (s *Server) assemble(ctx context.Context) error {
 	config := engine.DefaultConfig()
 	config.Node, config.Partitions, config.ClientTimeout = node, int32(s.settings.Partitions), s.settings.RPC.ClientSide
 	s.inbox = local.New(s.settings.Limits.Inbox)
-	d := &directory{registry: s.registry, programs: s.programs, rules: s.rules()}
-	s.engine = engine.New(config, s.store, s.inbox, d, engine.NewMetrics(s.metrics), s.log)
+	s.directory = &directory{registry: s.registry, programs: s.programs, rules: s.rules()}
+	s.engine = engine.New(config, s.store, s.inbox, s.directory, engine.NewMetrics(s.metrics), s.log)
 	s.registry.OnChange(s.changed)
 	if s.listener.mqtt == nil {
 		return nil

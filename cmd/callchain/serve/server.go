@@ -31,18 +31,19 @@ type Server struct {
 	log      *slog.Logger
 	metrics  *prometheus.Registry
 
-	store    eventstore.Store
-	registry *registry.Registry
-	database *sql.DB // of the registry
-	first    registry.Started
-	password string // file with the password made at random, empty if none was
-	programs *programs
-	folder   folder
-	access   *auth.Access
-	inbox    bus.Inbox
-	engine   *engine.Engine
-	listener listeners
-	mqtt     *mqtt.Server
+	store     eventstore.Store
+	registry  *registry.Registry
+	database  *sql.DB // of the registry
+	first     registry.Started
+	password  string // file with the password made at random, empty if none was
+	programs  *programs
+	folder    folder
+	access    *auth.Access
+	inbox     bus.Inbox
+	directory *directory
+	engine    *engine.Engine
+	listener  listeners
+	mqtt      *mqtt.Server
 
 	ready   chan struct{}
 	failed  chan error // what ended a part that should run for ever

@@ -1,0 +1,113 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"callchain/cmd/callchain/client"
+
+	"github.com/google/uuid"
+)
+
+func mustUUID(t *testing.T, text string) uuid.UUID {
+	t.Helper()
+	id, err := uuid.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// answering is a root chain that answers devices' calls with a word.
+const answering = `name: Answering
+root: true
+nodes:
+  - name: answer
+    type: transform
+    config:
+      msg: '"%s"'
+    to: {Success: reply}
+  - name: reply
+    type: rpc call reply
+`
+
+func writeChain(t *testing.T, dir, text string) {
+	t.Helper()
+	// A rename shows the file at once, whole.
+	beside := filepath.Join(dir, "answer.tmp")
+	if err := os.WriteFile(beside, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(beside, filepath.Join(dir, "answer.yaml")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestChainFilesAreFollowed(t *testing.T) {
+	dir := t.TempDir()
+	writeChain(t, dir, fmt.Sprintf(answering, "first"))
+	server, c := run(t, load(t, t.TempDir(), map[string]string{"chains.dir": dir}))
+	_, f := device(t, server, c, "d", "default")
+	ask := func() string {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		answer, err := f.Request(ctx, 0, "word", []byte("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(answer)
+	}
+	if got := ask(); got != `"first"` {
+		t.Errorf("the chain answered %s", got)
+	}
+	writeChain(t, dir, fmt.Sprintf(answering, "second one"))
+	until(t, func() bool { return ask() == `"second one"` }, "the changed file is not in effect")
+
+	writeChain(t, dir, strings.Replace(fmt.Sprintf(answering, "third"), "type: transform", "type: trnsform", 1))
+	lookAtFiles(t, server, dir)
+	if got := ask(); got != `"second one"` {
+		t.Errorf("with a broken file the chain answered %s", got)
+	}
+}
+
+// lookAtFiles lets the server look at the file as it is now.
+func lookAtFiles(t *testing.T, server *Server, dir string) {
+	t.Helper()
+	server.parts.chains.end(10 * time.Second) // the watcher is gone: nobody else loads
+	server.loadChains(t.Context())
+	found, err := chainFiles(dir)
+	if err != nil || server.folder.seen["answer.yaml"] != found["answer.yaml"] {
+		t.Fatalf("the file was not looked at: %v", err)
+	}
+}
+
+func TestChainsSurviveARestart(t *testing.T) {
+	data := t.TempDir()
+	server, c := run(t, load(t, data, nil))
+	chain, err := c.CreateChain(t.Context(), fmt.Appendf(nil, answering, "kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateProfile(t.Context(), "kept", chain.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateDevice(t.Context(), client.Device{Name: "d", Type: "kept"}, "token-d"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	server, _ = run(t, load(t, data, nil))
+	program := server.programs.active(mustUUID(t, chain.ID))
+	if program == nil || program.Name != "Answering" || program.Version != chain.Version {
+		t.Errorf("after the restart the chain is %+v", program)
+	}
+	if program := server.programs.pinned(mustUUID(t, chain.ID), 99); program != nil {
+		t.Errorf("a version that does not exist is %+v", program)
+	}
+}
