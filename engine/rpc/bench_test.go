@@ -12,7 +12,9 @@ func twoWayStream() []rpc.Event {
 	call, at := named("c1"), rpc.Meta{At: began, Occurred: began}
 	facts := []rpc.Fact{
 		rpc.Requested{Method: "setGpio", Params: []byte(`{"pin":7,"value":1}`), Waiting: true, Expires: began + 60_000_000, Content: make([]byte, 32)},
-		rpc.Queued{Wire: 12}, rpc.Sent{Session: named("A"), Attempt: 1, Ack: true}, rpc.Delivered{Evidence: "puback"},
+		rpc.Queued{Wire: 12},
+		rpc.Sent{Session: named("A"), Attempt: 1, Ack: true},
+		rpc.Delivered{Evidence: "puback"},
 		rpc.Succeeded{Response: rpc.NewPayload([]byte(`{"value":1}`))},
 	}
 	events := make([]rpc.Event, len(facts))

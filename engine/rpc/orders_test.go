@@ -10,7 +10,7 @@ import (
 	"callchain/engine/rpc"
 )
 
-var depth = flag.Int("orders.depth", 0, "how many commands the exhaustive orders have; 0 is 6, 5 with -race, 4 with -short")
+var depth = flag.Int("orders.depth", 0, "how many commands the exhaustive orders have; 0 is 6, 4 with -race or -short")
 
 // TestEveryOrder plays every order of up to six of the things that may happen to a call, for each kind of call and each submit
 // order, with a second call behind it. The invariants of world are checked after each event; at the end of each order,
@@ -121,8 +121,10 @@ func (w *world) tick() error {
 	switch {
 	case broken != nil:
 		return broken
-	case refusal != nil || len(events) == 0:
-		return fmt.Errorf("a tick at the deadline changes nothing (%v)", refusal)
+	case refusal != nil:
+		return fmt.Errorf("a tick at the deadline is refused: %w", refusal)
+	case len(events) == 0:
+		return fmt.Errorf("a tick at the deadline of %s changes nothing", c.ID)
 	}
 	return nil
 }

@@ -75,8 +75,13 @@ func TestUnknownFacts(t *testing.T) {
 		version int16
 		data    string
 	}{
-		{"Teleported", rpc.DataVersion, `{}`}, {"Queued", rpc.DataVersion + 1, `{}`}, {"Queued", 0, `{}`}, {"Queued", rpc.DataVersion, `{"wire":"x"}`},
-		{"Queued", rpc.DataVersion, ``}, {"Requested", rpc.DataVersion, `[]`}, {"Succeeded", rpc.DataVersion, `{"response":{"base64":"!"}}`},
+		{"Teleported", rpc.DataVersion, `{}`},
+		{"Queued", rpc.DataVersion + 1, `{}`},
+		{"Queued", 0, `{}`},
+		{"Queued", rpc.DataVersion, `{"wire":"x"}`},
+		{"Queued", rpc.DataVersion, ``},
+		{"Requested", rpc.DataVersion, `[]`},
+		{"Succeeded", rpc.DataVersion, `{"response":{"base64":"!"}}`},
 	} {
 		if f, err := rpc.DecodeFact(tt.name, tt.version, []byte(tt.data)); err == nil {
 			t.Errorf("DecodeFact(%s, %d, %s) = %#v, want an error", tt.name, tt.version, tt.data, f)

@@ -32,7 +32,7 @@ func TestStoredExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			compare(t, strings.TrimSuffix(file, ".json")+".txt", print(t, f))
+			compare(t, strings.TrimSuffix(file, ".json")+".txt", told(t, f))
 		})
 	}
 	for _, name := range factNames(t) {
@@ -52,8 +52,8 @@ func exampleName(t *testing.T, file string) (name string, version int16) {
 	return parts[0], version
 }
 
-// print is a fact as text with its values: not the way it was stored, which a new version may change.
-func print(t *testing.T, f rpc.Fact) string {
+// told is a fact as text with its values: not the way it was stored, which a new version may change.
+func told(t *testing.T, f rpc.Fact) string {
 	t.Helper()
 	v := reflect.ValueOf(f)
 	text := f.Name() + "\n"
@@ -132,7 +132,7 @@ func foldStored(t *testing.T, events []stored) string {
 	t.Helper()
 	w := newWorld(rpc.DefaultSettings())
 	var names []string
-	var bodies = map[string]rpc.Body{}
+	bodies := map[string]rpc.Body{}
 	for _, s := range events {
 		f, err := rpc.DecodeFact(s.Type, rpc.DataVersion, s.Data)
 		if err != nil {
@@ -153,13 +153,13 @@ func foldStored(t *testing.T, events []stored) string {
 	text := fmt.Sprintf("device: next wire %d, session %+v\n", w.device.NextWire, w.device.Session)
 	for _, name := range names {
 		c, body := rpc.FoldCall(w.stream(named(name)), w.device.Settings), bodies[name]
-		text += fmt.Sprintf("%s: %s\n  record %s\n", name, told(c), rpc.AppendRecord(nil, named("tenant"), w.device.ID, &c, &body))
+		text += fmt.Sprintf("%s: %s\n  record %s\n", name, state(c), rpc.AppendRecord(nil, named("tenant"), w.device.ID, &c, &body))
 	}
 	return text
 }
 
-// told is the state of a call in words; what is derived from it or from the session is left out.
-func told(c rpc.Call) string {
+// state is that of a call in words; what is derived from it or from the session is left out.
+func state(c rpc.Call) string {
 	text := fmt.Sprintf("%s, shown %s, wire %d, created %d, queued %d, expires %d", c.Phase, c.Status, c.Wire, c.Created, c.QueuedAt, c.Expires)
 	text += fmt.Sprintf(", retries %d, failures %d, written %d, direction %d, order %d", c.Retries, c.Failures, c.Written, c.Direction, c.Order)
 	text += fmt.Sprintf(", oneway %t, persistent %t, waiting %t, removed %t", c.Oneway, c.Persistent, c.Waiting, c.Removed)

@@ -320,13 +320,13 @@ func (o *owner) load() {
 		return
 	}
 	o.state, o.versions, o.calls, o.bodies = f.state, f.versions, f.calls, f.bodies
-	switch o.w.rule {
-	case NewWireIDs:
+	if o.w.rule == NewWireIDs {
 		for id, d := range o.state.Devices {
 			d.NextWire = 0
 			o.state.Devices[id] = d
 		}
-	case ForgetsOpen:
+	}
+	if o.w.rule == ForgetsOpen {
 		clear(o.state.Devices)
 	}
 }

@@ -92,8 +92,10 @@ func holds(v any, c eventstore.Cond) bool {
 		return n <= 0
 	case eventstore.Gt:
 		return n > 0
+	case eventstore.Ge:
+		return n >= 0
 	}
-	return n >= 0
+	panic("sim: unknown comparison " + string(c.Op))
 }
 
 // compare sorts NULL lowest; the two are of one column.

@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	seeds = flag.Uint64("sim.seeds", 0, "how many worlds to let live; 0 is 300, and 30 with -short")
+	seeds = flag.Uint64("sim.seeds", 0, "how many worlds to let live; 0 is 300, 60 with -race, 30 with -short")
 	first = flag.Uint64("sim.first", 1, "the first seed")
 )
 
@@ -17,7 +17,7 @@ var (
 func TestWorlds(t *testing.T) {
 	n := *seeds
 	if n == 0 {
-		n = 300
+		n = seedsDefault
 		if testing.Short() {
 			n = 30
 		}
