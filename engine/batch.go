@@ -43,7 +43,7 @@ type finished struct {
 }
 
 // batchBytes bounds the data of one transaction beside the number of its events.
-const batchBytes = 4 << 20
+const batchBytes = 2 << 20
 
 func newBatch() *batch {
 	return &batch{id: newID(), parts: map[int32]*eventstore.PartitionBatch{}, calls: map[uuid.UUID]*projection.Call{}}

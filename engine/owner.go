@@ -17,8 +17,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// bodyCacheBytes bounds the bodies of calls that are kept at hand.
-const bodyCacheBytes = 64 << 20
+// bodyCacheBytes bounds the bodies of calls that are kept at hand. Half of it holds two of the largest bodies that REST takes, so
+// that a body whose events are not committed yet is always found.
+const bodyCacheBytes = 40 << 20
 
 // owner is the one loop that owns all partitions of this process. Only its goroutine touches its fields.
 //
@@ -82,9 +83,9 @@ func (o *owner) forget() {
 	o.state = step.NewState()
 	o.parts = make([]partition, o.e.config.Partitions)
 	o.devices, o.calls, o.runs = map[uuid.UUID]*deviceHead{}, map[uuid.UUID]head{}, map[uuid.UUID]head{}
-	o.ended = newGenerations[uuid.UUID, endedCall](40_000)
-	o.wires = newGenerations[wireKey, uuid.UUID](100_000)
-	o.values = newGenerations[nodes.Key, nodes.Value](bodyCacheBytes / 4)
+	o.ended = newGenerations[uuid.UUID, endedCall](10_000)
+	o.wires = newGenerations[wireKey, uuid.UUID](50_000)
+	o.values = newGenerations[nodes.Key, nodes.Value](bodyCacheBytes)
 	o.timers = newTimers()
 	o.linger = newLinger()
 	o.batch = newBatch()

@@ -28,7 +28,7 @@ type reader struct {
 const stmtsMax = 256
 
 func newReader(path string, connections int) (*reader, error) {
-	db, err := connect(path, "query_only(true)", "cache_size(-16384)")
+	db, err := connect(path, "query_only(true)", "cache_size(-4096)")
 	if err != nil {
 		return nil, err
 	}

@@ -11,9 +11,9 @@ import (
 // checkpointer copies the WAL into the database aside from the commits. SQLite's own auto-checkpoint would sit inside every n-th commit and
 // be its worst latency.
 //
-// While the WAL is short nothing is done. Above walSoft it is copied while appends go on. Under steady load that never meets a moment in which all
-// is copied, so that the WAL would grow for ever: above walHard, after a copy, the writer is held for the short rest, and the next commit
-// begins the WAL from its start.
+// Below walFull nothing is done: a page that is changed by every commit is then copied once in a while and not all the time,
+// and a WAL that is begun anew is written over blocks that exist, which makes its fsync cheap. Above it the WAL is copied while appends go
+// on; then the writer is held for the short rest, and the next commit begins the WAL from its start.
 type checkpointer struct {
 	db      *sql.DB
 	conn    *sql.Conn
@@ -26,8 +26,7 @@ type checkpointer struct {
 }
 
 const (
-	walSoft = 1000  // pages of 4 KiB
-	walHard = 16000 // 64 MiB
+	walFull = 16000 // pages of 4 KiB: 64 MiB
 	walLook = 256   // events between two looks at the WAL's length
 )
 
@@ -76,11 +75,11 @@ func (c *checkpointer) run(ctx context.Context) {
 
 func (c *checkpointer) empty(ctx context.Context) error {
 	// NOOP tells the length without copying.
-	if length, _, err := c.pragma(ctx, "NOOP"); err != nil || length < walSoft {
+	if length, _, err := c.pragma(ctx, "NOOP"); err != nil || length < walFull {
 		return err
 	}
 	length, copied, err := c.pragma(ctx, "PASSIVE")
-	if err != nil || length < walHard || copied == length && c.restarted(ctx, length) {
+	if err != nil || copied == length && c.restarted(ctx, length) {
 		return err
 	}
 	return c.hold(ctx, func() error {

@@ -56,7 +56,7 @@ func newWriter(ctx context.Context, path string) (*writer, error) {
 }
 
 func (w *writer) connect(ctx context.Context) error {
-	c, err := modernc.NewConnector(dsn(w.path, "synchronous(full)", "cache_size(-65536)"))
+	c, err := modernc.NewConnector(dsn(w.path, "synchronous(full)", "cache_size(-16384)"))
 	if err != nil {
 		return err
 	}
