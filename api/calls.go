@@ -140,14 +140,14 @@ func (s *server) readHistory(c *gin.Context, who *auth.Principal) (uuid.UUID, []
 	if err != nil {
 		return id, nil, err
 	}
-	events, err := s.history(c, who, id, 0)
+	events, err := s.history(c.Request.Context(), who, id, 0)
 	if err != nil {
 		return id, nil, err
 	}
 	if len(events) == 0 {
 		return id, nil, notFound("Call", id)
 	}
-	if err := s.mayRead(c, who, events[0].Device); err != nil {
+	if err := s.mayRead(c.Request.Context(), who, events[0].Device); err != nil {
 		return id, nil, err
 	}
 	c.Writer.Header()[headerCall] = []string{id.String()}
@@ -262,7 +262,7 @@ func listCalls(s *server, c *gin.Context, who *auth.Principal) error {
 	if err := s.mayList(c, who); err != nil {
 		return err
 	}
-	rows, err := s.callRows(c, q, c.Query("before"))
+	rows, err := s.callRows(c.Request.Context(), q, c.Query("before"))
 	if err != nil {
 		return err
 	}
@@ -292,7 +292,7 @@ func (s *server) mayList(c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	return s.mayRead(c, who, device)
+	return s.mayRead(c.Request.Context(), who, device)
 }
 
 func callsQuery(c *gin.Context, who *auth.Principal) (eventstore.Query, error) {

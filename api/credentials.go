@@ -62,7 +62,7 @@ func getCredentials(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.deviceFound(c, who, id); err != nil {
+	if _, err := s.deviceFound(c.Request.Context(), who, id); err != nil {
 		return err
 	}
 	credentials, err := s.dir.Credentials(c.Request.Context(), who.Tenant, id)
@@ -78,7 +78,7 @@ func saveCredentials(s *server, c *gin.Context, who *auth.Principal) error {
 	if err := s.readJSON(c, s.config.SmallBody, &in); err != nil {
 		return err
 	}
-	if _, err := s.deviceFound(c, who, in.Device.UUID); err != nil {
+	if _, err := s.deviceFound(c.Request.Context(), who, in.Device.UUID); err != nil {
 		return err
 	}
 	saved, err := s.dir.SaveCredentials(c.Request.Context(), who.Tenant, in.credentials())

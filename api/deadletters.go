@@ -40,11 +40,11 @@ func listDeadLetters(s *server, c *gin.Context, who *auth.Principal) error {
 		Where: []eventstore.Cond{{Column: "tenant", Op: eventstore.Eq, Value: who.Tenant}},
 		Order: []eventstore.Order{{Column: "at", Desc: true}, {Column: "id"}},
 	}
-	total, err := s.store.Count(c, q)
+	total, err := s.store.Count(c.Request.Context(), q)
 	if err != nil {
 		return err
 	}
-	rows, err := s.store.Rows(c, q)
+	rows, err := s.store.Rows(c.Request.Context(), q)
 	if err != nil {
 		return err
 	}

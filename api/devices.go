@@ -191,7 +191,7 @@ func (s *server) freeName(c *gin.Context, tenant uuid.UUID, name string) (string
 	separator := c.DefaultQuery("uniquifySeparator", "_")
 	candidate := name
 	for n := 1; n <= namesTried; n++ {
-		_, err := s.dir.DeviceByName(c, tenant, candidate)
+		_, err := s.dir.DeviceByName(c.Request.Context(), tenant, candidate)
 		if errors.Is(err, registry.ErrNotFound) {
 			return candidate, nil
 		}
@@ -222,7 +222,7 @@ func getDevice(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	f, err := s.deviceFound(c, who, id)
+	f, err := s.deviceFound(c.Request.Context(), who, id)
 	if err != nil {
 		return err
 	}
@@ -235,11 +235,11 @@ func getDeviceInfo(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	f, err := s.deviceFound(c, who, id)
+	f, err := s.deviceFound(c.Request.Context(), who, id)
 	if err != nil {
 		return err
 	}
-	active, err := s.deviceActive(c, id)
+	active, err := s.deviceActive(c.Request.Context(), id)
 	if err != nil {
 		return err
 	}

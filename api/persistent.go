@@ -27,7 +27,7 @@ func getPersistent(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	call, err := s.persistentCall(c, who, id)
+	call, err := s.persistentCall(c.Request.Context(), who, id)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func deletePersistent(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.persistentCall(c, who, id); err != nil {
+	if _, err := s.persistentCall(c.Request.Context(), who, id); err != nil {
 		return err
 	}
 	if err := s.engine.Remove(c.Request.Context(), who.Tenant, id, who.Actor); err != nil {
@@ -120,10 +120,10 @@ func listPersistent(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.deviceOf(c, who, device); err != nil {
+	if _, err := s.deviceOf(c.Request.Context(), who, device); err != nil {
 		return err
 	}
-	total, err := s.store.Count(c, q)
+	total, err := s.store.Count(c.Request.Context(), q)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func listPersistent(s *server, c *gin.Context, who *auth.Principal) error {
 	if page.Sort == "response" {
 		read = s.byResponse(total, page.Desc)
 	}
-	rows, err := read(c, q)
+	rows, err := read(c.Request.Context(), q)
 	if err != nil {
 		return err
 	}

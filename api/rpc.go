@@ -33,7 +33,7 @@ func callDevice(v version, oneway bool) handler {
 		if err != nil {
 			return err
 		}
-		if _, err := s.deviceOf(c, who, device); err != nil {
+		if _, err := s.deviceOf(c.Request.Context(), who, device); err != nil {
 			return err
 		}
 		r := engine.CallRequest{

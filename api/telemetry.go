@@ -78,7 +78,7 @@ func (s *server) attributeRows(c *gin.Context, who *auth.Principal) ([][]any, er
 		}
 		where = append(where, eventstore.Cond{Column: "scope", Op: eventstore.Eq, Value: scope})
 	}
-	return s.store.Rows(c, eventstore.Query{
+	return s.store.Rows(c.Request.Context(), eventstore.Query{
 		Table: projection.Attributes, Where: where, Limit: valuesMax, Order: []eventstore.Order{{Column: "scope"}, {Column: "key"}},
 	})
 }
@@ -89,7 +89,7 @@ func (s *server) pathDevice(c *gin.Context, who *auth.Principal) (uuid.UUID, err
 	if err != nil {
 		return id, err
 	}
-	_, err = s.deviceOf(c, who, id)
+	_, err = s.deviceOf(c.Request.Context(), who, id)
 	return id, err
 }
 
@@ -178,7 +178,7 @@ func (s *server) latestRows(c *gin.Context, who *auth.Principal) ([][]any, error
 	if err != nil {
 		return nil, err
 	}
-	return s.store.Rows(c, eventstore.Query{
+	return s.store.Rows(c.Request.Context(), eventstore.Query{
 		Table: projection.Latest, Limit: valuesMax, Order: []eventstore.Order{{Column: "key"}},
 		Where: []eventstore.Cond{{Column: "entity", Op: eventstore.Eq, Value: device}},
 	})
@@ -199,7 +199,7 @@ func saveAttributes(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.deviceOf(c, who, device); err != nil {
+	if _, err := s.deviceOf(c.Request.Context(), who, device); err != nil {
 		return err
 	}
 	return s.changeAttributes(c, engine.AttributeChange{Tenant: who.Tenant, Device: device, Scope: scope, Set: set, Actor: who.Actor})
@@ -260,7 +260,7 @@ func deleteAttributes(s *server, c *gin.Context, who *auth.Principal) error {
 	if len(keys) == 0 || len(keys) > valuesMax {
 		return badQuery("keys", "name 1 to %d keys, with commas between them", valuesMax)
 	}
-	if _, err := s.deviceOf(c, who, device); err != nil {
+	if _, err := s.deviceOf(c.Request.Context(), who, device); err != nil {
 		return err
 	}
 	return s.changeAttributes(c, engine.AttributeChange{Tenant: who.Tenant, Device: device, Scope: scope, Delete: keys, Actor: who.Actor})
