@@ -51,7 +51,8 @@ type demo struct {
 	server  *serve.Server
 	rest    *client.Client
 	devices *fleet.Fleet
-	shown   string // the call whose history is printed
+	got     chan string // what thermostat-1 is sent
+	shown   string      // the call whose history is printed
 	result  map[string]any
 }
 
@@ -136,15 +137,19 @@ func (d *demo) storedCall(ctx context.Context) error {
 }
 
 func (d *demo) connect(ctx context.Context) error {
+	d.got = make(chan string, 16) // more than the demo sends
 	d.devices = fleet.New(fleet.Options{
 		Addr: d.server.MQTTAddr().String(), QoS: 1, Calling: true,
 		Answer: func(c fleet.Command) ([]byte, bool) {
-			d.tell("      thermostat-1 gets   %s", c.Payload)
+			d.got <- string(c.Payload)
 			return []byte(`{"ok":true}`), true
 		},
 	}, []string{"DEMO_THERMOSTAT", "DEMO_CLOCK"})
 	d.tell("2. The devices connect, and the stored call reaches thermostat-1 at once.")
 	if err := d.devices.Connect(ctx); err != nil {
+		return err
+	}
+	if err := d.seen(ctx); err != nil {
 		return err
 	}
 	return d.rest.Watch(ctx, d.shown, func(n client.Notice) error {
@@ -158,6 +163,17 @@ func (d *demo) connect(ctx context.Context) error {
 		d.tell("   It ended %s with the answer %s.\n", call.Status, call.Response)
 		return client.ErrStop
 	})
+}
+
+// seen tells what came at the device.
+func (d *demo) seen(ctx context.Context) error {
+	select {
+	case payload := <-d.got:
+		d.tell("      thermostat-1 gets   %s", payload)
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the call at the device: %w", ctx.Err())
+	}
 }
 
 func (d *demo) twoWay(ctx context.Context) error {
@@ -181,6 +197,9 @@ func (d *demo) call(ctx context.Context, oneway bool, method, params string) err
 		return err
 	}
 	took := milliseconds(time.Since(begin))
+	if err := d.seen(ctx); err != nil {
+		return err
+	}
 	if oneway {
 		d.tell("      the caller has its 200 after %s\n", took)
 	} else {
