@@ -31,7 +31,7 @@ func scripted(t *testing.T, answers ...string) (server string, got chan string) 
 				if err != nil {
 					break
 				}
-				body, _ := io.ReadAll(r.Body) //nolint:errcheck // what is missing shows in the comparison
+				body, _ := io.ReadAll(r.Body) // what is missing shows in the comparison
 				got <- r.Method + " " + r.URL.Path + " " + r.Host + " " + r.Header.Get("X-Authorization") + " " + string(body)
 				io.WriteString(nc, answers[next])
 				next++

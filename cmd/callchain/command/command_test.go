@@ -128,7 +128,7 @@ func TestTimeline(t *testing.T) {
 	}
 	device := "device:11111111-2222-3333-4444-555555555555"
 	events := []client.Event{
-		fact(0, "Requested", "user:99999999-2222-3333-4444-555555555555", "rest", `{"method":"set","params":{"a":1},"expires":1}`),
+		fact(0, "Requested", "user:11111111-2222-3333-4444-000099999999", "rest", `{"method":"set","params":{"a":1},"expires":1}`),
 		fact(100*time.Microsecond, "Queued", "system", "node:7/send it", `{"wire":4}`),
 		fact(900*time.Microsecond, "Delivered", device, "mqtt", `{"evidence":"puback"}`),
 		fact(1500*time.Microsecond, "Succeeded", device, "mqtt", `{"response":{"json":{"a":1}}}`),
@@ -143,11 +143,11 @@ func TestTimeline(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `call c: light two-way set to device d
-  TIME       FACT       BY               THROUGH       DETAIL           HASH
-  +0.000 ms  Requested  user 99999999    rest          set {"a":1}      01234567
-  +0.100 ms  Queued     system           node send it  wire id 4        01234567
-  +0.900 ms  Delivered  device 11111111  mqtt          evidence puback  01234567
-  +1.500 ms  Succeeded  device 11111111  mqtt          {"a":1}          01234567
+  TIME       FACT       BY                THROUGH       DETAIL           HASH
+  +0.000 ms  Requested  user …99999999    rest          set {"a":1}      01234567
+  +0.100 ms  Queued     system            node send it  wire id 4        01234567
+  +0.900 ms  Delivered  device …55555555  mqtt          evidence puback  01234567
+  +1.500 ms  Succeeded  device …55555555  mqtt          {"a":1}          01234567
 ended succeeded (SUCCESSFUL) after 1.500 ms, answer done
 `
 	if b.String() != want {

@@ -95,7 +95,7 @@ on working meanwhile. The database is named as for serve: data.dir, or store.url
 	return c
 }
 
-func (a *app) verify(c *cobra.Command, s settings.Settings) error {
+func (a *app) verify(c *cobra.Command, s settings.Settings) (err error) {
 	if s.Store.URL == "" { // opening would make an empty database
 		if _, err := os.Stat(filepath.Join(s.Data.Dir, serve.EventsFile)); errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("data.dir %s holds no database: name another one", s.Data.Dir)
@@ -105,7 +105,7 @@ func (a *app) verify(c *cobra.Command, s settings.Settings) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { err = errors.Join(err, store.Close()) }()
 	begin := time.Now()
 	problems := []string{}
 	sum, err := eventstore.Verify(c.Context(), store, func(p eventstore.Problem) {

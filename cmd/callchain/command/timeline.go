@@ -71,13 +71,13 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.3f ms", float64(d.Microseconds())/1000)
 }
 
-// shortActor keeps the kind of the actor and the first digits of its id.
+// shortActor keeps the kind of the actor and the last digits of its id; the first ones are a time, alike for all that is made together.
 func shortActor(actor string) string {
 	kind, id, found := strings.Cut(actor, ":")
 	if !found || len(id) < 8 {
 		return actor
 	}
-	return kind + " " + id[:8]
+	return kind + " …" + id[len(id)-8:]
 }
 
 // shortCause keeps the node's name of "node:<chain>/<node>".
