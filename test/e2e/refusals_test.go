@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"callchain/cmd/callchain/client"
+	"callchain/registry"
+	"callchain/registry/auth"
 )
 
 // oneLine is true of a message that an operator can read in a log of the service manager.
@@ -158,14 +160,50 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// TestExpiredToken shows a token that the server itself could have made three hours ago.
 func TestExpiredToken(t *testing.T) {
 	needsBinary(t)
-	server := start(t, newPlace(t, "--auth.token.access", "1m"))
-	rest := server.login(t)
-	left, err := client.LifeOf(rest.Token())
-	if err != nil || left > time.Minute || left < 50*time.Second {
-		t.Errorf("a token of one minute has %s left: %v", left, err)
+	p := newPlace(t)
+	rest := start(t, p).login(t)
+	status, text := request(t, http.MethodGet, rest.Base()+"/api/auth/user", oldToken(t, p, 3*time.Hour), nil)
+	if status != 401 {
+		t.Errorf("status %d, want 401: %s", status, text)
 	}
+	errorBody(t, text, 401, "token_expired")
+	if status, text := request(t, http.MethodGet, rest.Base()+"/api/auth/user", oldToken(t, p, time.Hour), nil); status != 200 {
+		t.Errorf("with a token that is an hour old: status %d: %s", status, text)
+	}
+}
+
+// oldToken signs with the server's own key, which it reads beside it.
+func oldToken(t *testing.T, p *place, age time.Duration) string {
+	t.Helper()
+	key, err := registry.KeyFile(filepath.Join(p.data, "auth.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, db, err := registry.OpenSQLite(t.Context(), filepath.Join(p.data, "registry.db"), registry.Options{Partitions: 64, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	user, err := r.UserByEmail(t.Context(), adminEmail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signing, err := r.Key(t.Context(), registry.SigningKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := auth.NewIssuer(auth.Config{Key: signing, Now: func() time.Time { return time.Now().Add(-age) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := issuer.Issue(user, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair.Access
 }
 
 // TestGracefulStop: a waiting caller gets 503 with the id of its call, which goes on at the next start.
