@@ -68,28 +68,21 @@ func newConn(s *Server, nc net.Conn) *conn {
 	return c
 }
 
-// serve runs the connection to its end and its session with it.
-func (c *conn) serve(ctx context.Context) {
-	c.run(ctx)
-	c.endSession()
-	c.linger()
-	c.rd.Close()
-	c.srv.count.bytesIn.Add(c.bytesIn)
-}
-
-// run reads until the connection is ending.
-func (c *conn) run(ctx context.Context) {
+// welcome reads CONNECT and answers it; false: that ended the connection.
+func (c *conn) welcome(ctx context.Context) bool {
 	if err := c.nc.SetReadDeadline(time.Now().Add(c.srv.cfg.ConnectTimeout)); err != nil {
-		return // closed already
+		return false // closed already
 	}
 	header, body, err := c.rd.Next()
 	if err != nil {
 		c.readFailed(err)
-		return
+		return false
 	}
-	if !c.connect(ctx, header, body) {
-		return
-	}
+	return c.connect(ctx, header, body)
+}
+
+// serve reads what the device sends after CONNECT until the connection is ending.
+func (c *conn) serve() {
 	packets := int64(0)
 	for {
 		if !c.rd.Whole() { // about to wait: count now, so that a busy connection touches the counters rarely
@@ -110,6 +103,14 @@ func (c *conn) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// finish ends the session and the connection.
+func (c *conn) finish() {
+	c.endSession()
+	c.linger()
+	c.rd.Close()
+	c.srv.count.bytesIn.Add(c.bytesIn)
 }
 
 // packet handles one packet after CONNECT. An error ends the connection.

@@ -44,7 +44,10 @@ func FuzzConnection(f *testing.F) {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			c.serve(context.Background())
+			if c.welcome(context.Background()) {
+				c.serve()
+			}
+			c.finish()
 		}()
 		go func() {
 			// The server may close before everything is read.

@@ -107,13 +107,25 @@ func (s *Server) open(ctx context.Context, nc net.Conn) {
 	}
 	s.count.connections.Add(1)
 	go func() {
-		defer s.wg.Done()
-		c.serve(ctx)
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-		s.count.connections.Add(-1)
+		if !c.welcome(ctx) {
+			s.finish(c)
+			return
+		}
+		// Checking credentials takes a deep stack; the goroutine that waits for packets, perhaps for days, begins with a small one.
+		go func() {
+			c.serve()
+			s.finish(c)
+		}()
 	}()
+}
+
+func (s *Server) finish(c *conn) {
+	defer s.wg.Done()
+	c.finish()
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.count.connections.Add(-1)
 }
 
 // drain ends all connections; those that are not gone in time are cut.

@@ -54,7 +54,7 @@ type Server struct {
 
 // parts are what runs, in the order in which it is stopped.
 type parts struct {
-	chains, http, mqtt, engine part
+	chains, memory, http, mqtt, engine part
 }
 
 // part is a goroutine that ends when it is told to.
@@ -96,6 +96,7 @@ func (s *Server) Start() {
 	s.run(&s.parts.engine, s.engine.Run)
 	s.run(&s.parts.http, s.serveHTTP)
 	s.run(&s.parts.chains, s.watchChains)
+	s.run(&s.parts.memory, giveBack)
 	s.run(&s.parts.mqtt, func(ctx context.Context) error {
 		if !s.awaitEngine(ctx) {
 			return nil
@@ -159,6 +160,7 @@ func (s *Server) Stop() error {
 	s.stopped.Do(func() {
 		s.engine.Stop()
 		s.parts.chains.end(time.Second)
+		s.parts.memory.end(time.Second)
 		http, devices := s.parts.http.end(httpGrace+time.Second), s.parts.mqtt.end(mqttDrain+time.Second)
 		if !http || !devices {
 			s.log.Warn("connections were cut off", "http", !http, "mqtt", !devices)
