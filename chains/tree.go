@@ -108,6 +108,7 @@ func (t *tree) describe() string {
 		return "a list"
 	case object:
 		return "an object"
+	case scalar:
 	}
 	text, err := nodes.AppendJSON(nil, t.value)
 	if err != nil {

@@ -60,7 +60,7 @@ func (o *owner) lookUp(ctx context.Context, cmd step.Command) step.Command {
 		if d.ByWire(a.Wire) != nil {
 			return cmd
 		}
-		if call, ok := o.wires.get(wireKey{cmd.Device, a.Wire}); ok && o.past(ctx, cmd.Tenant, call) {
+		if call, ok := o.late(ctx, cmd.Tenant, cmd.Device, a.Wire); ok {
 			a.Late = call
 			cmd.Do = step.RPC{Do: a}
 			return cmd
@@ -75,6 +75,41 @@ func (o *owner) lookUp(ctx context.Context, cmd step.Command) step.Command {
 		}
 	}
 	return cmd
+}
+
+// lateMost is how many late answers of one call are kept; a device may repeat its answer for ever.
+const lateMost = 8
+
+// late is the ended call that a late answer belongs to: one that ended lately, or a persistent one by its row.
+func (o *owner) late(ctx context.Context, tenant, device uuid.UUID, wire int32) (uuid.UUID, bool) {
+	call, ok := o.wires.get(wireKey{device, wire})
+	if !ok && wire >= 0 && wire < o.state.Devices[device].NextWire && o.mayLookUp() {
+		rows, err := o.e.store.Rows(ctx, eventstore.Query{
+			Table: projection.Calls, Limit: 1, Order: []eventstore.Order{{Column: "created", Desc: true}}, Where: []eventstore.Cond{
+				{Column: "tenant", Op: eventstore.Eq, Value: tenant}, {Column: "device", Op: eventstore.Eq, Value: device},
+				{Column: "persistent", Op: eventstore.Eq, Value: true}, {Column: "wire", Op: eventstore.Eq, Value: int64(wire)},
+			},
+		})
+		if err == nil && len(rows) == 1 {
+			call, ok = rows[0][1].(uuid.UUID)
+			o.wires.set(wireKey{device, wire}, call, 1)
+		}
+	}
+	if !ok || !o.past(ctx, tenant, call) {
+		return uuid.Nil, false
+	}
+	past, _ := o.ended.get(call)
+	return call, past.call.Late < lateMost
+}
+
+// mayLookUp bounds what devices with made-up ids can cost: so many look-ups a second, for all of them.
+func (o *owner) mayLookUp() bool {
+	const most = 50
+	if second := o.e.now().Unix(); second != o.lookUps.second {
+		o.lookUps.second, o.lookUps.n = second, 0
+	}
+	o.lookUps.n++
+	return o.lookUps.n <= most
 }
 
 // past brings an ended call to hand: its state, its body and the end of its stream.

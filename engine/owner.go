@@ -43,6 +43,10 @@ type owner struct {
 	replay  []bus.Message // to be stepped before the inbox
 	single  bool          // step one message a batch: one of them spoils its batch
 	started bool          // the first claim is done
+	lookUps struct {      // of late answers, in this second
+		second int64
+		n      int
+	}
 	scratch []bus.Message
 }
 
@@ -205,13 +209,20 @@ func (o *owner) step(m bus.Message, cmd step.Command) {
 		o.reject(bus.Message{}, cmd, device, err) // the chain's part of it
 		res, err = o.stepWith(ctx, cmd, withoutChains(o.env(device)))
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errFetch):
+		o.refuse(m, cmd, fmt.Errorf("%w: %w", ErrBusy, err))
+		return
+	case err != nil:
 		o.reject(m, cmd, device, err)
 		return
 	}
 	o.e.metrics.commands.inc(kindOf(cmd.Do))
 	o.take(ctx, m, cmd, device, res)
 }
+
+// errFetch: the store did not answer. That is not the command's fault; its sender may try again.
+var errFetch = errors.New("the store is not available")
 
 // stepWith runs the pure step; what it needs is fetched and the step is run again.
 func (o *owner) stepWith(ctx context.Context, cmd step.Command, env step.Env) (res step.Result, err error) {
@@ -228,7 +239,7 @@ func (o *owner) stepWith(ctx context.Context, cmd step.Command, env step.Env) (r
 			return res, nil
 		}
 		if err := o.fetch(ctx, cmd.Tenant, res.Needs, res.NeedBodies); err != nil {
-			return res, fmt.Errorf("fetching what the chain reads: %w", err)
+			return res, fmt.Errorf("%w: fetching what the chain reads: %w", errFetch, err)
 		}
 	}
 	return res, errors.New("the chain reads ever more values; is it reading in a loop?")

@@ -21,6 +21,8 @@ func EvolveCall(c Call, e Event, s Settings) Call {
 		c.deliveryFailed(f, s)
 	case CancelRequested:
 		c.CancelAsked = true
+	case AnsweredLate:
+		c.Late++
 	case Removed:
 		c.Removed = true
 	case Succeeded:

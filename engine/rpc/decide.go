@@ -90,6 +90,9 @@ func (w *draft) dispatch(a Dispatch) error {
 		return refuse(CodeEnded, "call %s is not open", a.Call)
 	case c.Phase != PhaseRequested:
 		return refuse(CodeDispatched, "call %s was dispatched before", a.Call)
+	case c.Expires <= w.meta.At:
+		w.emit(c.ID, Expired{Offline: true})
+		return nil
 	case a.FailOffline && !w.device.Session.Subscribed:
 		w.emit(c.ID, Rejected{Code: CodeOffline})
 		return nil

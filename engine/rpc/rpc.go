@@ -118,6 +118,7 @@ type Call struct {
 	Attempt     int16   // deliveries begun
 	Written     int16   // the last attempt that left for the device
 	Lost        int16   // the last attempt that failed
+	Late        int16   // answers that came after the end
 	Phase       Phase
 	Status      Status // what the ThingsBoard API shows
 	Direction   Direction

@@ -207,8 +207,9 @@ func (c *conn) write() {
 		if !ok {
 			return
 		}
+		began := time.Now() // an answer may be here before the write has returned
 		err := c.send(*buf)
-		c.report(time.Now(), err == nil)
+		c.report(began, err == nil)
 		if err != nil {
 			c.writeFailed(err)
 		} else if last {
