@@ -83,9 +83,7 @@ func chainFiles(dir string) (map[string]stamp, error) {
 		if err != nil {
 			return err
 		}
-		switch filepath.Ext(path) {
-		case ".yaml", ".yml", ".json":
-		default:
+		if !isChain(path) {
 			return nil
 		}
 		info, err := d.Info()
@@ -106,6 +104,16 @@ func chainFiles(dir string) (map[string]stamp, error) {
 		return nil
 	})
 	return out, err
+}
+
+// isChain tells chain files from the tests beside them and from all else.
+func isChain(path string) bool {
+	switch filepath.Ext(path) {
+	case ".yaml", ".yml", ".json":
+		_, tests := chains.SuiteOf(path)
+		return !tests
+	}
+	return false
 }
 
 func (s *Server) loadChain(ctx context.Context, name string) error {

@@ -3,8 +3,10 @@ package serve
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,5 +111,21 @@ func TestChainsSurviveARestart(t *testing.T) {
 	}
 	if program := server.programs.pinned(mustUUID(t, chain.ID), 99); program != nil {
 		t.Errorf("a version that does not exist is %+v", program)
+	}
+}
+
+func TestOnlyChainsAreTakenFromTheFolder(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.yaml", "b.yml", "c.json", "a.test.yaml", "c.test.json", "notes.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := chainFiles(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := slices.Sorted(maps.Keys(found)); !slices.Equal(got, []string{"a.yaml", "b.yml", "c.json"}) {
+		t.Errorf("the folder's chains are %q", got)
 	}
 }
