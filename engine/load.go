@@ -86,8 +86,10 @@ func (o *owner) late(ctx context.Context, tenant, device uuid.UUID, wire int32) 
 	if !ok && wire >= 0 && wire < o.state.Devices[device].NextWire && o.mayLookUp() {
 		rows, err := o.e.store.Rows(ctx, eventstore.Query{
 			Table: projection.Calls, Limit: 1, Order: []eventstore.Order{{Column: "created", Desc: true}}, Where: []eventstore.Cond{
-				{Column: "tenant", Op: eventstore.Eq, Value: tenant}, {Column: "device", Op: eventstore.Eq, Value: device},
-				{Column: "persistent", Op: eventstore.Eq, Value: true}, {Column: "wire", Op: eventstore.Eq, Value: int64(wire)},
+				{Column: "tenant", Op: eventstore.Eq, Value: tenant},
+				{Column: "device", Op: eventstore.Eq, Value: device},
+				{Column: "persistent", Op: eventstore.Eq, Value: true},
+				{Column: "wire", Op: eventstore.Eq, Value: int64(wire)},
 			},
 		})
 		if err == nil && len(rows) == 1 {
@@ -117,7 +119,7 @@ func (o *owner) past(ctx context.Context, tenant, call uuid.UUID) bool {
 	if _, ok := o.ended.get(call); ok {
 		return true
 	}
-	past, body, err := o.fold(ctx, streamOfCall(tenant, call))
+	past, body, err := o.fold(ctx, projection.StreamOf(tenant, call))
 	if err != nil || past.head.version == 0 {
 		if err != nil {
 			o.e.log.Error("a call that has ended cannot be read", "call", call, "error", err)
@@ -138,7 +140,7 @@ func (o *owner) fold(ctx context.Context, stream string) (endedCall, rpc.Body, e
 		return out, body, err
 	}
 	for i := range events {
-		ev, err := DecodeCall(&events[i])
+		ev, err := projection.DecodeCall(&events[i])
 		if err != nil {
 			return out, body, fmt.Errorf("%s version %d: %w", stream, events[i].Version, err)
 		}
@@ -176,7 +178,7 @@ func readStream(ctx context.Context, store eventstore.Store, stream string) ([]e
 
 // readBody reads the body of a call that is not at hand. What cannot be read is empty: the stream still has it.
 func (o *owner) readBody(ctx context.Context, tenant, call uuid.UUID) rpc.Body {
-	_, body, err := o.fold(ctx, streamOfCall(tenant, call))
+	_, body, err := o.fold(ctx, projection.StreamOf(tenant, call))
 	if err != nil {
 		o.e.log.Error("the body of a call cannot be read", "call", call, "error", err)
 	}
@@ -191,7 +193,7 @@ func (o *owner) fetch(ctx context.Context, tenant uuid.UUID, keys []nodes.Key, c
 		}
 	}
 	for _, call := range calls {
-		_, body, err := o.fold(ctx, streamOfCall(tenant, call))
+		_, body, err := o.fold(ctx, projection.StreamOf(tenant, call))
 		if err != nil {
 			return err
 		}
