@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"callchain/engine"
 	"callchain/engine/projection"
 	"callchain/engine/rpc"
 	"callchain/eventstore"
@@ -166,16 +165,11 @@ func fold(events []eventstore.Event) (projection.Call, error) {
 }
 
 func foldOne(call *projection.Call, e *eventstore.Event) error {
-	fact, err := engine.DecodeCall(e)
+	fact, err := projection.DecodeCall(e)
 	if err != nil {
 		return fmt.Errorf("folding %s at version %d: %w", e.Stream, e.Version, err)
 	}
-	call.State.ID, call.Tenant, call.Device, call.Partition, call.Version = fact.Call, e.Tenant, e.Device, e.Partition, e.Version
-	call.State = rpc.EvolveCall(call.State, fact, rpc.Settings{})
-	call.Body = rpc.EvolveBody(call.Body, fact.Fact)
-	if call.Ended == 0 && call.State.Phase.Terminal() {
-		call.Ended = fact.At
-	}
+	call.Apply(e, fact)
 	return nil
 }
 

@@ -184,7 +184,7 @@ func (o *owner) ends(d Device, device uuid.UUID, c *rpc.Call, events []step.Even
 	if c.Direction == rpc.ToDevice {
 		o.wires.set(wireKey{device, c.Wire}, c.ID, 1)
 	}
-	o.parts[d.Partition].behind.close(streamOfCall(d.Tenant, c.ID))
+	o.parts[d.Partition].behind.close(projection.StreamOf(d.Tenant, c.ID))
 	delete(o.calls, c.ID)
 	o.timers.forget(c.ID)
 	if !c.Persistent {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"callchain/engine/projection"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
 	"callchain/eventstore"
@@ -148,12 +149,12 @@ func (e *Engine) readBody(tenant, call uuid.UUID) (rpc.Body, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var body rpc.Body
-	events, err := readStream(ctx, e.store, streamOfCall(tenant, call))
+	events, err := readStream(ctx, e.store, projection.StreamOf(tenant, call))
 	if err != nil {
 		return body, err
 	}
 	for i := range events {
-		ev, err := DecodeCall(&events[i])
+		ev, err := projection.DecodeCall(&events[i])
 		if err != nil {
 			return body, err
 		}

@@ -18,9 +18,6 @@ type deviceHead struct {
 	lastDisconnect rpc.Instant
 }
 
-func streamOfCall(tenant, call uuid.UUID) string {
-	return "rpc/" + tenant.String() + "/" + call.String()
-}
 func streamOfDevice(id uuid.UUID) string { return "device/" + id.String() }
 func streamOfRun(id uuid.UUID) string    { return "run/" + id.String() }
 
@@ -30,7 +27,7 @@ func (o *owner) headOf(d Device, part *partition, ev *step.Event, at int64) (str
 	var h head
 	switch ev.Stream.Kind {
 	case step.CallStream:
-		name = streamOfCall(d.Tenant, ev.Stream.ID)
+		name = projection.StreamOf(d.Tenant, ev.Stream.ID)
 		var known bool
 		if h, known = o.calls[ev.Stream.ID]; !known {
 			past, _ := o.ended.get(ev.Stream.ID)

@@ -115,7 +115,7 @@ func (o *owner) catchUpWith(ctx context.Context, part *partition, e *eventstore.
 	if e.Type != "Queued" {
 		return nil
 	}
-	ev, err := DecodeCall(e)
+	ev, err := projection.DecodeCall(e)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (o *owner) restoreCall(part *partition, stream string, events []eventstore.
 		settings = d.Info.Settings
 	}
 	for i := range events {
-		ev, err := DecodeCall(&events[i])
+		ev, err := projection.DecodeCall(&events[i])
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package projection
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -35,13 +36,25 @@ func (c *Call) Row() (eventstore.Row, error) {
 		ended = int64(c.Ended)
 	}
 	if shown := c.Body.Shown(&c.State); shown != nil && c.State.Persistent { // for sorting by it; the body has it, too
-		response = []byte(shown)
+		response = compact(shown)
 	}
 	return eventstore.Row{Table: Calls, Values: []any{
 		c.Tenant, c.State.ID, c.Device, int64(c.Partition), c.State.Persistent, int64(c.State.Direction), c.State.Oneway, wire,
 		c.Body.Method, c.State.Phase.String(), c.State.Status.String(), string(c.State.Reason), c.State.Removed,
 		int64(c.State.Created), int64(c.State.Expires), ended, c.State.Content[:], request, response, c.Version,
 	}}, nil
+}
+
+// compact leaves out white space, as the stored event does: the row must be the same whether it was made before or after storing.
+func compact(shown json.RawMessage) []byte {
+	if !bytes.ContainsAny(shown, " \t\r\n") {
+		return shown
+	}
+	var buf bytes.Buffer
+	if err := json.Compact(&buf, shown); err != nil {
+		return shown // not JSON: the store will refuse it
+	}
+	return buf.Bytes()
 }
 
 // ReadCall reads a row that Row made. What only matters while a call is open is not in it.

@@ -6,7 +6,7 @@ import (
 	"callchain/cmd/callchain/client"
 	"callchain/cmd/callchain/serve"
 	"callchain/cmd/callchain/settings"
-	"callchain/engine"
+	"callchain/engine/projection"
 	"callchain/engine/rpc"
 	"callchain/eventstore"
 )
@@ -87,7 +87,7 @@ func (c *crashing) fold(into map[string]*folded, e *eventstore.Event) {
 	if !strings.HasPrefix(e.Stream, "rpc/") {
 		return
 	}
-	fact, err := engine.DecodeCall(e)
+	fact, err := projection.DecodeCall(e)
 	if err != nil {
 		c.t.Fatalf("decoding %s/%d: %v", e.Stream, e.Version, err)
 	}
