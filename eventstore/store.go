@@ -108,3 +108,13 @@ type Store interface {
 	Ping(ctx context.Context) error
 	Close() error
 }
+
+// Scanner is what a Store offers beside if it keeps the events of all partitions in one log: who wants all of them reads them far
+// cheaper in the order of commits than partition by partition.
+type Scanner interface {
+	// Places is the number of places in the log as of now. Events stand at places from 1 on; places may be empty.
+	Places(ctx context.Context) (int64, error)
+	// Scan reads the events at the places behind after up to and with last, in order: of each partition in the order of seqs. Up to
+	// Places, nothing appears later.
+	Scan(ctx context.Context, after, last int64) ([]Event, error)
+}

@@ -97,7 +97,7 @@ func (w *writer) judge(b *eventstore.Batch) (stored []*eventstore.PartitionBatch
 		last       []byte
 	}
 	places := make(map[int32]place, len(b.Partitions))
-	err = w.each("SELECT partition, epoch, seq, append_id FROM checkpoints", func(row []driver.Value) error {
+	err = w.each(background, "SELECT partition, epoch, seq, append_id FROM checkpoints", func(row []driver.Value) error {
 		var at place
 		number, _ := row[0].(int64)
 		at.epoch, _ = row[1].(int64)

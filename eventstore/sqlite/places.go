@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"encoding/binary"
 	"errors"
@@ -53,7 +52,7 @@ func (w *writer) anchor(pos int64) error {
 	}
 	w.sinceAnchor = 0
 	var seqs []byte
-	err := w.each("SELECT partition, seq FROM checkpoints ORDER BY partition", func(row []driver.Value) error {
+	err := w.each(background, "SELECT partition, seq FROM checkpoints ORDER BY partition", func(row []driver.Value) error {
 		partition, _ := row[0].(int64)
 		seq, _ := row[1].(int64)
 		seqs = binary.AppendUvarint(binary.AppendUvarint(seqs, uint64(partition)), uint64(seq))
@@ -87,27 +86,30 @@ func seqAt(seqs []byte, partition int32) int64 {
 
 // begin is a pos from which on all events of the partition behind the seq stand: where the last reader of the partition stopped, or the
 // last anchor before the place.
-func (r *reader) begin(ctx context.Context, partition int32, after int64) (int64, error) {
+func (r *reader) begin(c *connection, partition int32, after int64) (int64, error) {
 	r.mu.Lock()
 	stop, ok := r.stops[partition]
 	r.mu.Unlock()
 	if ok && stop.seq == after {
 		return stop.pos, nil
 	}
-	var most sql.NullInt64
-	if err := r.one(ctx, "SELECT max(n) FROM anchors", nil, &most); err != nil {
+	most, err := c.row("SELECT max(n) FROM anchors")
+	if err != nil {
 		return 0, err
 	}
-	low, high, pos := int64(1), most.Int64, int64(0)
+	low, high, pos := int64(1), number(most[0]), int64(0)
 	for low <= high {
 		middle := (low + high) / 2
-		var at int64
-		var seqs []byte
-		if err := r.one(ctx, "SELECT pos, seqs FROM anchors WHERE n = ?", []any{middle}, &at, &seqs); err != nil {
+		row, err := c.row("SELECT pos, seqs FROM anchors WHERE n = ?", middle)
+		if err != nil {
 			return 0, err
 		}
+		if row == nil {
+			return 0, fmt.Errorf("anchor %d is missing: the database was changed from outside", middle)
+		}
+		seqs, _ := row[1].([]byte)
 		if seqAt(seqs, partition) <= after {
-			low, pos = middle+1, at
+			low, pos = middle+1, number(row[0])
 		} else {
 			high = middle - 1
 		}
@@ -118,82 +120,128 @@ func (r *reader) begin(ctx context.Context, partition int32, after int64) (int64
 // stop is where a reader of a partition stopped: the append at pos holds the event behind seq, or a later one does.
 type stop struct{ seq, pos int64 }
 
-// one reads one row.
-func (r *reader) one(ctx context.Context, query string, args []any, into ...any) (err error) {
-	rows, err := r.query(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	if !rows.Next() {
-		return errors.Join(rows.Err(), fmt.Errorf("no row: %s", query))
-	}
-	return rows.Scan(into...)
+// found are the positions of events, as a JSON array in order, and the appends that they came with.
+type found struct {
+	count     int
+	positions []byte
+	origins   []origin
 }
 
-// find lists the positions of at most limit events of a partition behind a seq, as a JSON array in order.
-func (r *reader) find(ctx context.Context, partition int32, after int64, limit int) (positions []byte, err error) {
-	from, err := r.begin(ctx, partition, after)
+// find looks for at most limit events of a partition behind a seq.
+func (r *reader) find(ctx context.Context, c *connection, partition int32, after int64, limit int) (found, error) {
+	var f found
+	from, err := r.begin(c, partition, after)
 	if err != nil {
-		return nil, err
+		return f, err
 	}
-	rows, err := r.query(ctx, "SELECT pos, parts FROM appends WHERE pos >= ? ORDER BY pos", from)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	found, last := 0, stop{after, from}
-	for found < limit && rows.Next() {
-		var pos int64
-		var parts sql.RawBytes
-		if err := rows.Scan(&pos, &parts); err != nil {
-			return nil, err
-		}
-		at := pos
+	last := stop{after, from}
+	err = c.each(ctx, "SELECT pos, id, parts FROM appends WHERE pos >= ? ORDER BY pos", func(row []driver.Value) error {
+		pos := number(row[0])
+		parts, _ := row[2].([]byte)
 		last.pos = pos // also past appends without the partition: whoever polls an idle partition does not read them again
+		before, at := f.count, pos
 		if err := eachPart(parts, func(p part) {
 			if p.partition == partition {
-				for i := range p.count {
-					if seq := p.first + i; seq > after && found < limit {
-						positions = strconv.AppendInt(append(positions, ','), at+i, 10)
-						last.seq = seq
-						found++
-					}
+				skip := max(0, after+1-p.first)
+				for i := skip; i < p.count && f.count < limit; i++ {
+					f.positions = strconv.AppendInt(append(f.positions, ','), at+i, 10)
+					last.seq = p.first + i
+					f.count++
 				}
 			}
 			at += p.count
 		}); err != nil {
-			return nil, err
+			return err
 		}
+		if f.count > before {
+			o := origin{pos: pos}
+			fill(o.id[:], row[1])
+			f.origins = append(f.origins, o)
+		}
+		if f.count >= limit {
+			return errEnough
+		}
+		return nil
+	}, from)
+	if err != nil {
+		return f, err
 	}
 	r.mu.Lock()
 	r.stops[partition] = last
 	r.mu.Unlock()
-	if found == 0 {
-		return nil, rows.Err()
+	if f.count > 0 {
+		f.positions[0] = '['
+		f.positions = append(f.positions, ']')
 	}
-	positions[0] = '['
-	return append(positions, ']'), rows.Err()
+	return f, nil
 }
 
-const partitionQuery = "SELECT " + readColumns + ", " + appendOf +
-	" FROM json_each(?) j CROSS JOIN events e ON e.pos = j.value ORDER BY e.pos LIMIT ?"
+// partitionQuery gives the events in the order of the positions: json_each walks the array, and CROSS JOIN keeps it the outer loop. An
+// ORDER BY would sort whole events aside.
+const partitionQuery = "SELECT " + readColumns + ", e.pos FROM json_each(?) j CROSS JOIN events e ON e.pos = j.value"
 
 // Partition reads a partition; see eventstore.Store. There is one writer, so what one read saw is never preceded later.
-func (s *Store) Partition(ctx context.Context, partition int32, after int64, limit int) ([]eventstore.Event, error) {
+func (s *Store) Partition(ctx context.Context, partition int32, after int64, limit int) (out []eventstore.Event, err error) {
 	if limit <= 0 {
 		return nil, nil
 	}
-	positions, err := s.reader.find(ctx, partition, after, limit)
-	if err != nil {
-		return nil, fmt.Errorf("finding the events of partition %d: %w", partition, err)
-	}
-	if positions == nil {
-		return nil, nil
-	}
-	events, err := s.reader.events(ctx, limit, partitionQuery, string(positions), int64(limit))
+	err = s.reader.use(ctx, func(c *connection) error {
+		f, err := s.reader.find(ctx, c, partition, after, limit)
+		if err != nil || f.count == 0 {
+			return err
+		}
+		out, err = c.events(ctx, f.origins, f.count, partitionQuery, string(f.positions))
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading partition %d: %w", partition, err)
 	}
-	return events, nil
+	return out, nil
+}
+
+var _ eventstore.Scanner = (*Store)(nil)
+
+// Places is the place of the last event; see eventstore.Scanner.
+func (s *Store) Places(ctx context.Context) (n int64, err error) {
+	err = s.reader.use(ctx, func(c *connection) error {
+		row, err := c.row("SELECT max(pos) FROM events")
+		if err == nil {
+			n = number(row[0])
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("finding the end of the log: %w", err)
+	}
+	return n, nil
+}
+
+const (
+	scanQuery    = "SELECT " + readColumns + ", e.pos FROM events e WHERE e.pos > ? AND e.pos <= ? ORDER BY e.pos"
+	originsQuery = "SELECT pos, id FROM appends WHERE pos >= (SELECT coalesce(max(pos), 0) FROM appends WHERE pos <= ?) AND pos <= ? ORDER BY pos"
+)
+
+// Scan reads the events at the places behind after, up to last; see eventstore.Scanner.
+func (s *Store) Scan(ctx context.Context, after, last int64) (out []eventstore.Event, err error) {
+	if last <= after {
+		return nil, nil
+	}
+	err = s.reader.use(ctx, func(c *connection) error {
+		var origins []origin
+		err := c.each(ctx, originsQuery, func(row []driver.Value) error {
+			o := origin{pos: number(row[0])}
+			fill(o.id[:], row[1])
+			origins = append(origins, o)
+			return nil
+		}, after+1, last)
+		if err != nil {
+			return err
+		}
+		out, err = c.events(ctx, origins, int(min(last-after, pageGuess)), scanQuery, after, last)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the events behind place %d: %w", after, err)
+	}
+	return out, nil
 }

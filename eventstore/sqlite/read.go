@@ -2,7 +2,7 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"sync"
@@ -14,74 +14,61 @@ import (
 	"callchain/eventstore/streamkey"
 )
 
-// reader owns the connections that read and their prepared statements.
+// reader owns the connections that read.
 type reader struct {
-	db *sql.DB
+	path   string
+	free   chan *connection // an entry for each connection that is not in use; nil: it was not dialed yet
+	closed chan struct{}
 
 	mu    sync.Mutex
-	stmts map[string]*sql.Stmt
 	stops map[int32]stop // where the last reader of each partition stopped
 }
 
-// stmtsMax bounds the statements kept prepared. The program asks some dozen different queries; if it should ever ask more, the first
-// ones stay prepared and the others are prepared each time.
-const stmtsMax = 256
-
-func newReader(path string, connections int) (*reader, error) {
-	db, err := connect(path, "query_only(true)", "cache_size(-4096)")
-	if err != nil {
-		return nil, err
+func newReader(path string, connections int) *reader {
+	r := &reader{path: path, free: make(chan *connection, connections), closed: make(chan struct{}), stops: map[int32]stop{}}
+	for range connections {
+		r.free <- nil
 	}
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	return &reader{db: db, stmts: map[string]*sql.Stmt{}, stops: map[int32]stop{}}, nil
+	return r
 }
 
+// close waits for the reads in progress; use fails from now on.
 func (r *reader) close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	close(r.closed)
 	var errs []error
-	for _, s := range r.stmts {
-		errs = append(errs, s.Close())
+	for range cap(r.free) {
+		if c := <-r.free; c != nil {
+			errs = append(errs, c.close())
+		}
 	}
-	r.stmts = nil
-	return errors.Join(append(errs, r.db.Close())...)
+	return errors.Join(errs...)
 }
 
-func (r *reader) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	s, err := r.prepared(ctx, query)
-	if err != nil {
-		return nil, err
+// use runs f on a connection of its own; f asks one query after the other.
+func (r *reader) use(ctx context.Context, f func(*connection) error) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err // also if a connection is free
 	}
-	if s == nil {
-		return r.db.QueryContext(ctx, query, args...)
+	var c *connection
+	select {
+	case c = <-r.free:
+	case <-r.closed:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return s.QueryContext(ctx, args...)
+	defer func() { r.free <- c }()
+	if c == nil {
+		if c, err = dial(ctx, r.path, "query_only(true)", "cache_size(-4096)"); err != nil {
+			return err
+		}
+	}
+	return f(c)
 }
 
-func (r *reader) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s := r.stmts[query]; s != nil {
-		return s, nil
-	}
-	if r.stmts == nil {
-		return nil, errClosed
-	}
-	if len(r.stmts) >= stmtsMax {
-		return nil, nil
-	}
-	s, err := r.db.PrepareContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	r.stmts[query] = s
-	return s, nil
-}
-
-// readColumns gives an event; the append's id stands in the append's row.
+// readColumns gives an event, but for what tells its append. Data comes as bytes, so that it is not copied twice.
 const readColumns = "e.stream, e.began, e.version, e.partition, e.seq, e.type, e.type_version, e.at, e.occurred, e.tenant, e.device," +
-	" e.actor, e.cause, e.hops, e.trace, e.chain_version, e.key_id, e.data, e.hash"
+	" e.actor, e.cause, e.hops, e.trace, e.chain_version, e.key_id, CAST(e.data AS BLOB), e.hash"
 
 // appendOf is the id of the append that an event came with.
 const appendOf = "(SELECT a.id FROM appends a WHERE a.pos <= e.pos ORDER BY a.pos DESC LIMIT 1)"
@@ -90,142 +77,155 @@ const streamQuery = "SELECT " + readColumns + ", " + appendOf +
 	" FROM events e WHERE e.stream = ? AND e.version > ? ORDER BY e.version LIMIT ?"
 
 // Stream reads a stream; see eventstore.Store.
-func (s *Store) Stream(ctx context.Context, stream string, after int64, limit int) ([]eventstore.Event, error) {
-	events, err := s.reader.events(ctx, limit, streamQuery, streamkey.Pack(stream), after, int64(limit))
-	if err != nil {
-		return nil, fmt.Errorf("reading stream %s: %w", stream, err)
-	}
-	return events, nil
-}
-
-const eventsGuess = 512 // events for which room is made before a read
-
-func (r *reader) events(ctx context.Context, limit int, query string, args ...any) (_ []eventstore.Event, err error) {
+func (s *Store) Stream(ctx context.Context, stream string, after int64, limit int) (out []eventstore.Event, err error) {
 	if limit <= 0 {
 		return nil, nil
 	}
-	rows, err := r.query(ctx, query, args...)
+	err = s.reader.use(ctx, func(c *connection) (err error) {
+		out, err = c.events(ctx, nil, min(limit, streamGuess), streamQuery, streamkey.Pack(stream), after, int64(limit))
+		return err
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading stream %s: %w", stream, err)
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	out := make([]eventstore.Event, 0, min(limit, eventsGuess))
-	for rows.Next() {
-		out = append(out, eventstore.Event{})
-		if err := scanEvent(rows, &out[len(out)-1]); err != nil {
-			return nil, err
-		}
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
-func scanEvent(rows *sql.Rows, e *eventstore.Event) error {
-	var (
-		stream, tenant, device, trace, hash, id sql.RawBytes
-		occurred                                sql.NullInt64
-		actor, cause, chain, key                sql.NullString
-	)
-	if err := rows.Scan(&stream, &e.Began, &e.Version, &e.Partition, &e.Seq, &e.Type, &e.TypeVersion, &e.At, &occurred, &tenant, &device,
-		&actor, &cause, &e.Hops, &trace, &chain, &key, &e.Data, &hash, &id); err != nil {
-		return err
-	}
+// Room that is made before a read, in events.
+const (
+	streamGuess = 16
+	pageGuess   = 512
+)
+
+// origin is an append: what stands at pos and behind it, up to the next one, came with it.
+type origin struct {
+	pos int64
+	id  uuid.UUID
+}
+
+// events reads readColumns and a last column that tells the append: its id, or the event's pos among origins.
+func (c *connection) events(ctx context.Context, origins []origin, room int, query string, args ...driver.Value) ([]eventstore.Event, error) {
+	out := make([]eventstore.Event, 0, room)
+	at := 0
+	err := c.each(ctx, query, func(row []driver.Value) (err error) {
+		out = append(out, eventstore.Event{})
+		e := &out[len(out)-1]
+		switch last := row[len(row)-1].(type) {
+		case []byte:
+			copy(e.AppendID[:], last)
+		case int64:
+			for at+1 < len(origins) && origins[at+1].pos <= last {
+				at++
+			}
+			if at < len(origins) {
+				e.AppendID = origins[at].id
+			}
+		}
+		return scanEvent(row, e)
+	}, args...)
+	return out, err
+}
+
+// scanEvent takes readColumns. Of what was changed from outside, as much as fits is taken: the digest will not match, which is for
+// Verify to tell.
+func scanEvent(row []driver.Value, e *eventstore.Event) (err error) {
+	stream, _ := row[0].([]byte)
+	e.Began, e.Version, e.Partition, e.Seq = number(row[1]), number(row[2]), int32(number(row[3])), number(row[4])
+	e.Type, e.TypeVersion, e.At = word(row[5]), int16(number(row[6])), number(row[7])
 	e.Occurred = e.At
-	if occurred.Valid {
-		e.Occurred = occurred.Int64
+	if row[8] != nil {
+		e.Occurred = number(row[8])
 	}
-	e.Actor, e.Cause, e.ChainVersion, e.KeyID = actor.String, cause.String, chain.String, key.String
-	// Of bytes that were changed from outside, as many as fit are taken: the digest will not match, which is for Verify to tell.
-	copy(e.Tenant[:], tenant)
-	copy(e.Device[:], device)
-	copy(e.Trace[:], trace)
-	copy(e.Hash[:], hash)
-	copy(e.AppendID[:], id)
-	var err error
+	fill(e.Tenant[:], row[9])
+	fill(e.Device[:], row[10])
+	e.Actor, e.Cause, e.Hops = word(row[11]), word(row[12]), int16(number(row[13]))
+	fill(e.Trace[:], row[14])
+	e.ChainVersion, e.KeyID = word(row[15]), word(row[16])
+	e.Data, _ = row[17].([]byte)
+	fill(e.Hash[:], row[18])
 	e.Stream, err = streamkey.Unpack(stream)
 	return err
 }
 
+// number, word and fill read a column of a STRICT table, of which NULL stands for nothing.
+func number(v driver.Value) int64 {
+	n, _ := v.(int64)
+	return n
+}
+
+func word(v driver.Value) string {
+	s, _ := v.(string)
+	return s
+}
+
+func fill(dest []byte, v driver.Value) {
+	b, _ := v.([]byte)
+	copy(dest, b)
+}
+
 // Checkpoints reads all checkpoints by partition.
-func (s *Store) Checkpoints(ctx context.Context) (_ []eventstore.Checkpoint, err error) {
-	rows, err := s.reader.query(ctx, "SELECT "+checkpointColumns+" FROM checkpoints ORDER BY partition")
+func (s *Store) Checkpoints(ctx context.Context) (out []eventstore.Checkpoint, err error) {
+	err = s.reader.use(ctx, func(c *connection) error {
+		return c.each(ctx, "SELECT "+checkpointColumns+" FROM checkpoints ORDER BY partition", func(row []driver.Value) error {
+			cp, err := checkpoint(row)
+			out = append(out, cp)
+			return err
+		})
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the checkpoints: %w", err)
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	var out []eventstore.Checkpoint
-	for rows.Next() {
-		row := make([]any, 12)
-		into := make([]any, len(row))
-		for i := range row {
-			into[i] = &row[i]
-		}
-		if err := rows.Scan(into...); err != nil {
-			return nil, fmt.Errorf("reading the checkpoints: %w", err)
-		}
-		c, err := checkpoint(row)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, c)
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // checkpoint makes a Checkpoint of checkpointColumns.
-func checkpoint[V any](row []V) (c eventstore.Checkpoint, err error) {
-	number := func(i int) int64 {
-		n, ok := any(row[i]).(int64)
+func checkpoint(row []driver.Value) (c eventstore.Checkpoint, err error) {
+	count := func(i int) int64 {
+		n, ok := row[i].(int64)
 		if !ok {
 			err = fmt.Errorf("reading a checkpoint: column %d is %T, want a number", i, row[i])
 		}
 		return n
 	}
 	bytes := func(dest []byte, i int) {
-		b, ok := any(row[i]).([]byte)
+		b, ok := row[i].([]byte)
 		if !ok || copy(dest, b) != len(b) {
 			err = fmt.Errorf("reading a checkpoint: column %d is %T, want %d bytes", i, row[i], len(dest))
 		}
 	}
-	c.Partition, c.Epoch, c.Seq = int32(number(0)), number(1), number(3)
-	c.Node, _ = any(row[2]).(string) // a STRICT text column
+	c.Partition, c.Epoch, c.Seq = int32(count(0)), count(1), count(3)
+	c.Node = word(row[2])
 	bytes(c.Head[:], 4)
 	bytes(c.Positions[0].Topic[:], 5)
 	bytes(c.Positions[1].Topic[:], 7)
-	c.Positions[0].Offset, c.Positions[1].Offset = number(6), number(8)
-	c.Indexed, c.Relayed = number(9), number(10)
+	c.Positions[0].Offset, c.Positions[1].Offset = count(6), count(8)
+	c.Indexed, c.Relayed = count(9), count(10)
 	bytes(c.Append[:], 11)
 	return c, err
 }
 
 // Rows answers a query; see eventstore.Store.
-func (s *Store) Rows(ctx context.Context, q eventstore.Query) (_ [][]any, err error) {
+func (s *Store) Rows(ctx context.Context, q eventstore.Query) (out [][]any, err error) {
 	query, args, err := sqlgen.SQLite.Select(q)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.reader.query(ctx, query, arguments(args)...)
+	err = s.reader.use(ctx, func(c *connection) error {
+		return c.each(ctx, query, func(stored []driver.Value) (err error) {
+			row := make([]any, len(stored))
+			for i, c := range q.Table.Columns {
+				if row[i], err = decode(c.Kind, stored[i]); err != nil {
+					return fmt.Errorf("column %s: %w", c.Name, err)
+				}
+			}
+			out = append(out, row)
+			return nil
+		}, arguments(args)...)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading rows of %s: %w", q.Table.Name, err)
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	var out [][]any
-	into := make([]any, len(q.Table.Columns))
-	for rows.Next() {
-		row := make([]any, len(into))
-		for i := range row {
-			into[i] = &row[i]
-		}
-		if err := rows.Scan(into...); err != nil {
-			return nil, fmt.Errorf("reading rows of %s: %w", q.Table.Name, err)
-		}
-		for i, c := range q.Table.Columns {
-			if row[i], err = decode(c.Kind, row[i]); err != nil {
-				return nil, fmt.Errorf("reading rows of %s: column %s: %w", q.Table.Name, c.Name, err)
-			}
-		}
-		out = append(out, row)
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // Count counts rows; see eventstore.Store.
@@ -234,19 +234,20 @@ func (s *Store) Count(ctx context.Context, q eventstore.Query) (n int64, err err
 	if err != nil {
 		return 0, err
 	}
-	rows, err := s.reader.query(ctx, query, arguments(args)...)
+	err = s.reader.use(ctx, func(c *connection) error {
+		return c.each(ctx, query, func(row []driver.Value) error {
+			n = number(row[0])
+			return nil
+		}, arguments(args)...)
+	})
 	if err != nil {
 		return 0, fmt.Errorf("counting rows of %s: %w", q.Table.Name, err)
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	if rows.Next() {
-		err = rows.Scan(&n)
-	}
-	return n, errors.Join(err, rows.Err())
+	return n, nil
 }
 
-func arguments(values []any) []any {
-	out := make([]any, len(values))
+func arguments(values []any) []driver.Value {
+	out := make([]driver.Value, len(values))
 	for i, v := range values {
 		out[i] = v
 		switch v := v.(type) {

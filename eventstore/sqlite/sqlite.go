@@ -73,9 +73,7 @@ func open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.writer, err = newWriter(ctx, o.Path); err != nil {
 		return nil, err
 	}
-	if s.reader, err = newReader(o.Path, o.Readers); err != nil {
-		return nil, err
-	}
+	s.reader = newReader(o.Path, o.Readers)
 	if s.wal, err = newCheckpointer(ctx, o.Path, s.writer.hold); err != nil {
 		return nil, err
 	}
@@ -145,7 +143,11 @@ func (s *Store) Size(context.Context) (int64, error) {
 
 // Ping reads from the database.
 func (s *Store) Ping(ctx context.Context) error {
-	if err := s.reader.db.PingContext(ctx); err != nil {
+	err := s.reader.use(ctx, func(c *connection) error {
+		_, err := c.row("SELECT count(*) FROM sqlite_schema")
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("pinging %s: %w", s.path, err)
 	}
 	return nil

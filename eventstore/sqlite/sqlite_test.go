@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	_ "modernc.org/sqlite"
@@ -98,3 +99,42 @@ func TestAPathWithOddCharactersIsOneFile(t *testing.T) {
 }
 
 func Benchmark(b *testing.B) { storetest.Bench(b, database) }
+
+// TestScanGivesWhatPartitionsGive: the two ways through the log show the same events, also in pages that cut appends.
+func TestScanGivesWhatPartitionsGive(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "callchain.db"))
+	writers := []*storetest.Writer{storetest.Claim(t, s, 1), storetest.Claim(t, s, 2), storetest.Claim(t, s, 5)}
+	for i := range 40 {
+		batch := eventstore.Batch{ID: storetest.NewID()}
+		for _, w := range writers[i%2:] {
+			batch.Partitions = append(batch.Partitions, w.Batch(storetest.CallStreams(1+i%4)...))
+		}
+		if fenced, err := s.Append(t.Context(), batch); err != nil || fenced != nil {
+			t.Fatalf("Append = %v, %v", fenced, err)
+		}
+		for j, w := range writers[i%2:] {
+			w.Took(batch.Partitions[j], batch.ID)
+		}
+	}
+	places, err := s.Places(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	scanned := map[int32][]eventstore.Event{}
+	for at := int64(0); at < places; at += 7 {
+		page, err := s.Scan(t.Context(), at, min(at+7, places))
+		if err != nil || len(page) != int(min(7, places-at)) {
+			t.Fatalf("Scan(%d) = %d events, %v", at, len(page), err)
+		}
+		for _, e := range page {
+			scanned[e.Partition] = append(scanned[e.Partition], e)
+		}
+	}
+	for _, w := range writers {
+		p := w.Mine.Partition
+		want, err := s.Partition(t.Context(), p, 0, 1000)
+		if err != nil || len(want) != int(w.Mine.Seq) || !reflect.DeepEqual(scanned[p], want) {
+			t.Errorf("partition %d: %d events scanned, Partition = %d events, %v; want the same %d", p, len(scanned[p]), len(want), err, w.Mine.Seq)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	modernc "modernc.org/sqlite"
@@ -14,14 +13,11 @@ import (
 	"callchain/eventstore"
 )
 
-// writer owns the connection that writes. It speaks to the driver without database/sql between: a batch binds some thousand values, and
-// each would be converted and checked once more.
+// writer owns the connection that writes.
 type writer struct {
-	turn  chan struct{} // holds one token: who takes it may use the connection
-	path  string
-	conn  driver.Conn
-	stmts map[string]*statement
-	args  []driver.NamedValue // used again by every statement
+	turn        chan struct{} // holds one token: who takes it may use the connection
+	path        string
+	*connection // nil after it was given up
 
 	values      []driver.Value // of a statement of several rows, used again
 	queries     map[statementKey]string
@@ -32,12 +28,6 @@ type writer struct {
 type statementKey struct {
 	begin, end string
 	rows       int
-}
-
-type statement struct {
-	driver.Stmt
-	exec  driver.StmtExecContext
-	query driver.StmtQueryContext
 }
 
 var (
@@ -55,16 +45,9 @@ func newWriter(ctx context.Context, path string) (*writer, error) {
 	return w, nil
 }
 
-func (w *writer) connect(ctx context.Context) error {
-	c, err := modernc.NewConnector(dsn(w.path, "synchronous(full)", "cache_size(-16384)"))
-	if err != nil {
-		return err
-	}
-	if w.conn, err = c.Connect(ctx); err != nil {
-		return err
-	}
-	w.stmts = map[string]*statement{}
-	return nil
+func (w *writer) connect(ctx context.Context) (err error) {
+	w.connection, err = dial(ctx, w.path, "synchronous(full)", "cache_size(-16384)")
+	return err
 }
 
 // hold runs f while nobody writes.
@@ -87,7 +70,7 @@ func (w *writer) transaction(ctx context.Context, f func() error) error {
 		if err := ctx.Err(); err != nil { // both ways of the select may have been open
 			return err
 		}
-		if w.conn == nil {
+		if w.connection == nil {
 			if err := w.connect(ctx); err != nil {
 				return fmt.Errorf("connecting again: %w", err)
 			}
@@ -117,13 +100,9 @@ func (w *writer) rollback(err error) error {
 }
 
 func (w *writer) disconnect() error {
-	var errs []error
-	for _, s := range w.stmts {
-		errs = append(errs, s.Close())
-	}
-	errs = append(errs, w.conn.Close())
-	w.conn, w.stmts = nil, nil
-	return errors.Join(errs...)
+	c := w.connection
+	w.connection = nil
+	return c.close()
 }
 
 func (w *writer) close() error {
@@ -131,107 +110,10 @@ func (w *writer) close() error {
 		return nil
 	}
 	defer close(w.turn)
-	if w.conn == nil {
+	if w.connection == nil {
 		return nil
 	}
 	return w.disconnect()
-}
-
-func (w *writer) prepare(query string) (*statement, error) {
-	if s, ok := w.stmts[query]; ok {
-		return s, nil
-	}
-	p, err := w.conn.Prepare(query)
-	if err != nil {
-		return nil, fmt.Errorf("preparing %s: %w", query, err)
-	}
-	s := &statement{Stmt: p}
-	s.exec, _ = p.(driver.StmtExecContext)
-	s.query, _ = p.(driver.StmtQueryContext)
-	if s.exec == nil || s.query == nil {
-		return nil, errors.Join(fmt.Errorf("preparing: the driver's statement is a %T without contexts", p), p.Close())
-	}
-	w.stmts[query] = s
-	return s, nil
-}
-
-// exec runs a statement; the number of different statements is small and fixed by the tables, so all stay prepared.
-func (w *writer) exec(query string, values ...driver.Value) (driver.Result, error) {
-	s, err := w.prepare(query)
-	if err != nil {
-		return nil, err
-	}
-	return s.exec.ExecContext(background, w.named(values))
-}
-
-func (w *writer) named(values []driver.Value) []driver.NamedValue {
-	for len(w.args) < len(values) {
-		w.args = append(w.args, driver.NamedValue{Ordinal: len(w.args) + 1})
-	}
-	for i, v := range values {
-		w.args[i].Value = v
-	}
-	return w.args[:len(values)]
-}
-
-// row runs a query and gives its first row, or nil if there is none.
-func (w *writer) row(query string, values ...driver.Value) ([]driver.Value, error) {
-	s, err := w.prepare(query)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := s.query.QueryContext(background, w.named(values))
-	if err != nil {
-		return nil, err
-	}
-	dest := make([]driver.Value, len(rows.Columns()))
-	err = rows.Next(dest)
-	if errors.Is(err, io.EOF) {
-		return nil, rows.Close()
-	}
-	if err != nil {
-		return nil, errors.Join(err, rows.Close())
-	}
-	return dest, drain(rows, len(dest))
-}
-
-// each hands every row of a query to f; the row is only valid until f returns.
-func (w *writer) each(query string, f func([]driver.Value) error, values ...driver.Value) error {
-	s, err := w.prepare(query)
-	if err != nil {
-		return err
-	}
-	rows, err := s.query.QueryContext(background, w.named(values))
-	if err != nil {
-		return err
-	}
-	dest := make([]driver.Value, len(rows.Columns()))
-	for {
-		err := rows.Next(dest)
-		if errors.Is(err, io.EOF) {
-			return rows.Close()
-		}
-		if err == nil {
-			err = f(dest)
-		}
-		if err != nil {
-			return errors.Join(err, rows.Close())
-		}
-	}
-}
-
-// drain reads a query to its end, because a statement that returns rows does its work on the way.
-func drain(rows driver.Rows, columns int) error {
-	rest := make([]driver.Value, columns)
-	for {
-		err := rows.Next(rest)
-		if errors.Is(err, io.EOF) {
-			return rows.Close()
-		}
-		if err != nil {
-			return errors.Join(err, rows.Close())
-		}
-	}
 }
 
 // code is SQLite's extended result code of err, 0 if it is none.
