@@ -59,7 +59,7 @@ func (r *reader) use(ctx context.Context, f func(*connection) error) (err error)
 	}
 	defer func() { r.free <- c }()
 	if c == nil {
-		if c, err = dial(ctx, r.path, "query_only(true)", "cache_size(-4096)"); err != nil {
+		if c, err = dial(ctx, r.path, "query_only(true)", "cache_size(-2048)"); err != nil {
 			return err
 		}
 	}

@@ -46,7 +46,7 @@ func newWriter(ctx context.Context, path string) (*writer, error) {
 }
 
 func (w *writer) connect(ctx context.Context) (err error) {
-	w.connection, err = dial(ctx, w.path, "synchronous(full)", "cache_size(-16384)")
+	w.connection, err = dial(ctx, w.path, "synchronous(full)", "cache_size(-4096)")
 	return err
 }
 

@@ -81,8 +81,9 @@ func (c *conn) welcome(ctx context.Context) bool {
 	return c.connect(ctx, header, body)
 }
 
-// serve reads what the device sends after CONNECT until the connection is ending.
-func (c *conn) serve() {
+// serve reads what the device sends after CONNECT. It answers true when a rare packet made the stack grow: the connection is to
+// be served on with a fresh one; false: the connection is ending.
+func (c *conn) serve() (again bool) {
 	packets := int64(0)
 	for {
 		if !c.rd.Whole() { // about to wait: count now, so that a busy connection touches the counters rarely
@@ -92,15 +93,19 @@ func (c *conn) serve() {
 		header, body, err := c.rd.Next()
 		switch {
 		case c.ending():
-			return
+			return false
 		case err != nil:
 			c.readFailed(err)
-			return
+			return false
 		}
 		packets++
 		if err := c.packet(header, body); err != nil {
 			c.reject(err)
-			return
+			return false
+		}
+		if kind := header >> 4; kind == mqttwire.Subscribe || kind == mqttwire.Unsubscribe {
+			c.srv.count.packetsIn.Add(packets)
+			return true
 		}
 	}
 }

@@ -45,7 +45,8 @@ func FuzzConnection(f *testing.F) {
 		go func() {
 			defer close(served)
 			if c.welcome(context.Background()) {
-				c.serve()
+				for c.serve() {
+				}
 			}
 			c.finish()
 		}()

@@ -111,12 +111,18 @@ func (s *Server) open(ctx context.Context, nc net.Conn) {
 			s.finish(c)
 			return
 		}
-		// Checking credentials takes a deep stack; the goroutine that waits for packets, perhaps for days, begins with a small one.
-		go func() {
-			c.serve()
-			s.finish(c)
-		}()
+		go s.serve(c)
 	}()
+}
+
+// serve serves a connection with a goroutine of its own. Checking credentials and subscribing take a deep stack; the goroutine
+// that waits for packets, perhaps for days, begins anew with a small one.
+func (s *Server) serve(c *conn) {
+	if c.serve() {
+		go s.serve(c)
+		return
+	}
+	s.finish(c)
 }
 
 func (s *Server) finish(c *conn) {
