@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -54,11 +55,14 @@ func (f Field) meaning() string {
 	}
 	switch {
 	case f.Min != nil && f.Max != nil:
-		text += fmt.Sprintf(" From %v to %v.", *f.Min, *f.Max)
+		text += fmt.Sprintf(" From %s to %s.", plainNumber(*f.Min), plainNumber(*f.Max))
 	case f.Min != nil:
-		text += fmt.Sprintf(" At least %v.", *f.Min)
+		text += fmt.Sprintf(" At least %s.", plainNumber(*f.Min))
 	case f.Max != nil:
-		text += fmt.Sprintf(" At most %v.", *f.Max)
+		text += fmt.Sprintf(" At most %s.", plainNumber(*f.Max))
 	}
 	return strings.TrimSpace(text)
 }
+
+// plainNumber writes all digits: fmt would make 3.1536e+07 of a year's seconds.
+func plainNumber(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }

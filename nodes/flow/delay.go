@@ -13,9 +13,8 @@ import (
 // Delay is ThingsBoard's "delay", but what waits survives a restart.
 var Delay = nodes.Define(nodes.Spec{
 	Type: "delay", Class: "org.thingsboard.rule.engine.delay.TbMsgDelayNode", Category: nodes.Flow,
-	Summary: "Lets a message go on after a time.",
-	Doc: "The wait is stored: it goes on after a restart, on any node of a cluster. How many messages may wait is a limit of the tenant; " +
-		"`maxPendingMsgs` is accepted for ThingsBoard's sake.",
+	Summary:   "Lets a message go on after a time.",
+	Doc:       "The wait is stored: it goes on after a restart. `maxPendingMsgs` is accepted for ThingsBoard's sake and bounds nothing.",
 	Relations: []string{nodes.Success, nodes.Failure},
 	Example:   `{"periodInSeconds": 10}`,
 }, newDelay)
