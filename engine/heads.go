@@ -12,6 +12,7 @@ import (
 // deviceHead is the end of a device's stream, and what of its row was not written yet.
 type deviceHead struct {
 	head
+	tenant         uuid.UUID
 	stream         string
 	partition      int32
 	lastConnect    rpc.Instant

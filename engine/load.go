@@ -14,7 +14,7 @@ import (
 )
 
 // load brings the state of a device to hand, if it is not: its wire counter and the end of its stream.
-func (o *owner) load(ctx context.Context, device uuid.UUID, partition int32) error {
+func (o *owner) load(ctx context.Context, device, tenant uuid.UUID, partition int32) error {
 	if _, ok := o.devices[device]; ok {
 		return nil
 	}
@@ -27,7 +27,7 @@ func (o *owner) load(ctx context.Context, device uuid.UUID, partition int32) err
 	if err != nil {
 		return fmt.Errorf("loading device %s: %w", device, err)
 	}
-	dh := &deviceHead{stream: streamOfDevice(device), partition: partition}
+	dh := &deviceHead{tenant: tenant, stream: streamOfDevice(device), partition: partition}
 	d := rpc.Device{ID: device}
 	if len(rows) == 1 {
 		row := rows[0]

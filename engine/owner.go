@@ -185,9 +185,9 @@ func (o *owner) release(device uuid.UUID) {
 func (o *owner) step(m bus.Message, cmd step.Command) {
 	ctx := context.Background()
 	o.batch.messages = append(o.batch.messages, m)
-	device, err := o.e.directory.Device(ctx, cmd.Device)
+	device, err := o.deviceOf(ctx, cmd)
 	if err == nil {
-		err = o.load(ctx, cmd.Device, device.Partition)
+		err = o.load(ctx, cmd.Device, device.Tenant, device.Partition)
 	}
 	if err != nil {
 		o.refuse(m, cmd, err)
@@ -219,6 +219,20 @@ func (o *owner) step(m bus.Message, cmd step.Command) {
 	}
 	o.e.metrics.commands.inc(kindOf(cmd.Do))
 	o.take(ctx, m, cmd, device, res)
+}
+
+// deviceOf is the directory's row of a command's device. What is open of a device that was deleted still ends: its life cycle goes
+// on, without a chain, as the device was known.
+func (o *owner) deviceOf(ctx context.Context, cmd step.Command) (Device, error) {
+	device, err := o.e.directory.Device(ctx, cmd.Device)
+	if !errors.Is(err, ErrNoDevice) {
+		return device, err
+	}
+	dh := o.devices[cmd.Device]
+	if _, life := cmd.Do.(step.RPC); !life || dh == nil {
+		return device, err
+	}
+	return Device{Tenant: dh.tenant, Partition: dh.partition, Info: step.Info{Settings: rpc.DefaultSettings()}}, nil
 }
 
 // errFetch: the store did not answer. That is not the command's fault; its sender may try again.

@@ -178,6 +178,26 @@ func TestUnknownDevice(t *testing.T) {
 	})
 }
 
+// TestDeletedDevice: what is open of a device that was deleted ends at its deadline, also after a restart.
+func TestDeletedDevice(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		c := r.call("d1", chosen("c1"))
+		r.call("d1", func(q *engine.CallRequest) {
+			q.ID, q.Chosen, q.Persistent, q.Expires = named("c2"), true, true, time.Now().Add(time.Hour)
+		})
+		synctest.Wait()
+		r.gone = map[uuid.UUID]bool{named("d1"): true}
+		pass(time.Minute)
+		c.want("expired device_offline ")
+		gone := r.gone
+		r = r.again()
+		r.gone = gone
+		pass(time.Hour)
+		synctest.Wait()
+		r.wantTypes(named("c2"), "Requested", "Queued", "Expired")
+	})
+}
+
 // TestWrittenWaitsForCompany: that a command left is stored with the next fact of its device, 50 ms later at the latest.
 func TestWrittenWaitsForCompany(t *testing.T) {
 	inBubble(t, func(r *rig) {

@@ -101,7 +101,7 @@ func (o *owner) catchUp(ctx context.Context, part *partition, open map[string]bo
 func (o *owner) catchUpWith(ctx context.Context, part *partition, e *eventstore.Event, open map[string]bool) error {
 	switch {
 	case strings.HasPrefix(e.Stream, "device/"):
-		if err := o.load(ctx, e.Device, part.cp.Partition); err != nil {
+		if err := o.load(ctx, e.Device, e.Tenant, part.cp.Partition); err != nil {
 			return err
 		}
 		dh := o.devices[e.Device]
@@ -119,7 +119,7 @@ func (o *owner) catchUpWith(ctx context.Context, part *partition, e *eventstore.
 	if err != nil {
 		return err
 	}
-	if err := o.load(ctx, e.Device, part.cp.Partition); err != nil {
+	if err := o.load(ctx, e.Device, e.Tenant, part.cp.Partition); err != nil {
 		return err
 	}
 	// The row is as of the watermark; a counter that was set by a later Queued is ahead of it.
@@ -136,7 +136,7 @@ func (o *owner) restore(ctx context.Context, part *partition, stream string, ind
 		return err
 	}
 	last := &events[len(events)-1]
-	if err := o.load(ctx, last.Device, part.cp.Partition); err != nil {
+	if err := o.load(ctx, last.Device, last.Tenant, part.cp.Partition); err != nil {
 		return err
 	}
 	part.behind.open(stream)

@@ -58,6 +58,7 @@ type rig struct {
 	engine *engine.Engine
 	chain  *chains.Program
 	info   func(device uuid.UUID) step.Info
+	gone   map[uuid.UUID]bool // devices that were deleted
 	stop   func() error
 }
 
@@ -111,7 +112,7 @@ func (r *rig) again() *rig {
 type directory struct{ r *rig }
 
 func (d directory) Device(_ context.Context, id uuid.UUID) (engine.Device, error) {
-	if id == named("nobody") {
+	if id == named("nobody") || d.r.gone[id] {
 		return engine.Device{}, engine.ErrNoDevice
 	}
 	return engine.Device{Tenant: tenant, Partition: int32(id[15]) % 4, Info: d.r.info(id)}, nil
