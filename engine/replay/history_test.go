@@ -155,8 +155,11 @@ func (h *history) lives(n int) {
 	}
 	end := func(i int) rpc.Fact {
 		return []rpc.Fact{
-			rpc.Succeeded{Response: rpc.NewPayload([]byte(` { "value": "é <1>" }`))}, rpc.Failed{Code: rpc.CodeTimeout, Detail: "no \"ack\""},
-			rpc.Expired{}, rpc.Cancelled{}, rpc.Succeeded{Response: rpc.NewPayload([]byte("not json"))},
+			rpc.Succeeded{Response: rpc.NewPayload([]byte(` { "value": "é <1>" }`))},
+			rpc.Failed{Code: rpc.CodeTimeout, Detail: "no \"ack\""},
+			rpc.Expired{},
+			rpc.Cancelled{},
+			rpc.Succeeded{Response: rpc.NewPayload([]byte("not json"))},
 		}[i%5]
 	}
 	id := func(i int) uuid.UUID { return named(fmt.Sprint("call ", i)) }

@@ -4,24 +4,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
-	"time"
 
 	"callchain/cmd/callchain/client"
-	"callchain/cmd/callchain/serve"
-	"callchain/cmd/callchain/settings"
-	"callchain/eventstore"
 
 	"github.com/spf13/cobra"
 )
 
 func (a *app) events() *cobra.Command {
-	return group("events", "Follow and verify the event log", "Follow the events as they are committed, and verify the log's hashes.",
-		a.serverFlags(a.eventsTail()), a.eventsVerify())
+	return group("events", "Follow and verify the event log",
+		"Follow the events as they are committed, verify the log's hashes and that the rows are what the events say, and write the rows anew.",
+		a.serverFlags(a.eventsTail()), a.eventsVerify(), a.eventsRebuild())
 }
 
 func (a *app) eventsTail() *cobra.Command {
@@ -72,71 +67,5 @@ func (a *app) printNotice(n client.Notice) error {
 		return fmt.Errorf("reading an event: %w", err)
 	}
 	a.printf("%s  %-16s %-18s %-10s %s  %s\n", e.At.Format("15:04:05.000000"), e.Type, shortActor(e.Actor), shortCause(e.Cause), e.Stream, detail(&e))
-	return nil
-}
-
-func (a *app) eventsVerify() *cobra.Command {
-	var config string
-	c := &cobra.Command{
-		Use: "verify", Short: "Check the hashes of the whole log", Args: args(0, 0),
-		Long: `Read every event and compare it with the hashes: a changed byte, a missing event or stream, a cut tail, an event made up. A server may go
-on working meanwhile. The database is named as for serve: data.dir, or store.url. Exit status 1 if anything is wrong.`,
-		Example: `  callchain events verify --data.dir ./data
-  callchain events verify --config callchain.yaml --json`,
-	}
-	settingsFlags(c, &config)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		loaded, err := a.loadSettings(c, config)
-		if err != nil {
-			return err
-		}
-		return a.verify(c, loaded.Settings)
-	}
-	return c
-}
-
-func (a *app) verify(c *cobra.Command, s settings.Settings) (err error) {
-	if s.Store.URL == "" { // opening would make an empty database
-		if _, err := os.Stat(filepath.Join(s.Data.Dir, serve.EventsFile)); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("data.dir %s holds no database: name another one", s.Data.Dir)
-		}
-	}
-	store, err := serve.OpenStore(c.Context(), s)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	begin := time.Now()
-	problems := []string{}
-	sum, err := eventstore.Verify(c.Context(), store, func(p eventstore.Problem) {
-		if len(problems) < problemsShown {
-			problems = append(problems, p.String())
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return a.printVerified(sum, problems, time.Since(begin))
-}
-
-// problemsShown bounds what a broken log prints.
-const problemsShown = 1000
-
-func (a *app) printVerified(sum eventstore.Summary, problems []string, took time.Duration) error {
-	if a.json {
-		if err := a.printJSON(map[string]any{
-			"partitions": sum.Partitions, "events": sum.Events, "streams": sum.Streams, "problems": problems, "seconds": took.Seconds(),
-		}); err != nil {
-			return err
-		}
-	} else {
-		for _, p := range problems {
-			a.printf("%s\n", p)
-		}
-		a.printf("%d events in %d streams of %d partitions, %d problems, %s\n", sum.Events, sum.Streams, sum.Partitions, sum.Problems, took.Round(time.Millisecond))
-	}
-	if sum.Problems > 0 {
-		return errSilent
-	}
 	return nil
 }

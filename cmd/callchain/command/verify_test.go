@@ -1,0 +1,95 @@
+package command
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"callchain/cmd/callchain/serve"
+	"callchain/engine/projection"
+	"callchain/engine/rpc"
+	"callchain/eventstore"
+	"callchain/eventstore/sqlite"
+
+	"github.com/google/uuid"
+)
+
+// storedCall makes a data.dir with one call that was cancelled and, if wanted, its row.
+func storedCall(t *testing.T, withRow bool) (dir string, store *sqlite.Store) {
+	t.Helper()
+	dir = t.TempDir()
+	store, err := sqlite.Open(context.WithoutCancel(t.Context()), sqlite.Options{Path: filepath.Join(dir, serve.EventsFile)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	claimed, err := store.Claim(t.Context(), "test", []int32{0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := eventstore.PartitionBatch{Expect: claimed[0], Next: claimed[0]}
+	var call projection.Call
+	var hash eventstore.Hash
+	tenant, id := uuid.New(), uuid.New()
+	for i, f := range []rpc.Fact{rpc.Requested{Method: "reboot", Persistent: true, Expires: 9}, rpc.Cancelled{}} {
+		data, err := rpc.AppendData(nil, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := int64(i + 1)
+		e := eventstore.Event{
+			Stream: projection.StreamOf(tenant, id), Version: n, Seq: n, Type: f.Name(), TypeVersion: rpc.DataVersion, At: n, Occurred: n, Tenant: tenant, Data: data,
+		}
+		e.Hash = e.Digest(hash)
+		hash = e.Hash
+		p.Events, p.Next.Seq, p.Next.Head = append(p.Events, e), n, eventstore.Link(p.Next.Head, hash)
+		call.Apply(&e, rpc.Event{Meta: rpc.Meta{At: rpc.Instant(n)}, Call: id, Fact: f})
+	}
+	if withRow {
+		row, err := call.Row()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Rows = []eventstore.Row{row}
+	}
+	if fenced, err := store.Append(t.Context(), eventstore.Batch{ID: uuid.New(), Partitions: []eventstore.PartitionBatch{p}}); err != nil || fenced != nil {
+		t.Fatalf("Append = %v, %v", fenced, err)
+	}
+	return dir, store
+}
+
+func TestVerifyAndRebuild(t *testing.T) {
+	dir, store := storedCall(t, false)
+	try := func(wantStatus int, want string, args ...string) {
+		t.Helper()
+		status, out, errs := line(t, nil, append(args, "--data.dir", dir)...)
+		if status != wantStatus || !strings.Contains(out+errs, want) {
+			t.Errorf("callchain %v: status %d, want %d and %q:\n%s%s", args, status, wantStatus, want, out, errs)
+		}
+	}
+	try(1, "the table has no row, the events give a row", "events", "verify")
+	if err := store.Exclusive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	try(1, "a server runs on the database", "events", "rebuild")
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	try(0, "2 events of 1 calls folded, 1 rows written, 0 removed", "events", "rebuild")
+	try(0, "1 calls folded, 1 rows equal the fold, 0 calls differ", "events", "verify")
+	try(0, `"problems":[]`, "events", "verify", "--json")
+	try(0, `"written":1`, "events", "rebuild", "--json")
+}
+
+func TestVerifyFindsNothingWrong(t *testing.T) {
+	dir, _ := storedCall(t, true)
+	status, out, errs := line(t, nil, "events", "verify", "--data.dir", dir)
+	if status != 0 || !strings.Contains(out, "2 events in 1 streams of 1 partitions, 0 problems") || !strings.Contains(out, "1 rows equal the fold") {
+		t.Errorf("status %d:\n%s%s", status, out, errs)
+	}
+}
