@@ -14,6 +14,7 @@ import (
 	"callchain/engine"
 	"callchain/engine/bus"
 	"callchain/engine/bus/local"
+	"callchain/engine/replay"
 	"callchain/engine/rpc"
 	"callchain/engine/sim"
 	"callchain/engine/step"
@@ -70,7 +71,17 @@ func inBubble(t *testing.T, test func(*rig)) {
 		if err := r.stop(); err != nil {
 			t.Errorf("the engine ends with %v", err)
 		}
+		r.rowsAreTheFold()
 	})
+}
+
+// rowsAreTheFold holds promise P3 against whatever a test did.
+func (r *rig) rowsAreTheFold() {
+	r.t.Helper()
+	_, err := replay.Check(context.Background(), r.store.Open(), replay.Options{}, func(d replay.Difference) { r.t.Error(d) })
+	if err != nil {
+		r.t.Error(err)
+	}
 }
 
 func newRig(t *testing.T, store *sim.Store) *rig {

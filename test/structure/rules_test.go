@@ -39,6 +39,7 @@ var importRules = []importRule{
 	{anchored(`engine/projection`), anchored(`eventstore|engine/(rpc|step)`), ids, "projections see facts and tables"},
 	{anchored(`engine/bus/.+`), anchored(`engine/bus(/bustest)?`), anything, "an adapter sees one contract"},
 	{anchored(`engine/sim(/.+)?`), anchored(contracts + `|engine(/.+)?`), anything, "the simulation drives the engine through contracts"},
+	{anchored(`engine/replay`), anchored(`eventstore|engine/(rpc|projection)`), ids, "folding sends nothing (P5): it knows no transport"},
 	{anchored(`engine(/.+)?`), anchored(contracts + `|engine/[a-z]+`), anything, "the shell sees contracts"},
 	{anchored(`eventstore/storetest`), anchored(`eventstore|engine/projection`), anything, "a suite sees its contract"},
 	{anchored(`eventstore/.+`), anchored(`eventstore(/[a-z]+)?|engine/projection|migrations`), anything, "an adapter sees one contract"},
