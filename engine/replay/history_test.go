@@ -11,6 +11,8 @@ import (
 	"callchain/engine/rpc"
 	"callchain/engine/sim"
 	"callchain/eventstore"
+	"callchain/eventstore/pgtest"
+	"callchain/eventstore/postgres"
 	"callchain/eventstore/sqlite"
 
 	"github.com/google/uuid"
@@ -23,10 +25,23 @@ func named(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byt
 // partitions of every history.
 const partitions = 8
 
-// stores are the two ways in which a log is read: in the order of commits, and partition by partition.
+// stores are the two ways in which a log is read: in the order of commits, and partition by partition; the latter also from PostgreSQL, where
+// there is one.
 func stores(t *testing.T, test func(*testing.T, eventstore.Store)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, embedded(t)) })
 	t.Run("memory", func(t *testing.T) { test(t, sim.NewStore()) })
+	t.Run("postgres", func(t *testing.T) {
+		s, err := postgres.Open(t.Context(), postgres.Options{URL: pgtest.Database(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		test(t, s)
+	})
 }
 
 func embedded(t testing.TB) *sqlite.Store {
