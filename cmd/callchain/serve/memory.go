@@ -11,8 +11,8 @@ import (
 // keeps what the burst took and would give it back over many minutes. Under load nothing is done.
 func giveBack(ctx context.Context) error {
 	const (
-		look  = 5 * time.Second
-		worth = 16 << 20 // bytes that are free and still the process's
+		look  = 2 * time.Second
+		worth = 8 << 20 // bytes that are free and still the process's
 	)
 	sample := []metrics.Sample{
 		{Name: "/gc/heap/allocs:bytes"},

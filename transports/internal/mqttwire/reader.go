@@ -20,7 +20,7 @@ var (
 // Sizes of the read buffer in bytes. A connection rests with the small one; the medium one is lent while reads fill the small
 // one; above it the buffer doubles with what has really arrived, so that an announced length alone costs nothing.
 const (
-	smallBuffer  = 512
+	smallBuffer  = 256
 	mediumBuffer = 4096
 )
 
