@@ -186,12 +186,10 @@ func TestDeletedDevice(t *testing.T) {
 			q.ID, q.Chosen, q.Persistent, q.Expires = named("c2"), true, true, time.Now().Add(time.Hour)
 		})
 		synctest.Wait()
-		r.gone = map[uuid.UUID]bool{named("d1"): true}
+		r.gone.Store(named("d1"), nil)
 		pass(time.Minute)
 		c.want("expired device_offline ")
-		gone := r.gone
 		r = r.again()
-		r.gone = gone
 		pass(time.Hour)
 		synctest.Wait()
 		r.wantTypes(named("c2"), "Requested", "Queued", "Expired")

@@ -59,7 +59,7 @@ type rig struct {
 	engine *engine.Engine
 	chain  *chains.Program
 	info   func(device uuid.UUID) step.Info
-	gone   map[uuid.UUID]bool // devices that were deleted
+	gone   *sync.Map // devices that were deleted
 	stop   func() error
 }
 
@@ -85,7 +85,7 @@ func (r *rig) rowsAreTheFold() {
 }
 
 func newRig(t *testing.T, store *sim.Store) *rig {
-	r := &rig{t: t, store: store, inbox: local.New(2_000), chain: compiled(t, rootChain)}
+	r := &rig{t: t, store: store, inbox: local.New(2_000), chain: compiled(t, rootChain), gone: new(sync.Map)}
 	r.info = func(uuid.UUID) step.Info {
 		return step.Info{Name: "d", Type: "default", Chain: r.chain, Settings: rpc.DefaultSettings()}
 	}
@@ -116,6 +116,7 @@ func (r *rig) again() *rig {
 		r.t.Fatal(err)
 	}
 	next := newRig(r.t, r.store.Open())
+	r.gone.Range(func(device, _ any) bool { next.gone.Store(device, nil); return true })
 	r.stop = next.stop
 	return next
 }
@@ -123,7 +124,7 @@ func (r *rig) again() *rig {
 type directory struct{ r *rig }
 
 func (d directory) Device(_ context.Context, id uuid.UUID) (engine.Device, error) {
-	if id == named("nobody") || d.r.gone[id] {
+	if _, gone := d.r.gone.Load(id); gone || id == named("nobody") {
 		return engine.Device{}, engine.ErrNoDevice
 	}
 	return engine.Device{Tenant: tenant, Partition: int32(id[15]) % 4, Info: d.r.info(id)}, nil

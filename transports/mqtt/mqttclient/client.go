@@ -96,6 +96,7 @@ type Client struct {
 	waiting map[uint16]waiter
 	ping    *time.Timer
 	err     error
+	closing bool // we said goodbye
 }
 
 // waiter is who waits for the acknowledgement of a packet id.
@@ -188,6 +189,9 @@ func (c *Client) Err() error {
 
 // Close says goodbye, ends the connection and waits for the reader; it must not be called from OnPublish, nor must Drop.
 func (c *Client) Close() {
+	c.mu.Lock()
+	c.closing = true // the server may end the connection before we do
+	c.mu.Unlock()
 	c.write([]byte{mqttwire.Disconnect << 4, 0})
 	c.end(ErrClosed)
 	<-c.done
@@ -208,6 +212,9 @@ func (c *Client) end(err error) {
 	defer c.mu.Unlock()
 	if c.err == nil {
 		c.err = err
+		if c.closing {
+			c.err = ErrClosed
+		}
 	}
 	_ = c.nc.Close() // closed before by the peer or by us: either way it is closed
 }
