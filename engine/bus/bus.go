@@ -1,10 +1,12 @@
-// Package bus is the contract of the inbox: how commands reach the owner of a partition.
+// Package bus is the contract of the inbox and the topics: how commands reach the owner of a partition, and how others hear
+// of what was committed.
 //
 // It knows partitions, lanes and opaque values; it does not know what the commands mean. The suite that every inbox passes
 // is engine/bus/bustest.
 package bus
 
 import (
+	"context"
 	"errors"
 
 	"github.com/google/uuid"
@@ -15,6 +17,8 @@ var (
 	ErrFull = errors.New("the inbox is full")
 	// ErrClosed: the inbox takes nothing any more.
 	ErrClosed = errors.New("the inbox is closed")
+	// ErrAway: what remembers for the inbox does not answer. Whether the message will come is not known.
+	ErrAway = errors.New("the inbox cannot be written now")
 )
 
 // Lane separates what must not wait for a flood of data from the data.
@@ -27,28 +31,78 @@ const (
 	Lanes
 )
 
+// Place is where a message stands in an inbox that remembers. The zero Place is nowhere.
+type Place struct {
+	Topic  uuid.UUID // tells a topic that was made anew from the old one
+	Offset int64
+}
+
 // Message is one command on its way to its owner.
 type Message struct {
 	Partition int32
 	Lane      Lane
 	Key       uuid.UUID // the originator: messages of one key in one lane stay in order
-	Value     any       // the command; an inbox outside the process encodes it
+	Value     any       // the command; an inbox outside the process encodes it with its Codec
 	Vital     bool      // an answer or its proof: taken beyond the bound, up to twice of it
-	// Done is called once with the outcome: nil when the command is durable. In process that is when its step is committed.
-	// It may be nil, and must not block.
+	// Fleeting: nobody was promised anything on the strength of this message, and it makes sense to this process only. An inbox that
+	// remembers hands it over without writing it down; it may overtake others of its key that are being written.
+	Fleeting bool
+	// Done is called once with the outcome: nil when the message is durable. An inbox that remembers calls it when it has written the
+	// message, and takes it off; otherwise the owner calls it when the step is committed. It may be nil, and must not block.
 	Done func(error)
+	// Place of a message that was taken from an inbox that remembers; set by the inbox.
+	Place Place
+}
+
+// Spoiled is the Value of a taken message whose bytes the Codec cannot read.
+type Spoiled struct {
+	Bytes []byte
+	Err   error
+}
+
+// Codec turns a message's Value into bytes and back.
+type Codec interface {
+	// Encode answers the bytes and what a reader may want to know without decoding them (header name → value).
+	Encode(value any) ([]byte, map[string]string, error)
+	Decode(b []byte) (any, error)
+}
+
+// From is where an inbox that remembers is to go on with a partition: the next place of each lane, zero for its beginning.
+type From struct {
+	Partition int32
+	Next      [Lanes]Place
+}
+
+// LostError: what an owner has not taken yet is not there any more, or never was. The partition must not go on before an operator
+// has decided.
+type LostError struct {
+	Topic     string
+	Partition int32
+	Detail    string // "the topic was made anew", "offsets 17 to 40 were removed", …
+}
+
+func (e *LostError) Error() string {
+	return "topic " + e.Topic + ": " + e.Detail
 }
 
 // Inbox takes messages from anybody and hands them to one consumer.
 type Inbox interface {
-	// Put adds a message, or fails with ErrFull or ErrClosed. It does not block and does not call Done when it fails.
+	// Put adds a message, or fails with ErrFull, ErrClosed or ErrAway. It does not block and does not call Done when it fails.
 	Put(m Message) error
-	// Ready delivers a signal after messages were put; one signal may stand for many.
+	// Ready delivers a signal after messages came; one signal may stand for many.
 	Ready() <-chan struct{}
-	// Take moves at most most messages of a lane behind into, in the order in which they were put.
+	// Take moves at most most messages of a lane behind into: of each partition and lane in the order in which they were put.
 	Take(lane Lane, most int, into []Message) []Message
-	// Len is the number of messages that wait in a lane.
+	// Len is the number of messages that wait in a lane and can be taken.
 	Len(lane Lane) int
 	// Close refuses further messages; those that wait can still be taken.
 	Close()
+
+	// Remembers tells whether the inbox keeps messages by itself, until Begin names a later place.
+	Remembers() bool
+	// Begin lets an inbox that remembers deliver from these places on. It fails with *LostError, or when what remembers cannot be
+	// reached. One without a memory does nothing.
+	Begin(ctx context.Context, from []From) error
+	// Trouble is why the inbox cannot serve now, nil while it can.
+	Trouble() error
 }

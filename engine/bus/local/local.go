@@ -3,6 +3,7 @@
 package local
 
 import (
+	"context"
 	"sync"
 
 	"callchain/engine/bus"
@@ -85,6 +86,15 @@ func (in *Inbox) Close() {
 	in.closed = true
 	in.mu.Unlock()
 }
+
+// Remembers implements bus.Inbox.
+func (in *Inbox) Remembers() bool { return false }
+
+// Begin implements bus.Inbox.
+func (in *Inbox) Begin(context.Context, []bus.From) error { return nil }
+
+// Trouble implements bus.Inbox.
+func (in *Inbox) Trouble() error { return nil }
 
 // ring is a queue that grows by doubling; its memory is bounded by the inbox's bound.
 type ring struct {

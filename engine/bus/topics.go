@@ -1,0 +1,34 @@
+package bus
+
+import "context"
+
+// Topic is the name of a topic beside the inbox, without the prefix of the installation.
+type Topic string
+
+// The topics, and who reads them.
+const (
+	Events      Topic = "callchain.events"       // every committed event; partition n has the events of store partition n
+	Registry    Topic = "callchain.registry"     // changes of devices, credentials, profiles, chains: for every node
+	DeadLetters Topic = "callchain.dead-letters" // what could not be processed
+)
+
+// NodeTopic is for one node: answers to the callers that wait there.
+func NodeTopic(node string) Topic { return Topic("callchain.node." + node) }
+
+// Record is one message of a topic.
+type Record struct {
+	Partition int32             // of Events; other topics have one partition
+	Key       string            // records of one key stay in order
+	Headers   map[string]string // what a reader may want to know without decoding
+	Value     []byte
+}
+
+// Topics publishes and hears what is not a command.
+type Topics interface {
+	// Publish returns when all records are kept, in order of each partition, or with what went wrong: then any of them may be kept, and
+	// it is for the caller to publish them again. Records may come more than once.
+	Publish(ctx context.Context, topic Topic, records []Record) error
+	// Follow hands over what is published from now on, until ctx ends. It waits out the times when the topics cannot be reached. A
+	// record is passed by when handle has returned.
+	Follow(ctx context.Context, topic Topic, handle func(Record)) error
+}
