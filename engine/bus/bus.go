@@ -103,6 +103,9 @@ type Inbox interface {
 	// Begin lets an inbox that remembers deliver from these places on. It fails with *LostError, or when what remembers cannot be
 	// reached. One without a memory does nothing.
 	Begin(ctx context.Context, from []From) error
+	// Behind tells whether RPC messages are kept, or may be, that cannot be taken yet: no deadline is judged before they are. After Begin,
+	// and after a time when what remembers could not be reached, it is true until everything kept by then was handed over.
+	Behind() bool
 	// Trouble is why the inbox cannot serve now, nil while it can.
 	Trouble() error
 }

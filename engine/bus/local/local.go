@@ -93,6 +93,9 @@ func (in *Inbox) Remembers() bool { return false }
 // Begin implements bus.Inbox.
 func (in *Inbox) Begin(context.Context, []bus.From) error { return nil }
 
+// Behind implements bus.Inbox.
+func (in *Inbox) Behind() bool { return false }
+
 // Trouble implements bus.Inbox.
 func (in *Inbox) Trouble() error { return nil }
 
