@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -62,38 +61,6 @@ func viewOf(call *projection.Call, wired bool) callView {
 	}
 	if b.Response.Form != rpc.Empty {
 		v.Response = &b.Response
-	}
-	return v
-}
-
-// eventView is a stored event on the own paths.
-type eventView struct {
-	Stream      string          `json:"stream"`
-	Version     int64           `json:"version"`
-	Partition   int32           `json:"partition"`
-	Seq         int64           `json:"seq"`
-	Type        string          `json:"type"`
-	TypeVersion int16           `json:"typeVersion"`
-	At          instant         `json:"at"`
-	Occurred    instant         `json:"occurred"`
-	Device      uuid.UUID       `json:"deviceId,omitzero"`
-	Actor       string          `json:"actor"`
-	Cause       string          `json:"cause"`
-	Hops        int16           `json:"hops,omitempty"`
-	Trace       string          `json:"trace,omitempty"`
-	Chain       string          `json:"chain,omitempty"`
-	Data        json.RawMessage `json:"data"`
-	Hash        string          `json:"hash"`
-}
-
-func eventViewOf(e *eventstore.Event) eventView {
-	v := eventView{
-		Stream: e.Stream, Version: e.Version, Partition: e.Partition, Seq: e.Seq, Type: e.Type, TypeVersion: e.TypeVersion, At: instant(e.At),
-		Occurred: instant(e.Occurred), Device: e.Device, Actor: e.Actor, Cause: e.Cause, Hops: e.Hops, Chain: e.ChainVersion, Data: e.Data,
-		Hash: hex.EncodeToString(e.Hash[:]),
-	}
-	if e.Trace != [16]byte{} {
-		v.Trace = hex.EncodeToString(e.Trace[:])
 	}
 	return v
 }
@@ -217,9 +184,9 @@ func getCallEvents(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	views := make([]eventView, len(events))
+	views := make([]projection.Event, len(events))
 	for i := range events {
-		views[i] = eventViewOf(&events[i])
+		views[i] = projection.EventOf(&events[i])
 	}
 	return writeValue(c, views)
 }

@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"time"
 
+	"callchain/engine/projection"
 	"callchain/registry"
 	"callchain/registry/auth"
 
@@ -147,12 +147,5 @@ func orNull(raw json.RawMessage) json.RawMessage {
 	return raw
 }
 
-// instant is a time as the own paths show it: RFC 3339 in UTC with microseconds.
-type instant int64
-
-func (i instant) MarshalText() ([]byte, error) {
-	return time.UnixMicro(int64(i)).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000000Z"), nil
-}
-
-// IsZero lets omitzero leave out what has not happened.
-func (i instant) IsZero() bool { return i == 0 }
+// instant is a point in time as all answers show it.
+type instant = projection.Time

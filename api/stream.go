@@ -59,7 +59,7 @@ func (s *server) pump(ctx context.Context, e *events, early *followed, source <-
 		if f.event == nil {
 			return nil
 		}
-		return e.sendValue(f.cursor, f.event.Type, eventViewOf(f.event))
+		return e.sendValue(f.cursor, f.event.Type, projection.EventOf(f.event))
 	}
 	if early != nil {
 		if err := take(early); err != nil {
@@ -185,7 +185,7 @@ func (w *watch) show(events []eventstore.Event) error {
 		if events[i].Version <= w.seen {
 			continue
 		}
-		if err := w.events.sendValue(strconv.FormatInt(events[i].Version, 10), events[i].Type, eventViewOf(&events[i])); err != nil {
+		if err := w.events.sendValue(strconv.FormatInt(events[i].Version, 10), events[i].Type, projection.EventOf(&events[i])); err != nil {
 			return err
 		}
 	}

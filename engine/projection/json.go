@@ -1,0 +1,69 @@
+package projection
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"callchain/eventstore"
+
+	"github.com/google/uuid"
+)
+
+// Event is a stored event as REST, the event streams and the topic callchain.events show it. It has every field that the hash is
+// made of, so that who holds a stream's events can check them.
+type Event struct {
+	Stream       string          `json:"stream"`
+	Began        Time            `json:"began"`
+	Version      int64           `json:"version"`
+	Partition    int32           `json:"partition"`
+	Seq          int64           `json:"seq"`
+	Type         string          `json:"type"`
+	TypeVersion  int16           `json:"typeVersion"`
+	At           Time            `json:"at"`
+	Occurred     Time            `json:"occurred"`
+	Tenant       uuid.UUID       `json:"tenantId,omitzero"`
+	Device       uuid.UUID       `json:"deviceId,omitzero"`
+	Actor        string          `json:"actor"`
+	Cause        string          `json:"cause"`
+	Hops         int16           `json:"hops,omitempty"`
+	Trace        string          `json:"trace,omitempty"` // W3C trace id, 32 hex digits
+	ChainVersion string          `json:"chain,omitempty"` // "<chain>@<version>"
+	KeyID        string          `json:"keyId,omitempty"`
+	Data         json.RawMessage `json:"data"`
+	Hash         string          `json:"hash"` // 64 hex digits
+}
+
+// EventOf is what others see of an event.
+func EventOf(e *eventstore.Event) Event {
+	v := Event{
+		Stream: e.Stream, Began: Time(e.Began), Version: e.Version, Partition: e.Partition, Seq: e.Seq, Type: e.Type, TypeVersion: e.TypeVersion,
+		At: Time(e.At), Occurred: Time(e.Occurred), Tenant: e.Tenant, Device: e.Device, Actor: e.Actor, Cause: e.Cause, Hops: e.Hops,
+		ChainVersion: e.ChainVersion, KeyID: e.KeyID, Data: e.Data, Hash: hex.EncodeToString(e.Hash[:]),
+	}
+	if e.Trace != [16]byte{} {
+		v.Trace = hex.EncodeToString(e.Trace[:])
+	}
+	return v
+}
+
+// Time is a point in time in microseconds since 1970, written as RFC 3339 with six decimals, in UTC.
+type Time int64
+
+// MarshalText implements encoding.TextMarshaler.
+func (t Time) MarshalText() ([]byte, error) {
+	return time.UnixMicro(int64(t)).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000000Z"), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (t *Time) UnmarshalText(b []byte) error {
+	at, err := time.Parse(time.RFC3339Nano, string(b))
+	if err != nil {
+		return err
+	}
+	*t = Time(at.UnixMicro())
+	return nil
+}
+
+// IsZero lets omitzero leave out what has not happened.
+func (t Time) IsZero() bool { return t == 0 }
