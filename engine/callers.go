@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -181,6 +182,11 @@ func (e *Engine) ChangeAttributes(ctx context.Context, c AttributeChange) error 
 	if err != nil || device.Tenant != c.Tenant {
 		return &rpc.Refusal{Code: rpc.CodeUnknown, Detail: fmt.Sprintf("there is no device %s", c.Device)}
 	}
-	cmd := step.Command{Meta: e.meta(c.Actor, "rest"), Device: c.Device, Do: step.ChangeAttributes{Scope: c.Scope, Set: c.Set, Delete: c.Delete}}
+	cmd := step.Command{Meta: e.meta(c.Actor, "rest"), Device: c.Device}
+	set := make(map[string]json.RawMessage, len(c.Set))
+	for name, value := range c.Set {
+		set[name] = value
+	}
+	cmd.Do = step.ChangeAttributes{Scope: c.Scope, Set: set, Delete: c.Delete}
 	return e.await(ctx, device.Partition, cmd, bus.Data)
 }

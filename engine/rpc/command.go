@@ -1,13 +1,14 @@
 package rpc
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
 	"github.com/google/uuid"
 )
 
-// Command is a wish or an observation that concerns one device.
+// Command is a wish or an observation that concerns one device. The JSON forms of actions are what the inbox keeps (see engine/step).
 type Command struct {
 	Meta
 	Do Action
@@ -16,22 +17,37 @@ type Command struct {
 // Action is the content of a command: one of the types below, a closed set.
 type Action interface{ isAction() }
 
+// Digest is the SHA-256 of what a caller asked for; its text form is 64 hex digits.
+type Digest [32]byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Digest) UnmarshalText(b []byte) error {
+	if len(b) != hex.EncodedLen(len(d)) {
+		return fmt.Errorf("a digest has 64 hex digits, this has %d", len(b))
+	}
+	_, err := hex.Decode(d[:], b)
+	return err
+}
+
 // Request asks for a call. It begins the call's stream; what happens next is for the chain to decide.
 type Request struct {
-	ID         uuid.UUID
-	Direction  Direction
-	Method     string
-	Params     json.RawMessage
-	Oneway     bool
-	Persistent bool
-	Waiting    bool
-	Expires    Instant
-	Retries    *int
-	Order      Order
-	Info       json.RawMessage
-	Content    [32]byte
-	Session    uuid.UUID
-	Request    int32
+	ID         uuid.UUID       `json:"id"`
+	Direction  Direction       `json:"direction,omitempty"`
+	Method     string          `json:"method"`
+	Params     json.RawMessage `json:"params,omitempty"`
+	Oneway     bool            `json:"oneway,omitempty"`
+	Persistent bool            `json:"persistent,omitempty"`
+	Waiting    bool            `json:"waiting,omitempty"`
+	Expires    Instant         `json:"expires"`
+	Retries    *int            `json:"retries,omitempty"`
+	Order      Order           `json:"order,omitempty"`
+	Info       json.RawMessage `json:"info,omitempty"`
+	Content    Digest          `json:"content,omitzero"`
+	Session    uuid.UUID       `json:"session,omitzero"`
+	Request    int32           `json:"request,omitempty"`
 }
 
 // Dispatch queues a requested call for its device.
@@ -52,31 +68,31 @@ type Reject struct {
 
 // Written reports that an attempt left for the device.
 type Written struct {
-	Session uuid.UUID
-	Call    uuid.UUID
-	Attempt int16
-	Ack     bool
+	Session uuid.UUID `json:"session"`
+	Call    uuid.UUID `json:"call"`
+	Attempt int16     `json:"attempt"`
+	Ack     bool      `json:"ack,omitempty"`
 }
 
 // Acknowledged reports that the device has the command.
 type Acknowledged struct {
-	Call     uuid.UUID
-	Evidence string
+	Call     uuid.UUID `json:"call"`
+	Evidence string    `json:"evidence"`
 }
 
 // SendFailed reports that an attempt could not leave.
 type SendFailed struct {
-	Session   uuid.UUID
-	Call      uuid.UUID
-	Detail    string
-	Permanent bool // no later attempt can do better
+	Session   uuid.UUID `json:"session"`
+	Call      uuid.UUID `json:"call"`
+	Detail    string    `json:"detail,omitempty"`
+	Permanent bool      `json:"permanent,omitempty"` // no later attempt can do better
 }
 
 // Reply is the device's answer to the call with this wire id.
 type Reply struct {
-	Wire     int32
-	Response Payload
-	Late     uuid.UUID // the ended call that the wire id belonged to, looked up by the owner; uuid.Nil if none is known
+	Wire     int32     `json:"wire"`
+	Response Payload   `json:"response"`
+	Late     uuid.UUID `json:"-"` // the ended call that the wire id belonged to, looked up by the owner; uuid.Nil if none is known
 }
 
 // Answer is a chain's answer to a call of the device.
@@ -87,32 +103,38 @@ type Answer struct {
 }
 
 // Cancel ends an open call.
-type Cancel struct{ Call uuid.UUID }
+type Cancel struct {
+	Call uuid.UUID `json:"call"`
+}
 
 // Remove ends a call if it is open, and hides it from the compatible paths.
 type Remove struct {
-	Call  uuid.UUID
-	Ended bool // the owner has seen that the call exists, has ended and was not removed
+	Call  uuid.UUID `json:"call"`
+	Ended bool      `json:"-"` // the owner has seen that the call exists, has ended and was not removed
 }
 
 // Connect opens a session; an older one is closed.
 type Connect struct {
-	Session   uuid.UUID
-	Transport string
-	Remote    string
-	Node      string
+	Session   uuid.UUID `json:"session"`
+	Transport string    `json:"transport"`
+	Remote    string    `json:"remote,omitempty"`
+	Node      string    `json:"node"`
 }
 
 // Subscribe makes the session take calls.
-type Subscribe struct{ Session uuid.UUID }
+type Subscribe struct {
+	Session uuid.UUID `json:"session"`
+}
 
 // Unsubscribe ends that.
-type Unsubscribe struct{ Session uuid.UUID }
+type Unsubscribe struct {
+	Session uuid.UUID `json:"session"`
+}
 
 // Disconnect ends a session.
 type Disconnect struct {
-	Session uuid.UUID // uuid.Nil: whichever there is
-	Why     string
+	Session uuid.UUID `json:"session,omitzero"` // uuid.Nil: whichever there is
+	Why     string    `json:"why,omitempty"`
 }
 
 // Tick says that a deadline of the call may have come.

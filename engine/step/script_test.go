@@ -193,14 +193,10 @@ func (s *script) call(t *testing.T, d *datadriven.TestData, id uuid.UUID) step.C
 }
 
 func change(t *testing.T, d *datadriven.TestData, scope string) step.ChangeAttributes {
-	a := step.ChangeAttributes{Scope: scope, Set: map[string][]byte{}}
+	a := step.ChangeAttributes{Scope: scope, Set: map[string]json.RawMessage{}}
 	if d.Input != "" {
-		var set map[string]json.RawMessage
-		if err := json.Unmarshal([]byte(d.Input), &set); err != nil {
+		if err := json.Unmarshal([]byte(d.Input), &a.Set); err != nil {
 			d.Fatalf(t, "%v", err)
-		}
-		for k, v := range set {
-			a.Set[k] = v
 		}
 	}
 	for _, arg := range d.CmdArgs {

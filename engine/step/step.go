@@ -6,6 +6,8 @@
 package step
 
 import (
+	"encoding/json"
+
 	"callchain/chains"
 	"callchain/engine/rpc"
 	"callchain/nodes"
@@ -32,7 +34,14 @@ type Command struct {
 	rpc.Meta
 	Tenant uuid.UUID
 	Device uuid.UUID
+	Waiter Waiter
 	Do     Action
+}
+
+// Waiter is who is to be told how a command was judged; the step does not look at it. The zero Waiter is nobody.
+type Waiter struct {
+	Node string    `json:"node"` // the process that waits
+	ID   uuid.UUID `json:"id"`   // known to that process
 }
 
 // Action is the content of a command: one of the types below.
@@ -41,14 +50,14 @@ type Action interface{ isAction() }
 // Call is an application's call: it enters the chain as RPC_CALL_FROM_SERVER_TO_DEVICE.
 type Call struct {
 	rpc.Request
-	Customer    uuid.UUID
-	FailOffline bool
+	Customer    uuid.UUID `json:"customer,omitzero"`
+	FailOffline bool      `json:"failOffline,omitempty"`
 }
 
 // DeviceCall is a device's call: it enters the chain as TO_SERVER_RPC_REQUEST.
 type DeviceCall struct {
 	rpc.Request
-	Service string // metadata serviceId: the node that holds the session
+	Service string `json:"service"` // metadata serviceId: the node that holds the session
 }
 
 // RPC is a command of the life cycle that concerns no chain by itself.
@@ -56,29 +65,29 @@ type RPC struct{ Do rpc.Action }
 
 // Data is telemetry or client attributes as the device sent them.
 type Data struct {
-	Type    string // nodes.PostTelemetry or nodes.PostAttributes
-	Payload []byte // JSON
+	Type    string          `json:"type"` // nodes.PostTelemetry or nodes.PostAttributes
+	Payload json.RawMessage `json:"payload"`
 }
 
 // AskAttributes is a device's request for attributes.
 type AskAttributes struct {
-	Session uuid.UUID
-	Request int32
-	Client  []string
-	Shared  []string
+	Session uuid.UUID `json:"session"`
+	Request int32     `json:"request"`
+	Client  []string  `json:"client,omitempty"`
+	Shared  []string  `json:"shared,omitempty"`
 }
 
 // ChangeAttributes sets or deletes attributes from outside.
 type ChangeAttributes struct {
-	Scope  string
-	Set    map[string][]byte
-	Delete []string
+	Scope  string                     `json:"scope"`
+	Set    map[string]json.RawMessage `json:"set,omitempty"`
+	Delete []string                   `json:"delete,omitempty"`
 }
 
 // Wake says that the wait of a parked run is over.
 type Wake struct {
-	Run   uuid.UUID
-	Token int
+	Run   uuid.UUID `json:"run"`
+	Token int       `json:"token"`
 }
 
 func (Call) isAction()             {}
