@@ -32,6 +32,9 @@ func (c *compiler) compile(known Problems) (*Program, error) {
 		c.links()
 		c.checkFirst()
 		if len(known) == 0 {
+			c.checkCycles()
+		}
+		if len(known) == 0 && !d.Foreign {
 			c.checkShape()
 		}
 	}
@@ -84,6 +87,8 @@ func (c *compiler) head() {
 		c.add(c.d.src.get("name").position(), "", "the name has %d characters, more than %d", n, nameMax)
 	}
 	switch n := len(c.d.Nodes); {
+	case n == 0 && c.d.Foreign:
+		c.program.first = nowhere
 	case n == 0:
 		c.add(top, "", `the chain has no nodes; list at least one under "nodes"`)
 	case n > NodesMax:
@@ -122,7 +127,11 @@ func (c *compiler) line(i int) string {
 // build makes the node itself.
 func (c *compiler) build(i int) {
 	n := c.d.Nodes[i]
-	c.program.nodes = append(c.program.nodes, step{name: n.Name})
+	id := n.ID
+	if id == uuid.Nil {
+		id = NodeID(c.program.ID, n.Name)
+	}
+	c.program.nodes = append(c.program.nodes, step{name: n.Name, id: id, debug: n.Debug})
 	kind, ok := c.kinds.Lookup(n.Type)
 	c.specs = append(c.specs, kind)
 	if !ok {
@@ -194,7 +203,7 @@ func (c *compiler) links() {
 }
 
 func (c *compiler) relation(n NodeDefinition, relation string, kind nodes.Kind, at position) {
-	if kind.Type == "" || kind.Emits(relation) {
+	if c.d.Foreign || kind.Type == "" || kind.Emits(relation) {
 		return
 	}
 	if len(kind.Relations) == 0 {
@@ -241,12 +250,15 @@ func (c *compiler) nearestNode(name string) string {
 
 func (c *compiler) checkFirst() {
 	if c.d.First == "" {
+		if c.d.Foreign {
+			c.program.first = nowhere
+		}
 		return
 	}
 	i, ok := c.index[c.d.First]
 	if !ok {
 		c.add(c.d.src.get("first").position(), "", "first is %q, which is no node of this chain%s", c.d.First, c.nearestNode(c.d.First))
-		c.program.first = -1
+		c.program.first = nowhere
 		return
 	}
 	c.program.first = i

@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"callchain/nodes"
+
+	"github.com/google/uuid"
 )
 
 // The limits of a definition.
@@ -22,8 +24,11 @@ type Definition struct {
 	Name        string
 	Description string
 	Root        bool   // it is the chain of devices whose profile names none
-	First       string // node that gets the messages; empty: the first of Nodes
+	First       string // node that gets the messages; empty: the first of Nodes, or none if Foreign
 	Nodes       []NodeDefinition
+	// Foreign: the chain was made by another tool, where what is merely useless is no mistake: no nodes at all, a node that
+	// nothing leads to, a way that ends for nothing, a relation that is never emitted. Files cannot say it.
+	Foreign bool
 
 	file string
 	src  *tree
@@ -36,9 +41,22 @@ type NodeDefinition struct {
 	Description string
 	Config      map[string]any // as nodes.ParseJSON gives it; nil: all is left out
 	To          []Link
+	ID          uuid.UUID // what other tools call the node; uuid.Nil: derived from the chain's id and the node's name. Not in files.
+	Debug       Debug     // not in files
 
 	src *tree
 }
+
+// Debug says which executions of a node are to be traced besides its failures.
+type Debug struct {
+	Until int64 // all until then, ms since 1970; 0: none
+}
+
+// All tells whether every execution is to be traced at a time in µs since 1970.
+func (d Debug) All(now int64) bool { return d.Until > 0 && now < d.Until*1000 }
+
+// NodeID is the id of a node that was given none.
+func NodeID(chain uuid.UUID, name string) uuid.UUID { return uuid.NewSHA1(chain, []byte(name)) }
 
 // Link leads messages from a node along a relation to other nodes, in their order.
 type Link struct {

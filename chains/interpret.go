@@ -12,6 +12,9 @@ import (
 
 // Run sends a message through the chain until nothing is left to do at once.
 func (p *Program) Run(env Env, m nodes.Msg) Result {
+	if p.first == nowhere {
+		return Result{Acked: true}
+	}
 	r := newRun(env)
 	r.push(delivery{program: p, node: p.first, msg: r.atNow(m)})
 	return r.finish()
@@ -291,6 +294,7 @@ func (r *run) enter(d delivery, e nodes.Enter) {
 		r.refuse(d, e.Msg, fmt.Sprintf("the chain %q would enter itself", target.Name))
 	case slices.ContainsFunc(d.stack, func(f frame) bool { return f.program.ID == here.program.ID && f.node == here.node }):
 		r.refuse(d, e.Msg, fmt.Sprintf("the chains run in a circle: %q calls %q again", d.program.Name, target.Name))
+	case target.first == nowhere:
 	default:
 		stack := append(slices.Clip(slices.Clone(d.stack)), here)
 		r.push(delivery{program: target, node: target.first, msg: e.Msg, stack: stack})
@@ -347,7 +351,7 @@ func (r *run) trace(d delivery, out nodes.Out, resumed bool) {
 	if r.env.Trace == nil || out.Reads != nil {
 		return
 	}
-	e := TraceEntry{Place: d.place(), Depth: len(d.stack), In: d.msg, Out: out, Resumed: resumed}
+	e := TraceEntry{Place: d.place(), ID: d.step().id, Debug: d.step().debug, Depth: len(d.stack), In: d.msg, Out: out, Resumed: resumed}
 	if len(out.Emits) > 0 {
 		e.Relation = out.Emits[0].Relation
 		if strings.EqualFold(e.Relation, nodes.Failure) {

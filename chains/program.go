@@ -17,14 +17,19 @@ type Program struct {
 
 	nodes  []step
 	byName map[string]int
-	first  int
+	first  int // nowhere: messages end at once
 }
+
+// nowhere is the first node of a chain without an entry.
+const nowhere = -1
 
 // step is a node in its place.
 type step struct {
-	name string
-	node nodes.Node
-	to   []way
+	name  string
+	id    uuid.UUID
+	debug Debug
+	node  nodes.Node
+	to    []way
 }
 
 // way leads along a relation. The match is case-insensitive, as ThingsBoard's.

@@ -94,7 +94,9 @@ type Frame struct {
 // TraceEntry is one execution of a node.
 type TraceEntry struct {
 	Place
-	Depth    int // nested chains around it
+	ID       uuid.UUID // of the node
+	Debug    Debug     // what its chain wants traced
+	Depth    int       // nested chains around it
 	In       nodes.Msg
 	Out      nodes.Out
 	Resumed  bool   // the node had asked, and went on with the answer

@@ -4,9 +4,8 @@ import (
 	"strings"
 )
 
-// checkShape finds cycles, nodes that no message reaches, and ways that end for nothing.
+// checkShape finds nodes that no message reaches, and ways that end for nothing.
 func (c *compiler) checkShape() {
-	c.checkCycles()
 	if c.program.first >= 0 && len(c.d.Nodes) > 1 {
 		c.checkReach()
 	}

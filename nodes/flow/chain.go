@@ -34,14 +34,25 @@ func (n chain) Process(m nodes.Msg) nodes.Out {
 // Output is ThingsBoard's "output".
 var Output = nodes.Define(nodes.Spec{
 	Type: "output", Class: "org.thingsboard.rule.engine.flow.TbRuleChainOutputNode", Category: nodes.Flow,
-	Summary:  "Goes back to the chain that called this one, along the relation that the node's name is.",
-	Doc:      "In a chain that was not called by another the message ends here.",
+	Summary: "Goes back to the chain that called this one, along the relation that the node's name is.",
+	Doc: "In a chain that was not called by another the message ends here. Names of nodes differ within a chain, so a second way back along " +
+		"the same relation names it in `relation`.",
 	Terminal: true, Example: `{}`,
-}, func(nodes.EmptyConfig) (nodes.Node, error) { return output{}, nil })
+}, func(c outputConfig) (nodes.Node, error) { return output{c.Relation}, nil })
+
+type outputConfig struct {
+	Version  int64  `json:"version" default:"0" doc:"Accepted for ThingsBoard's sake; means nothing."`
+	Relation string `json:"relation" max:"255" doc:"Relation to go back along; the node's name if it is left out."`
+}
 
 type output struct{ relation string }
 
-// Named gives the node its name, which is the relation.
-func (output) Named(name string) nodes.Node { return output{name} }
+// Named gives the node its name, which is the relation unless the config names another.
+func (n output) Named(name string) nodes.Node {
+	if n.relation != "" {
+		return n
+	}
+	return output{name}
+}
 
 func (n output) Process(m nodes.Msg) nodes.Out { return nodes.Out{Leave: n.relation, Left: m} }

@@ -62,6 +62,10 @@ func TestChainAndOutput(t *testing.T) {
 	if out := named.Process(m); out.Leave != "Hot" || out.Left.Type != "T" {
 		t.Errorf("%+v", out)
 	}
+	named = build(t, flow.Output, map[string]any{"relation": "Cold"}).(nodes.Named).Named("second way out")
+	if out := named.Process(m); out.Leave != "Cold" {
+		t.Errorf("%+v", out)
+	}
 }
 
 func TestAck(t *testing.T) {
