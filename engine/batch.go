@@ -26,6 +26,7 @@ type batch struct {
 	done     []finished
 	calls    map[uuid.UUID]*projection.Call // rows to write, each in its last state
 	messages []bus.Message                  // to be stepped again if the append fails
+	letters  []bus.Record                   // dead letters to publish
 	single   bool                           // only the last message has left anything to store
 	sealed   eventstore.Batch
 }
@@ -231,6 +232,10 @@ func (o *owner) seal() {
 	for _, p := range b.order {
 		cp := &o.parts[p].cp
 		cp.Append = b.id
+		o.parts[p].moved = false // the positions go with it
+		if o.e.relay != nil {
+			cp.Relayed = max(cp.Relayed, o.e.relay.upTo(p))
+		}
 		pb := b.parts[p]
 		pb.Next = *cp
 		b.sealed.Partitions = append(b.sealed.Partitions, *pb)

@@ -23,7 +23,7 @@ func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 	switch {
 	case e.stopping.Load():
 		return CallResult{}, ErrStopping
-	case e.ready.Load() != nil:
+	case len(e.Ready()) > 0:
 		return CallResult{}, ErrUnready
 	}
 	device, err := e.directory.Device(ctx, r.Device)
@@ -39,14 +39,15 @@ func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 	cmd := step.Command{Meta: e.meta(r.Actor, "rest"), Device: r.Device, Do: step.Call{Request: r.request(content), Customer: r.Customer, FailOffline: r.FailOffline}}
 	cmd.Trace = r.Trace
 	w := e.waiters.add(r.ID, r.Oneway && !r.Persistent)
-	judged := func(err error) {
+	tell := func(err error) {
 		if err != nil {
 			e.waiters.refuse(r.ID, w, err)
 		} else {
 			e.waiters.accept(w)
 		}
 	}
-	if err := e.put(bus.RPC, device.Partition, false, cmd, judged); err != nil {
+	forget, err := e.put(bus.RPC, device.Partition, false, judged, cmd, tell)
+	if err != nil {
 		e.waiters.remove(r.ID, w)
 		return CallResult{ID: r.ID}, err
 	}
@@ -54,6 +55,7 @@ func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 	case out := <-w.outcome:
 		return out.result, out.err
 	case <-ctx.Done():
+		forget()
 		e.waiters.remove(r.ID, w)
 		return CallResult{ID: r.ID}, ctx.Err()
 	}
@@ -150,13 +152,15 @@ func (e *Engine) change(ctx context.Context, tenant, call uuid.UUID, actor strin
 // await puts a command and waits until it is committed or refused.
 func (e *Engine) await(ctx context.Context, partition int32, cmd step.Command, lane bus.Lane) error {
 	done := make(chan error, 1)
-	if err := e.put(lane, partition, false, cmd, func(err error) { done <- err }); err != nil {
+	forget, err := e.put(lane, partition, false, judged, cmd, func(err error) { done <- err })
+	if err != nil {
 		return err
 	}
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+		forget()
 		return ctx.Err()
 	}
 }

@@ -79,6 +79,9 @@ func (w *writer) perform(b *batch) {
 	for _, e := range b.effects {
 		w.e.perform(e)
 	}
+	if w.e.relay != nil {
+		w.e.relay.deadLetters(b.letters)
+	}
 	moved := make([]eventstore.Checkpoint, 0, len(b.sealed.Partitions))
 	for i := range b.sealed.Partitions {
 		p := &b.sealed.Partitions[i]
@@ -89,8 +92,12 @@ func (w *writer) perform(b *batch) {
 			moved = append(moved, p.Next)
 		}
 	}
-	if len(moved) > 0 {
-		w.e.feed.committed(moved)
+	if len(moved) == 0 {
+		return
+	}
+	w.e.feed.committed(moved)
+	if w.e.relay != nil {
+		w.e.relay.committed(b.sealed.Partitions)
 	}
 }
 

@@ -67,12 +67,15 @@ type Engine struct {
 	metrics   *Metrics
 	now       func() time.Time
 
-	sessions *sessions
-	waiters  *waiters
-	open     sync.Map // call id → openPlace, of the open light calls
-	feed     *feed
-	bodies   *generations[uuid.UUID, rpc.Body]
-	aside    *aside
+	incarnation string // this process: the node and a name made at its start
+	sessions    *sessions
+	waiters     *waiters
+	judgements  *judgements
+	relay       *relay   // nil without topics
+	open        sync.Map // call id → openPlace, of the open light calls
+	feed        *feed
+	bodies      *generations[uuid.UUID, rpc.Body]
+	aside       *aside
 
 	ready    atomic.Pointer[string] // why not ready, nil when ready
 	stopping atomic.Bool
@@ -87,8 +90,8 @@ type openPlace struct {
 // New makes an engine; Run starts it.
 func New(c Config, store eventstore.Store, inbox bus.Inbox, d Directory, m *Metrics, log *slog.Logger) *Engine {
 	e := &Engine{
-		config: c, store: store, inbox: inbox, directory: d, log: log, metrics: m, now: time.Now,
-		sessions: newSessions(), waiters: newWaiters(), feed: newFeed(c.Partitions), bodies: newGenerations[uuid.UUID, rpc.Body](bodyCacheBytes),
+		config: c, store: store, inbox: inbox, directory: d, log: log, metrics: m, now: time.Now, incarnation: c.Node + "/" + newID().String(),
+		sessions: newSessions(), waiters: newWaiters(), judgements: newJudgements(), feed: newFeed(c.Partitions), bodies: newGenerations[uuid.UUID, rpc.Body](bodyCacheBytes),
 	}
 	e.aside = newAside(e)
 	m.watch(e)
@@ -100,25 +103,72 @@ func (e *Engine) unready(why string) { e.ready.Store(&why) }
 
 // Ready lists why the engine is not ready; empty when it is.
 func (e *Engine) Ready() []string {
-	if why := e.ready.Load(); why != nil {
-		return []string{*why}
+	var why []string
+	if p := e.ready.Load(); p != nil {
+		why = append(why, *p)
 	}
-	return nil
+	if err := e.inbox.Trouble(); err != nil {
+		why = append(why, err.Error())
+	}
+	return why
 }
+
+// PublishTo lets committed events and dead letters out on topics. It is called before Run.
+func (e *Engine) PublishTo(t bus.Topics) { e.relay = newRelay(e, t) }
 
 // Run claims the partitions, recovers what is open, and works until ctx ends. Then it commits what it has, answers those who
 // wait with ErrStopping, and returns.
 func (e *Engine) Run(ctx context.Context) error {
 	o := newOwner(e)
-	if err := o.claim(ctx); err != nil {
+	if err := e.begin(ctx, o); err != nil {
 		return fmt.Errorf("claiming the partitions: %w", err)
 	}
 	e.ready.Store(nil)
-	stop := e.aside.start()
-	defer stop()
+	defer e.aside.start()()
+	defer e.startRelay()()
 	err := o.run(ctx)
 	e.unready("the server is shutting down")
 	return err
+}
+
+// begin claims the partitions for the first time. While the inbox has lost what was not taken, the engine stays unready, so that an
+// operator can decide.
+func (e *Engine) begin(ctx context.Context, o *owner) error {
+	const look = 5 * time.Second
+	for {
+		err := o.claim(ctx)
+		var lost *bus.LostError
+		if !errors.As(err, &lost) {
+			return err
+		}
+		e.unready(lost.Error())
+		e.log.Error("the inbox lost messages; the partitions wait for a decision", "error", lost)
+		again := time.NewTimer(look)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return err
+		}
+	}
+}
+
+// startRelay begins to publish; the function returned publishes what is left, for two seconds at most.
+func (e *Engine) startRelay() (stop func()) {
+	if e.relay == nil {
+		return func() {}
+	}
+	const grace = 2 * time.Second
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { e.relay.run(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		e.relay.drain(ctx)
+	}
 }
 
 // Stop refuses new calls and answers those who wait with ErrStopping; what was accepted goes on.
@@ -132,15 +182,50 @@ func (e *Engine) meta(actor, cause string) rpc.Meta {
 	return rpc.Meta{Occurred: rpc.At(e.now()), Actor: actor, Cause: cause}
 }
 
-// put hands a command to its owner.
-func (e *Engine) put(lane bus.Lane, partition int32, vital bool, cmd step.Command, done func(error)) error {
-	err := e.inbox.Put(bus.Message{Partition: partition, Lane: lane, Key: cmd.Device, Value: cmd, Vital: vital, Done: done})
+// class says what the sender of a command waits for, and so how the command travels.
+type class uint8
+
+const (
+	durable  class = iota // done when the command is durable
+	judged                // done when the owner has judged it
+	fleeting              // likewise; the command concerns a session of this process and dies with it
+)
+
+// put hands a command to its owner. forget ends the wait for its outcome, should the sender not care any more.
+func (e *Engine) put(lane bus.Lane, partition int32, vital bool, how class, cmd step.Command, done func(error)) (forget func(), err error) {
+	m := bus.Message{Partition: partition, Lane: lane, Key: cmd.Device, Vital: vital, Fleeting: how == fleeting, Done: done}
+	forget = func() {}
+	if how == judged && e.inbox.Remembers() {
+		id := e.judgements.await(done)
+		cmd.Waiter = step.Waiter{Node: e.incarnation, ID: id}
+		forget = func() { e.judgements.take(id) }
+		m.Done = func(err error) {
+			if err == nil {
+				return // it is kept; what becomes of it, its owner tells
+			}
+			if tell := e.judgements.take(id); tell != nil {
+				tell(e.refused(err))
+			}
+		}
+	}
+	m.Value = cmd
+	if err := e.inbox.Put(m); err != nil {
+		forget()
+		return forget, e.refused(err)
+	}
+	return forget, nil
+}
+
+// refused is what a sender is told of an inbox that did not take its command.
+func (e *Engine) refused(err error) error {
 	switch {
 	case errors.Is(err, bus.ErrFull):
 		e.metrics.inboxFull.Inc()
 		return ErrBusy
-	case err != nil:
+	case errors.Is(err, bus.ErrAway):
+		return fmt.Errorf("%w: %w", ErrUncertain, err)
+	case errors.Is(err, bus.ErrClosed):
 		return ErrStopping
 	}
-	return nil
+	return err
 }

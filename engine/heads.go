@@ -148,7 +148,7 @@ func (o *owner) flushBehind(all bool) {
 	few := 4
 	for i := range o.parts {
 		p := &o.parts[i]
-		if !p.behind.dirty() || !all && now.Sub(p.flushed).Seconds() < 1 {
+		if !p.behind.dirty() && !p.moved || !all && now.Sub(p.flushed).Seconds() < 1 {
 			continue
 		}
 		p.flushed = now
@@ -176,6 +176,7 @@ func (o *owner) flushPartition(p *partition) {
 	clear(b.devices)
 	clear(b.opened)
 	clear(b.closed)
+	p.moved = false
 	p.cp.Indexed = p.cp.Seq
 }
 

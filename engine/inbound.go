@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"time"
 
 	"callchain/engine/bus"
@@ -19,11 +20,23 @@ type uplink struct{ *Engine }
 func (e *Engine) Inbound() transports.Inbound { return uplink{e} }
 
 // send puts a device's command into the inbox. done is called once, also when the inbox refuses it.
-func (e *Engine) send(s *transports.Session, lane bus.Lane, vital bool, do step.Action, done func(error)) {
+func (e *Engine) send(s *transports.Session, lane bus.Lane, vital bool, how class, do step.Action, done func(error)) {
 	cmd := step.Command{Meta: e.meta("device:"+s.Identity.Device.String(), s.Transport), Device: s.Identity.Device, Do: do}
-	if err := e.put(lane, s.Identity.Partition, vital, cmd, done); err != nil && done != nil {
+	if how == durable && done != nil {
+		tell := done
+		done = func(err error) { tell(busy(err)) }
+	}
+	if _, err := e.put(lane, s.Identity.Partition, vital, how, cmd, done); err != nil && done != nil {
 		done(transports.ErrBusy)
 	}
+}
+
+// busy is what a transport is told of a command that could not be kept: the device may send it again.
+func busy(err error) error {
+	if errors.Is(err, bus.ErrAway) || errors.Is(err, bus.ErrClosed) || errors.Is(err, bus.ErrFull) {
+		return transports.ErrBusy
+	}
+	return err
 }
 
 // session is the live session, or nil after done was told that it is gone.
@@ -38,7 +51,7 @@ func (e *Engine) session(id uuid.UUID, done func(error)) *transports.Session {
 // Connect implements transports.Inbound.
 func (e uplink) Connect(s transports.Session, done func(error)) {
 	e.sessions.add(s)
-	e.send(&s, bus.RPC, false, step.RPC{Do: rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: e.config.Node}}, func(err error) {
+	e.send(&s, bus.RPC, false, fleeting, step.RPC{Do: rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: e.config.Node}}, func(err error) {
 		if err != nil {
 			e.sessions.remove(s.ID)
 		}
@@ -52,7 +65,7 @@ func (e uplink) Connect(s transports.Session, done func(error)) {
 func (e uplink) Subscribe(session uuid.UUID, done func(error)) {
 	if s := e.session(session, done); s != nil {
 		e.sessions.want(session, true)
-		e.send(s, bus.RPC, true, step.RPC{Do: rpc.Subscribe{Session: session}}, done)
+		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Subscribe{Session: session}}, done)
 	}
 }
 
@@ -60,14 +73,14 @@ func (e uplink) Subscribe(session uuid.UUID, done func(error)) {
 func (e uplink) Unsubscribe(session uuid.UUID, done func(error)) {
 	if s := e.session(session, done); s != nil {
 		e.sessions.want(session, false)
-		e.send(s, bus.RPC, true, step.RPC{Do: rpc.Unsubscribe{Session: session}}, done)
+		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Unsubscribe{Session: session}}, done)
 	}
 }
 
 // Disconnect implements transports.Inbound.
 func (e uplink) Disconnect(session uuid.UUID, why string) {
 	if s := e.sessions.remove(session); s != nil {
-		e.send(s, bus.RPC, true, step.RPC{Do: rpc.Disconnect{Session: session, Why: why}}, nil)
+		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Disconnect{Session: session, Why: why}}, nil)
 	}
 }
 
@@ -83,7 +96,7 @@ func (e uplink) Written(session, call uuid.UUID, attempt int, at time.Time, ack 
 		Meta: rpc.Meta{Occurred: rpc.At(at), Actor: "system", Cause: s.Transport}, Device: s.Identity.Device,
 		Do: step.RPC{Do: rpc.Written{Session: session, Call: call, Attempt: int16(attempt), Ack: ack}},
 	}
-	if err := e.put(bus.RPC, s.Identity.Partition, true, cmd, nil); err != nil {
+	if _, err := e.put(bus.RPC, s.Identity.Partition, true, fleeting, cmd, nil); err != nil {
 		e.log.Warn("a writing could not be noted", "call", call, "error", err)
 	}
 }
@@ -98,7 +111,7 @@ func (e uplink) Acknowledged(session, call uuid.UUID, evidence string, at time.T
 		Meta: rpc.Meta{Occurred: rpc.At(at), Actor: "device:" + s.Identity.Device.String(), Cause: s.Transport}, Device: s.Identity.Device,
 		Do: step.RPC{Do: rpc.Acknowledged{Call: call, Evidence: evidence}},
 	}
-	if err := e.put(bus.RPC, s.Identity.Partition, true, cmd, nil); err != nil {
+	if _, err := e.put(bus.RPC, s.Identity.Partition, true, fleeting, cmd, nil); err != nil {
 		e.log.Warn("an acknowledgement could not be noted", "call", call, "error", err)
 	}
 }
@@ -106,14 +119,14 @@ func (e uplink) Acknowledged(session, call uuid.UUID, evidence string, at time.T
 // Failed implements transports.Inbound. A packet that the device will never take ends the call; all else is tried again.
 func (e uplink) Failed(session, call uuid.UUID, reason string) {
 	if s := e.sessions.get(session); s != nil {
-		e.send(s, bus.RPC, true, step.RPC{Do: rpc.SendFailed{Session: session, Call: call, Detail: reason, Permanent: reason == transports.FailedTooLarge}}, nil)
+		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.SendFailed{Session: session, Call: call, Detail: reason, Permanent: reason == transports.FailedTooLarge}}, nil)
 	}
 }
 
 // Reply implements transports.Inbound.
 func (e uplink) Reply(session uuid.UUID, wire int32, payload []byte, done func(error)) {
 	if s := e.session(session, done); s != nil {
-		e.send(s, bus.RPC, true, step.RPC{Do: rpc.Reply{Wire: wire, Response: rpc.NewPayload(payload)}}, done)
+		e.send(s, bus.RPC, true, durable, step.RPC{Do: rpc.Reply{Wire: wire, Response: rpc.NewPayload(payload)}}, done)
 	}
 }
 
@@ -127,27 +140,27 @@ func (e uplink) Call(session uuid.UUID, request int32, method string, params []b
 		ID: newID(), Direction: rpc.FromDevice, Method: method, Params: params, Session: session, Request: request,
 		Expires: rpc.At(e.now().Add(e.config.ClientTimeout)),
 	}
-	e.send(s, bus.RPC, false, step.DeviceCall{Request: r, Service: e.config.Node}, done)
+	e.send(s, bus.RPC, false, durable, step.DeviceCall{Request: r, Service: e.config.Node}, done)
 }
 
 // Telemetry implements transports.Inbound.
 func (e uplink) Telemetry(session uuid.UUID, payload []byte, done func(error)) {
 	if s := e.session(session, done); s != nil {
-		e.send(s, bus.Data, false, step.Data{Type: nodes.PostTelemetry, Payload: payload}, done)
+		e.send(s, bus.Data, false, durable, step.Data{Type: nodes.PostTelemetry, Payload: payload}, done)
 	}
 }
 
 // Attributes implements transports.Inbound.
 func (e uplink) Attributes(session uuid.UUID, payload []byte, done func(error)) {
 	if s := e.session(session, done); s != nil {
-		e.send(s, bus.Data, false, step.Data{Type: nodes.PostAttributes, Payload: payload}, done)
+		e.send(s, bus.Data, false, durable, step.Data{Type: nodes.PostAttributes, Payload: payload}, done)
 	}
 }
 
 // RequestAttributes implements transports.Inbound.
 func (e uplink) RequestAttributes(session uuid.UUID, request int32, client, shared []string, done func(error)) {
 	if s := e.session(session, done); s != nil {
-		e.send(s, bus.Data, false, step.AskAttributes{Session: session, Request: request, Client: client, Shared: shared}, done)
+		e.send(s, bus.Data, false, fleeting, step.AskAttributes{Session: session, Request: request, Client: client, Shared: shared}, done)
 	}
 }
 
@@ -160,5 +173,6 @@ func (e *Engine) CloseDevice(device uuid.UUID, partition int32, why transports.R
 			s.Link.Close(why)
 		}
 	}
-	return e.put(bus.RPC, partition, true, cmd, nil)
+	_, err := e.put(bus.RPC, partition, true, fleeting, cmd, nil)
+	return err
 }

@@ -25,7 +25,7 @@ func (o *owner) load(ctx context.Context, device, tenant uuid.UUID, partition in
 		Table: projection.Devices, Where: []eventstore.Cond{{Column: "device", Op: eventstore.Eq, Value: device}},
 	})
 	if err != nil {
-		return fmt.Errorf("loading device %s: %w", device, err)
+		return fmt.Errorf("%w: loading device %s: %w", errFetch, device, err)
 	}
 	dh := &deviceHead{tenant: tenant, stream: streamOfDevice(device), partition: partition}
 	d := rpc.Device{ID: device}

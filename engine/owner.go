@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"callchain/chains"
@@ -43,6 +44,7 @@ type owner struct {
 	replay  []bus.Message // to be stepped before the inbox
 	single  bool          // step one message a batch: one of them spoils its batch
 	started bool          // the first claim is done
+	pause   time.Time     // until then the store is left in peace
 	lookUps struct {      // of late answers, in this second
 		second int64
 		n      int
@@ -56,6 +58,7 @@ type partition struct {
 	lastAt  rpc.Instant
 	behind  behind
 	flushed time.Time
+	moved   bool // the positions are ahead of the stored ones
 }
 
 // head is the end of a stream.
@@ -127,7 +130,7 @@ func (o *owner) run(ctx context.Context) error {
 
 // blocked tells whether the batch takes no further command.
 func (o *owner) blocked() bool {
-	return o.batch.full(o.e.config.BatchEvents) || o.single && !o.batch.empty()
+	return o.batch.full(o.e.config.BatchEvents) || o.single && !o.batch.empty() || o.e.now().Before(o.pause)
 }
 
 // gather steps what has arrived into the batch, RPC first; data keeps a fifth of the turns. Timers fire only when no RPC
@@ -136,42 +139,55 @@ func (o *owner) gather() {
 	const turn = 64
 	for !o.blocked() {
 		if len(o.replay) > 0 {
-			m := o.replay[0]
+			if o.handle(o.replay[0]) {
+				return
+			}
 			o.replay = o.replay[1:]
-			o.handle(m)
 			continue
 		}
 		o.single = false // the replay is through
 		o.scratch = o.e.inbox.Take(bus.RPC, turn, o.scratch[:0])
 		rpcs := len(o.scratch)
-		if rpcs == 0 {
+		if rpcs == 0 && !o.e.inbox.Behind() {
 			o.tick()
 		}
 		o.scratch = o.e.inbox.Take(bus.Data, max(turn/4, turn-rpcs), o.scratch)
 		if len(o.scratch) == 0 {
 			return
 		}
-		for i, m := range o.scratch {
-			o.handle(m)
-			o.scratch[i] = bus.Message{}
-		}
+		o.handleAll(o.scratch)
 	}
 }
 
-// handle steps one message.
-func (o *owner) handle(m bus.Message) {
+// handleAll steps messages in order. Those from the first one on that cannot be stepped now are kept for later.
+func (o *owner) handleAll(messages []bus.Message) {
+	for i := range messages {
+		if o.handle(messages[i]) {
+			o.replay = append(slices.Clone(messages[i:]), o.replay...)
+			break
+		}
+	}
+	clear(messages)
+}
+
+// handle steps one message; held tells that it must be stepped again, later.
+func (o *owner) handle(m bus.Message) (held bool) {
 	cmd, ok := m.Value.(step.Command)
 	if !ok {
-		panic(fmt.Sprintf("engine: the inbox holds a %T", m.Value))
+		o.spoilt(m)
+		return false
+	}
+	if cmd.Waiter.ID != uuid.Nil && cmd.Waiter.Node == o.e.incarnation && m.Done == nil {
+		m.Done = o.e.judgements.take(cmd.Waiter.ID)
 	}
 	if lingering(cmd) && !o.single {
 		o.linger.add(cmd.Device, m, o.e.now().Add(o.e.config.Linger))
-		return
+		return false
 	}
 	if m.Lane == bus.RPC {
 		o.release(cmd.Device)
 	}
-	o.step(m, cmd)
+	return o.step(m, cmd)
 }
 
 // release steps the facts of a device that were kept waiting for its next command.
@@ -181,17 +197,51 @@ func (o *owner) release(device uuid.UUID) {
 	}
 }
 
-// step judges one command and takes its result into the batch.
-func (o *owner) step(m bus.Message, cmd step.Command) {
-	ctx := context.Background()
+// step judges one command and takes its result into the batch; held tells that it must be stepped again, later.
+func (o *owner) step(m bus.Message, cmd step.Command) (held bool) {
+	err := o.judge(m, cmd)
+	switch {
+	case err != nil && m.Place != bus.Place{}: // it is kept: nobody sends it again
+		o.hold(cmd, err)
+		return true
+	case err != nil:
+		o.refuse(m, cmd, fmt.Errorf("%w: %w", ErrBusy, err))
+	}
 	o.batch.messages = append(o.batch.messages, m)
+	o.passed(m)
+	return false
+}
+
+// hold waits a moment before the store is asked again.
+func (o *owner) hold(cmd step.Command, err error) {
+	const moment = 250 * time.Millisecond
+	o.e.log.Warn("a command waits for the store", "command", kindOf(cmd.Do), "device", cmd.Device, "error", err)
+	o.pause = o.e.now().Add(moment)
+}
+
+// passed moves the position of a partition behind a message that was judged.
+func (o *owner) passed(m bus.Message) {
+	if m.Place.Topic == uuid.Nil {
+		return
+	}
+	part := &o.parts[m.Partition]
+	part.cp.Positions[m.Lane] = eventstore.Position{Topic: m.Place.Topic, Offset: m.Place.Offset + 1}
+	part.moved = true
+}
+
+// judge steps one command. It fails with errFetch if the store does not answer; nothing has happened then.
+func (o *owner) judge(m bus.Message, cmd step.Command) error {
+	ctx := context.Background()
 	device, err := o.deviceOf(ctx, cmd)
 	if err == nil {
 		err = o.load(ctx, cmd.Device, device.Tenant, device.Partition)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errFetch):
+		return err
+	case err != nil:
 		o.refuse(m, cmd, err)
-		return
+		return nil
 	}
 	part := &o.parts[device.Partition]
 	cmd.At = max(rpc.At(o.e.now()), part.lastAt)
@@ -202,31 +252,34 @@ func (o *owner) step(m bus.Message, cmd step.Command) {
 	cmd.Tenant = device.Tenant
 	cmd = o.lookUp(ctx, cmd)
 	if o.repeated(ctx, m, cmd, device) {
-		return
+		return nil
 	}
 	res, err := o.stepWith(ctx, cmd, o.env(device))
-	if _, life := cmd.Do.(step.RPC); life && err != nil {
+	if _, life := cmd.Do.(step.RPC); life && err != nil && !errors.Is(err, errFetch) {
 		o.reject(bus.Message{}, cmd, device, err) // the chain's part of it
 		res, err = o.stepWith(ctx, cmd, withoutChains(o.env(device)))
 	}
 	switch {
 	case errors.Is(err, errFetch):
-		o.refuse(m, cmd, fmt.Errorf("%w: %w", ErrBusy, err))
-		return
+		return err
 	case err != nil:
 		o.reject(m, cmd, device, err)
-		return
+		return nil
 	}
 	o.e.metrics.commands.inc(kindOf(cmd.Do))
 	o.take(ctx, m, cmd, device, res)
+	return nil
 }
 
 // deviceOf is the directory's row of a command's device. What is open of a device that was deleted still ends: its life cycle goes
 // on, without a chain, as the device was known.
 func (o *owner) deviceOf(ctx context.Context, cmd step.Command) (Device, error) {
 	device, err := o.e.directory.Device(ctx, cmd.Device)
+	if err == nil {
+		return device, nil
+	}
 	if !errors.Is(err, ErrNoDevice) {
-		return device, err
+		return device, fmt.Errorf("%w: %w", errFetch, err)
 	}
 	dh := o.devices[cmd.Device]
 	if _, life := cmd.Do.(step.RPC); !life || dh == nil {
@@ -334,10 +387,16 @@ func (o *owner) ticking(t timer, now rpc.Instant) (step.Command, bool) {
 
 // untilNext is how long nothing is to be done if nothing arrives.
 func (o *owner) untilNext() time.Duration {
+	const look = 10 * time.Millisecond
 	now := o.e.now()
 	next := now.Add(time.Second) // rows that are written behind
-	if o.blocked() {
+	switch {
+	case now.Before(o.pause):
+		return o.pause.Sub(now)
+	case o.blocked():
 		return time.Second
+	case o.e.inbox.Behind():
+		return look // no deadline is judged before what is kept was taken
 	}
 	if at, ok := o.timers.next(); ok && at.Time().Before(next) {
 		next = at.Time()

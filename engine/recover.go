@@ -34,9 +34,29 @@ func (o *owner) claim(ctx context.Context) error {
 		}
 	}
 	o.e.feed.committed(checkpoints)
+	if o.e.relay != nil {
+		o.e.relay.begin(checkpoints)
+	}
+	if !o.started {
+		if err := o.e.inbox.Begin(ctx, positions(checkpoints)); err != nil {
+			return err
+		}
+	}
 	o.rouse()
 	o.started = true
 	return nil
+}
+
+// positions are where the inbox is to go on.
+func positions(checkpoints []eventstore.Checkpoint) []bus.From {
+	from := make([]bus.From, len(checkpoints))
+	for i, cp := range checkpoints {
+		from[i].Partition = cp.Partition
+		for lane, p := range cp.Positions {
+			from[i].Next[lane] = bus.Place{Topic: p.Topic, Offset: p.Offset}
+		}
+	}
+	return from
 }
 
 // recover folds the open streams of a partition and brings up to date what was written behind.
@@ -281,7 +301,12 @@ func (o *owner) claimUntil(ctx context.Context) error {
 
 // spoiler deals with the one command whose events the store refuses.
 func (o *owner) spoiler(m bus.Message, cause error) {
-	cmd := m.Value.(step.Command)
+	defer o.passed(m)
+	cmd, ok := m.Value.(step.Command)
+	if !ok {
+		o.e.log.Error("an unreadable message left a fact that the store refuses; it is passed by", "error", cause)
+		return
+	}
 	var conflict *eventstore.ConflictError
 	if call, ok := cmd.Do.(step.Call); ok && errors.As(cause, &conflict) {
 		o.refuse(m, cmd, &rpc.Refusal{Code: rpc.CodeKnown, Detail: fmt.Sprintf("the id %s belongs to another call", call.ID)})

@@ -42,6 +42,27 @@ func (o *owner) reject(m bus.Message, cmd step.Command, d Device, cause error) {
 	o.batch.done = append(o.batch.done, finished{m.Done, err})
 }
 
+// spoilt sets a message aside whose bytes nobody can read. They are kept in base64.
+func (o *owner) spoilt(m bus.Message) {
+	bad, ok := m.Value.(bus.Spoiled)
+	if !ok {
+		panic(fmt.Sprintf("engine: the inbox holds a %T", m.Value))
+	}
+	o.e.metrics.rejected.Inc()
+	part := &o.parts[m.Partition]
+	part.lastAt = max(rpc.At(o.e.now()), part.lastAt)
+	cmd := step.Command{Meta: rpc.Meta{At: part.lastAt, Actor: "unknown", Cause: "inbox"}}
+	d := Device{Partition: m.Partition}
+	data, err := json.Marshal(map[string][]byte{"base64": bad.Bytes})
+	if err != nil {
+		panic(fmt.Sprintf("engine: %v", err)) // bytes always have a base64 form
+	}
+	letter := o.deadLetter(part, d, uuid.Nil, step.DeadLetter{Reason: "command_unreadable", Detail: bad.Err.Error(), Data: data})
+	o.appendSystem(part, d, cmd, CommandRejected{Kind: "unreadable", Detail: bad.Err.Error(), Letter: letter.String()})
+	o.batch.messages = append(o.batch.messages, m)
+	o.passed(m)
+}
+
 // appendSystem adds a fact to the stream of the partition itself. Each is a stream of its own end: system/<partition>/<seq>.
 func (o *owner) appendSystem(part *partition, d Device, cmd step.Command, f CommandRejected) {
 	data, err := json.Marshal(f)
@@ -66,7 +87,32 @@ func (o *owner) deadLetter(part *partition, d Device, device uuid.UUID, dl step.
 	pb.Rows = append(pb.Rows, eventstore.Row{Table: projection.DeadLetters, Values: []any{
 		id, d.Tenant, device, int64(part.cp.Partition), int64(part.lastAt), dl.Reason, dl.Detail, data,
 	}})
+	if o.e.relay != nil {
+		o.batch.letters = append(o.batch.letters, letterRecord(letter{
+			ID: id, Tenant: d.Tenant, Device: device, Partition: part.cp.Partition, At: projection.Time(part.lastAt), Reason: dl.Reason, Detail: dl.Detail, Data: data,
+		}))
+	}
 	return id
+}
+
+// letter is a dead letter as others read it from its topic.
+type letter struct {
+	ID        uuid.UUID       `json:"id"`
+	Tenant    uuid.UUID       `json:"tenantId,omitzero"`
+	Device    uuid.UUID       `json:"deviceId,omitzero"`
+	Partition int32           `json:"partition"`
+	At        projection.Time `json:"at"`
+	Reason    string          `json:"reason"`
+	Detail    string          `json:"detail"`
+	Data      json.RawMessage `json:"data"`
+}
+
+func letterRecord(l letter) bus.Record {
+	value, err := json.Marshal(l)
+	if err != nil {
+		panic(fmt.Sprintf("engine: %v", err)) // its data was checked to be JSON
+	}
+	return bus.Record{Key: l.ID.String(), Headers: map[string]string{"reason": l.Reason}, Value: value}
 }
 
 // describe is a command as a dead letter keeps it. Bytes that are not JSON show in base64, as encoding/json has it.

@@ -1,8 +1,10 @@
 package projection
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"callchain/eventstore"
@@ -45,6 +47,17 @@ func EventOf(e *eventstore.Event) Event {
 		v.Trace = hex.EncodeToString(e.Trace[:])
 	}
 	return v
+}
+
+// AppendEvent appends the JSON of what others see of an event, on one line.
+func AppendEvent(dst []byte, e *eventstore.Event) ([]byte, error) {
+	buf := bytes.NewBuffer(dst)
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false) // the data stays as it was hashed
+	if err := enc.Encode(EventOf(e)); err != nil {
+		return dst, fmt.Errorf("encoding event %d of partition %d: %w", e.Seq, e.Partition, err)
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), nil
 }
 
 // Time is a point in time in microseconds since 1970, written as RFC 3339 with six decimals, in UTC.
