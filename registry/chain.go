@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	chainColumns = `c.id, c.tenant, v.version, v.name, c.root, c.active, v.definition, v.format, v.created, v.author, c.file`
+	chainColumns = `c.id, c.tenant, v.version, v.name, c.root, c.active, v.definition, v.format, v.created, v.author, c.file, c.created`
 	chainFrom    = ` FROM rule_chains c JOIN rule_chain_versions v ON v.chain = c.id`
 )
 
 func scanChain(row row) (Chain, error) {
 	var c Chain
 	var active int
-	var created int64
-	err := row.Scan(&c.ID, &c.Tenant, &c.Version, &c.Name, &c.Root, &active, &c.Definition, &c.Format, &created, &c.Author, &c.File)
+	var created, begun int64
+	err := row.Scan(&c.ID, &c.Tenant, &c.Version, &c.Name, &c.Root, &active, &c.Definition, &c.Format, &created, &c.Author, &c.File, &begun)
 	if err != nil {
 		return Chain{}, err
 	}
-	c.Active, c.Created = active == c.Version, fromMicros(created)
+	c.Active, c.Created, c.Begun = active == c.Version, fromMicros(created), fromMicros(begun)
 	return c, nil
 }
 
@@ -73,8 +73,8 @@ func checkDefinition(c Chain) error {
 	switch {
 	case c.Tenant == uuid.Nil:
 		return fmt.Errorf("%w: a rule chain needs a tenant", ErrInvalid)
-	case c.Format != "yaml" && c.Format != "json":
-		return fmt.Errorf("%w: format %q: use yaml or json", ErrInvalid, c.Format)
+	case c.Format != "yaml" && c.Format != "json" && c.Format != "thingsboard":
+		return fmt.Errorf("%w: format %q: use yaml, json or thingsboard", ErrInvalid, c.Format)
 	case len(c.Definition) == 0 || len(c.Definition) > chainBytesMax:
 		return fmt.Errorf("%w: the definition must have 1 to %d bytes, has %d", ErrInvalid, chainBytesMax, len(c.Definition))
 	}

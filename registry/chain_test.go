@@ -30,7 +30,7 @@ func TestVersionsOfAChain(t *testing.T) {
 		}
 		all, err := f.ChainVersions(ctx, f.tenant, one.ID)
 		must(t, err)
-		if len(all) != 2 || all[0].Version != 2 || all[0].Active || !all[1].Active {
+		if len(all) != 2 || all[0].Version != 2 || all[0].Active || !all[1].Active || all[0].Begun != all[1].Begun || all[0].Begun.IsZero() {
 			t.Errorf("versions are %+v", all)
 		}
 		if now, err := f.Chain(ctx, f.tenant, one.ID); err != nil || now.Version != 1 {

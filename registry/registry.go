@@ -131,8 +131,9 @@ type Chain struct {
 	Root       bool   // the tenant's root chain
 	Active     bool   // this version is the one that runs
 	Definition []byte // as it was written
-	Format     string // "yaml" or "json"
+	Format     string // "yaml", "json", or "thingsboard": ThingsBoard's JSON
 	Created    time.Time
+	Begun      time.Time // when the first version was made
 	Author     string
 	File       string // path below chains.dir it was loaded from, empty if it came by REST
 }

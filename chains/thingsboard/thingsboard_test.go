@@ -10,6 +10,7 @@ import (
 
 	"callchain/chains"
 	"callchain/chains/thingsboard"
+	"callchain/nodes"
 	"callchain/nodes/builtin"
 
 	"github.com/cockroachdb/datadriven"
@@ -216,5 +217,51 @@ func TestHintsAreAboutMissingNodes(t *testing.T) {
 		if _, there := builtin.Registry().LookupClass(class); there {
 			t.Errorf("%s is there, but a hint says that it is not", class)
 		}
+	}
+}
+
+// ThingsBoard counts a message as processed that comes to a chain without an entry, also from another chain.
+func TestChainWithoutEntry(t *testing.T) {
+	compile := func(id uuid.UUID, text string) *chains.Program {
+		list, err := thingsboard.ReadExport("chain.json", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := list[0].Compile("chain.json", builtin.Registry(), id, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	empty := compile(uuid.UUID{9}, `{"ruleChain": {"name": "Empty"}, "metadata": {"nodes": []}}`)
+	loose := compile(chainID, `{"ruleChain": {"name": "Loose"}, "metadata": {"nodes": [{"type": "org.thingsboard.rule.engine.flow.TbAckNode", "name": "ack"}]}}`)
+	caller := compile(uuid.UUID{8}, `{"ruleChain": {"name": "Caller"}, "metadata": {"firstNodeIndex": 0, "nodes": [
+		{"type": "org.thingsboard.rule.engine.flow.TbRuleChainInputNode", "name": "in", "configuration": {"ruleChainId": "`+chainID.String()+`"}}]}}`)
+	env := chains.Env{Chain: func(uuid.UUID) *chains.Program { return loose }}
+	for _, p := range []*chains.Program{empty, loose} {
+		if res := p.Run(env, nodes.Msg{}); !res.Acked || res.Steps != 0 || res.Failures != nil {
+			t.Errorf("%s: %+v", p.Name, res)
+		}
+	}
+	if res := caller.Run(env, nodes.Msg{}); res.Steps != 1 || res.Failures != nil {
+		t.Errorf("called from another chain: %+v", res)
+	}
+}
+
+// Traces are found by the ids that ThingsBoard's clients know, for as long as they asked for.
+func TestTracedNodesAreNamed(t *testing.T) {
+	own := uuid.UUID{7}
+	first := 0
+	c := thingsboard.Chain{Head: thingsboard.Head{Name: "c"}, Metadata: thingsboard.Metadata{FirstNodeIndex: &first, Nodes: []thingsboard.Node{{
+		Type: "acknowledge", Name: "ack", ID: thingsboard.NodeID(own), DebugSettings: &thingsboard.DebugSettings{AllEnabledUntil: 5},
+	}}}}
+	p, err := c.Compile("", builtin.Registry(), chainID, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []chains.TraceEntry
+	p.Run(chains.Env{Trace: func(e chains.TraceEntry) { seen = append(seen, e) }}, nodes.Msg{})
+	if len(seen) != 1 || seen[0].ID != own || !seen[0].Debug.All(4999) || seen[0].Debug.All(5000) {
+		t.Errorf("traced %+v", seen)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"callchain/chains"
 	"callchain/chains/standard"
+	"callchain/chains/stored"
 	"callchain/nodes/builtin"
 	"callchain/registry"
 
@@ -129,11 +130,7 @@ func (p *programs) changed(c registry.Change) {
 }
 
 func compile(c *registry.Chain) (*chains.Program, error) {
-	d, err := chains.Parse(c.Name, c.Definition)
-	if err != nil {
-		return nil, err
-	}
-	return chains.Compile(d, builtin.Registry(), c.ID, c.Version)
+	return stored.Text{File: c.Name, Format: c.Format, Body: c.Definition}.Compile(builtin.Registry(), c.ID, c.Version)
 }
 
 // of is the chain of a device profile, or the tenant's root chain.
