@@ -16,6 +16,7 @@ import (
 	"callchain/nodes"
 
 	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -63,6 +64,7 @@ type Deps struct {
 	Metrics     *prometheus.Registry
 	Log         *slog.Logger     // nil: silent
 	Now         func() time.Time // nil: the clock
+	NewID       func() uuid.UUID // of new rule nodes; nil: random
 	Waiting     func() []string  // what else keeps the server from being ready, for instance listeners; nil: nothing
 }
 
@@ -77,6 +79,7 @@ type server struct {
 	dead    DeadLetters
 	log     *slog.Logger
 	now     func() time.Time
+	newID   func() uuid.UUID
 	waiting func() []string
 	limits  *limits
 	metrics *metrics
@@ -86,13 +89,16 @@ type server struct {
 func New(c Config, d Deps) http.Handler {
 	s := &server{
 		config: c, engine: d.Engine, store: d.Store, dir: d.Directory, access: d.Access, nodes: d.Nodes, dead: d.DeadLetters,
-		log: d.Log, now: d.Now, waiting: d.Waiting, limits: newLimits(c), metrics: newMetrics(d.Metrics),
+		log: d.Log, now: d.Now, newID: d.NewID, waiting: d.Waiting, limits: newLimits(c), metrics: newMetrics(d.Metrics),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.newID == nil {
+		s.newID = uuid.New
 	}
 	gin.SetMode(gin.ReleaseMode)
 	g := gin.New()

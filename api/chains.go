@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"callchain/chains"
+	"callchain/chains/stored"
+	"callchain/chains/thingsboard"
 	"callchain/registry"
 	"callchain/registry/auth"
 
@@ -149,15 +151,20 @@ func contentFormat(contentType string) (string, error) {
 
 // checkChain compiles a definition and gives its name. All mistakes are in the error.
 func (s *server) checkChain(definition []byte) (string, error) {
-	d, err := chains.Parse("", definition)
-	if err == nil {
-		_, err = chains.Compile(d, s.nodes, uuid.Max, 1) // the id and version do not matter to the check
-	}
+	return s.compiled(stored.Text{Body: definition})
+}
+
+// compiled is the name of a definition that compiles. All mistakes are in the error.
+func (s *server) compiled(t stored.Text) (string, error) {
+	p, err := t.Compile(s.nodes, uuid.Max, 1) // the id and version do not matter to the check
 	var problems chains.Problems
 	if errors.As(err, &problems) {
 		return "", faultsError(problems)
 	}
-	return d.Name, err
+	if err != nil {
+		return "", err
+	}
+	return p.Name, nil
 }
 
 // fault is one mistake in the definition of a rule chain.
@@ -216,11 +223,32 @@ func getChain(s *server, c *gin.Context, who *auth.Principal) error {
 		if err != nil {
 			return err
 		}
-		return writeChain(c, &ch)
+		return s.writeChain(c, &ch)
 	})
 }
 
-func writeChain(c *gin.Context, ch *registry.Chain) error {
+// printed is a chain in a form of our own: as it was written, or, if ThingsBoard's form is what is kept, printed as YAML.
+func (s *server) printed(ch *registry.Chain) error {
+	if ch.Format != thingsboard.Format {
+		return nil
+	}
+	d, err := s.stored(ch).Definition(s.nodes)
+	if err != nil {
+		return fmt.Errorf("writing chain %s: %w", ch.ID, err)
+	}
+	ch.Definition, ch.Format = chains.Print(d), formatYAML
+	return nil
+}
+
+func (s *server) stored(ch *registry.Chain) stored.Text {
+	return stored.Text{Format: ch.Format, Body: ch.Definition}
+}
+
+func (s *server) writeChain(c *gin.Context, ch *registry.Chain) error {
+	v := chainViewOf(ch)
+	if err := s.printed(ch); err != nil {
+		return err
+	}
 	c.Writer.Header().Set("Vary", "Accept")
 	if wantsYAML(c.GetHeader("Accept")) {
 		text := ch.Definition
@@ -234,7 +262,6 @@ func writeChain(c *gin.Context, ch *registry.Chain) error {
 		c.Data(http.StatusOK, "application/yaml", text)
 		return nil
 	}
-	v := chainViewOf(ch)
 	v.Definition = ch.Definition
 	if ch.Format == formatYAML {
 		text, err := yaml.YAMLToJSON(ch.Definition)
@@ -326,7 +353,7 @@ func (s *server) activate(c *gin.Context, who *auth.Principal, id uuid.UUID, ver
 	if err != nil {
 		return err
 	}
-	if _, err := s.checkChain(ch.Definition); err != nil {
+	if _, err := s.compiled(s.stored(&ch)); err != nil {
 		return err
 	}
 	if ch, err = s.dir.ActivateChain(ctx, who.Tenant, id, version); err != nil {

@@ -178,7 +178,7 @@ func (d *directoryDouble) SaveChain(ctx context.Context, c registry.Chain) (regi
 	if c.Version != 0 && c.Version != len(versions) {
 		return c, fmt.Errorf("%w: at version %d", registry.ErrStale, len(versions))
 	}
-	c.Version, c.Created = len(versions)+1, begun
+	c.Version, c.Created, c.Begun = len(versions)+1, begun, begun
 	d.chains = append([]registry.Chain{c}, d.chains...)
 	return c, nil
 }
@@ -243,8 +243,20 @@ func (d *directoryDouble) ChainVersions(_ context.Context, tenant, id uuid.UUID)
 	return all, nil
 }
 
-func (d *directoryDouble) Chains(context.Context, uuid.UUID, registry.Page) ([]registry.Chain, int, error) {
-	return d.chains, len(d.chains), nil
+func (d *directoryDouble) Chains(ctx context.Context, tenant uuid.UUID, _ registry.Page) ([]registry.Chain, int, error) {
+	out, seen := []registry.Chain{}, map[uuid.UUID]bool{}
+	for _, x := range d.chains {
+		if x.Tenant != tenant || seen[x.ID] {
+			continue
+		}
+		seen[x.ID] = true
+		c, err := d.Chain(ctx, tenant, x.ID)
+		if err != nil {
+			return nil, 0, err
+		}
+		out = append(out, c)
+	}
+	return out, len(out), nil
 }
 
 func (d *directoryDouble) DropDeadLetter(_ context.Context, _, id uuid.UUID, _ string) error {

@@ -290,7 +290,7 @@ func newHouse(t testing.TB, change ...func(*Config)) *house {
 func (h *house) handler(c Config, e Engine) http.Handler {
 	return New(c, Deps{
 		Engine: e, Store: h.store, Directory: h.dir, Access: accessDouble{}, Nodes: builtin.Registry(), DeadLetters: h.dir,
-		Metrics: prometheus.NewRegistry(), Now: func() time.Time { return begun },
+		Metrics: prometheus.NewRegistry(), Now: func() time.Time { return begun }, NewID: h.dir.newID,
 	})
 }
 

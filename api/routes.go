@@ -39,6 +39,7 @@ func (s *server) routes(measurements *prometheus.Registry) []route {
 	all = append(all, deviceRoutes...)
 	all = append(all, telemetryRoutes...)
 	all = append(all, chainRoutes...)
+	all = append(all, ruleChainRoutes...)
 	if s.dead != nil {
 		all = append(all, route{"DELETE", "/api/dead-letters/:id", tenantAdmins, dropDeadLetter, ordinary})
 	}

@@ -5,12 +5,18 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"callchain/nodes"
 )
 
 // classPrefix is the package of all of ThingsBoard's own nodes.
 const classPrefix = "org.thingsboard.rule.engine."
 
-const outputClass = classPrefix + "flow.TbRuleChainOutputNode"
+// The classes that lead into another chain and back.
+const (
+	inputClass  = classPrefix + "flow.TbRuleChainInputNode"
+	outputClass = classPrefix + "flow.TbRuleChainOutputNode"
+)
 
 // mends say what to do about nodes of ThingsBoard that are not there, by class without the prefix. Which nodes are there, their
 // specs say.
@@ -109,3 +115,22 @@ func upgradeTimeSeries(version int, config map[string]any) {
 func isTrue(v any) bool { return v == true || v == "true" }
 
 func sortedKeys[V any](o map[string]V) []string { return slices.Sorted(maps.Keys(o)) }
+
+// ClassOf is the type of nodes of a kind in ThingsBoard's form: the class, or our own type where ThingsBoard has none.
+func ClassOf(k nodes.Kind) string {
+	if k.Class != "" {
+		return k.Class
+	}
+	return k.Type
+}
+
+// KindOf is the kind of a node in ThingsBoard's form.
+func KindOf(class string, kinds nodes.Registry) (nodes.Kind, bool) {
+	if k, ok := kinds.LookupClass(class); ok {
+		return k, true
+	}
+	return kinds.Lookup(class)
+}
+
+// EntersChain tells whether nodes of a kind lead into another chain.
+func EntersChain(k nodes.Kind) bool { return k.Class == inputClass }

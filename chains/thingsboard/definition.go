@@ -133,10 +133,7 @@ func (r *reader) node(n *Node, name string) chains.NodeDefinition {
 	if n.QueueName != nil && *n.QueueName != "" {
 		r.ignore(name, "queueName %q has no effect: there are no queues to choose", *n.QueueName)
 	}
-	kind, ok := r.kinds.LookupClass(n.Type)
-	if !ok {
-		kind, ok = r.kinds.Lookup(n.Type)
-	}
+	kind, ok := KindOf(n.Type, r.kinds)
 	if !ok {
 		r.unread = append(r.unread, name)
 		r.wrong(name, "type: %s", missingNode(n.Type))

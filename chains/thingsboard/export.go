@@ -63,10 +63,7 @@ func exportNode(n chains.NodeDefinition, kinds nodes.Registry, chain uuid.UUID, 
 	config := n.Config
 	if kind, ok := kinds.Lookup(n.Type); ok {
 		config = filled(kind.Schema(), config)
-		out.ConfigurationVersion = kind.Version
-		if kind.Class != "" {
-			out.Type = kind.Class
-		}
+		out.ConfigurationVersion, out.Type = kind.Version, ClassOf(kind)
 		if relation, _ := config["relation"].(string); kind.Class == outputClass {
 			if delete(config, "relation"); relation != "" {
 				out.Name = relation

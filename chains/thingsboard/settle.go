@@ -54,31 +54,40 @@ func (m *Metadata) convertConnections() {
 		}
 		m.Connections = append(m.Connections, Connection{FromIndex: c.FromIndex, ToIndex: len(m.Nodes), Type: c.Type})
 		m.Nodes = append(m.Nodes, Node{
-			Type: classPrefix + "flow.TbRuleChainInputNode", Name: "Rule chain " + c.TargetRuleChainID.ID.String()[:8], ConfigurationVersion: 1,
+			Type: inputClass, Name: "Rule chain " + c.TargetRuleChainID.ID.String()[:8], ConfigurationVersion: 1,
 			Configuration: config, AdditionalInfo: c.AdditionalInfo,
 		})
 	}
 	m.RuleChainConnections = nil
 }
 
+// Target is the chain that a node "rule chain" leads to; uuid.Nil for all others.
+func (n *Node) Target() uuid.UUID {
+	var config struct {
+		Target uuid.UUID `json:"ruleChainId"`
+	}
+	if n.Type != inputClass || json.Unmarshal(n.Configuration, &config) != nil {
+		return uuid.Nil // what is wrong with it is told when it is checked
+	}
+	return config.Target
+}
+
 // Retarget replaces the ids of chains that nodes "rule chain" lead to.
 func (m *Metadata) Retarget(ids map[uuid.UUID]uuid.UUID) {
 	for i := range m.Nodes {
 		n := &m.Nodes[i]
-		var config map[string]json.RawMessage
-		var target uuid.UUID
-		if n.Type != classPrefix+"flow.TbRuleChainInputNode" || json.Unmarshal(n.Configuration, &config) != nil ||
-			json.Unmarshal(config["ruleChainId"], &target) != nil {
-			continue // what is wrong with it is told when it is checked
-		}
-		to, known := ids[target]
+		to, known := ids[n.Target()]
 		if !known {
 			continue
+		}
+		var config map[string]json.RawMessage
+		if json.Unmarshal(n.Configuration, &config) != nil {
+			continue // then it has no target
 		}
 		config["ruleChainId"] = json.RawMessage(`"` + to.String() + `"`)
 		text, err := json.Marshal(config)
 		if err != nil {
-			continue // it was JSON a moment ago
+			panic("thingsboard: what was JSON has no JSON: " + err.Error())
 		}
 		n.Configuration = text
 	}

@@ -1,0 +1,136 @@
+package api
+
+import (
+	"errors"
+	"slices"
+
+	"callchain/chains"
+	"callchain/chains/thingsboard"
+	"callchain/registry"
+	"callchain/registry/auth"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+)
+
+// asFaults makes a 400 of mistakes in a chain.
+func asFaults(err error) error {
+	var problems chains.Problems
+	if errors.As(err, &problems) {
+		return faultsError(problems)
+	}
+	return err
+}
+
+// getRuleChainMetadata serves GET /api/ruleChain/{ruleChainId}/metadata: what is in a chain, as it was written.
+func getRuleChainMetadata(s *server, c *gin.Context, who *auth.Principal) error {
+	return withRuleChain(c, func(id uuid.UUID) error {
+		ch, tb, err := s.ruleChain(c.Request.Context(), who, id)
+		if err != nil {
+			return err
+		}
+		return writeValue(c, metadataOf(&ch, tb.Metadata))
+	})
+}
+
+func metadataOf(ch *registry.Chain, m thingsboard.Metadata) thingsboard.Metadata {
+	version := int64(ch.Version)
+	m.RuleChainID, m.Version = thingsboard.ChainID(ch.ID), &version
+	if m.Nodes == nil {
+		m.Nodes = []thingsboard.Node{}
+	}
+	if m.Connections == nil {
+		m.Connections = []thingsboard.Connection{}
+	}
+	return m
+}
+
+// saveRuleChainMetadata serves POST /api/ruleChain/metadata: a new version of the chain, which runs at once.
+func saveRuleChainMetadata(s *server, c *gin.Context, who *auth.Principal) error {
+	var in thingsboard.Metadata
+	if err := s.readJSON(c, s.config.Body, &in); err != nil {
+		return err
+	}
+	if in.RuleChainID == nil || in.RuleChainID.ID == uuid.Nil {
+		return badBody(errors.New("ruleChainId: it is missing"))
+	}
+	id, edited := in.RuleChainID.ID, 0
+	_, tb, err := s.ruleChain(c.Request.Context(), who, id)
+	if err != nil {
+		return namedRuleChain(id, err)
+	}
+	if in.Version != nil {
+		edited = int(*in.Version)
+	}
+	in.Settle(id, s.now().UnixMilli(), s.newID)
+	tb.Metadata = in
+	ch, err := s.keep(c.Request.Context(), who, id, edited, tb)
+	if err != nil {
+		return namedRuleChain(id, err)
+	}
+	return writeValue(c, metadataOf(&ch, tb.Metadata))
+}
+
+// ruleChainLabels serves GET /api/ruleChain/{ruleChainId}/output/labels: the relations along which the chain goes back.
+func ruleChainLabels(s *server, c *gin.Context, who *auth.Principal) error {
+	return withRuleChain(c, func(id uuid.UUID) error {
+		_, tb, err := s.ruleChain(c.Request.Context(), who, id)
+		if err != nil {
+			return err
+		}
+		return writeValue(c, tb.Metadata.Labels())
+	})
+}
+
+// labelUsageView is ThingsBoard's RuleChainOutputLabelsUsage: a node of another chain that leads into this one, and the relations
+// that are connected behind it.
+type labelUsageView struct {
+	Chain     entity   `json:"ruleChainId"`
+	Node      entity   `json:"ruleNodeId"`
+	ChainName string   `json:"ruleChainName"`
+	NodeName  string   `json:"ruleNodeName"`
+	Labels    []string `json:"labels"`
+}
+
+// ruleChainLabelUsage serves GET /api/ruleChain/{ruleChainId}/output/labels/usage.
+func ruleChainLabelUsage(s *server, c *gin.Context, who *auth.Principal) error {
+	return withRuleChain(c, func(id uuid.UUID) error {
+		_, tb, err := s.ruleChain(c.Request.Context(), who, id)
+		if err != nil {
+			return err
+		}
+		list, _, err := s.dir.Chains(c.Request.Context(), who.Tenant, registry.Page{Size: listMax, Sort: "name"})
+		if err != nil {
+			return err
+		}
+		out := []labelUsageView{}
+		for i := range list {
+			other, err := s.forThingsBoard(&list[i])
+			if err != nil {
+				return err
+			}
+			out = append(out, usage(&list[i], &other.Metadata, id, tb.Metadata.Labels())...)
+		}
+		return writeValue(c, out)
+	})
+}
+
+func usage(ch *registry.Chain, m *thingsboard.Metadata, target uuid.UUID, labels []string) []labelUsageView {
+	var out []labelUsageView
+	for i, n := range m.Nodes {
+		if n.Target() != target || n.ID == nil {
+			continue
+		}
+		v := labelUsageView{Chain: entity{"RULE_CHAIN", ch.ID}, Node: entity{"RULE_NODE", n.ID.ID}, ChainName: ch.Name, NodeName: n.Name, Labels: []string{}}
+		for _, x := range m.Connections {
+			if x.FromIndex == i && slices.Contains(labels, x.Type) && !slices.Contains(v.Labels, x.Type) {
+				v.Labels = append(v.Labels, x.Type)
+			}
+		}
+		if len(v.Labels) > 0 {
+			slices.Sort(v.Labels)
+			out = append(out, v)
+		}
+	}
+	return out
+}
