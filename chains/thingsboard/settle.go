@@ -92,3 +92,12 @@ func (m *Metadata) Retarget(ids map[uuid.UUID]uuid.UUID) {
 		n.Configuration = text
 	}
 }
+
+// Forget takes out the ids and versions of one server, as ThingsBoard's web interface does when it exports a chain.
+func (c *Chain) Forget() {
+	c.Head.ID, c.Metadata.RuleChainID, c.Metadata.Version = nil, nil, nil
+	for i := range c.Metadata.Nodes {
+		n := &c.Metadata.Nodes[i]
+		n.ID, n.CreatedTime, n.RuleChainID, n.ExternalID = nil, 0, nil, nil
+	}
+}

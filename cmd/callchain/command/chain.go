@@ -16,8 +16,9 @@ import (
 )
 
 func (a *app) chain() *cobra.Command {
-	return group("chain", "Check and try rule chains", "Check rule chain files, and try what they do with a message. No server is needed.",
-		a.chainLint(), a.chainTest(), a.chainRun())
+	return group("chain", "Check and try rule chains, bring them over from ThingsBoard",
+		"Check rule chain files, and try what they do with a message: no server is needed. Bring chains over from ThingsBoard and back.",
+		a.chainLint(), a.chainTest(), a.chainRun(), a.serverFlags(a.chainImport()), a.serverFlags(a.chainExport()))
 }
 
 func (a *app) chainLint() *cobra.Command {
@@ -44,13 +45,15 @@ func (a *app) chainLint() *cobra.Command {
 	}
 }
 
-func readChain(file string) ([]byte, error) {
+func readChain(file string) ([]byte, error) { return readFile(file, chains.BytesMax) }
+
+func readFile(file string, most int64) ([]byte, error) {
 	info, err := os.Stat(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the chain: %w", err)
 	}
-	if info.Size() > chains.BytesMax {
-		return nil, fmt.Errorf("reading the chain: %s has %d bytes, more than %d", file, info.Size(), chains.BytesMax)
+	if info.Size() > most {
+		return nil, fmt.Errorf("reading the chain: %s has %d bytes, more than %d", file, info.Size(), most)
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
