@@ -160,13 +160,23 @@ func (o *owner) track(ctx context.Context, d Device, device uuid.UUID, c *rpc.Ca
 		row.Ended = o.ends(d, device, c, events)
 	} else {
 		o.timers.set(timer{at: rpc.NextDeadline(c), device: device, id: c.ID})
-		if !c.Persistent && c.Phase == rpc.PhaseRequested {
+		if !c.Persistent && begins(c.ID, events) {
 			o.e.open.Store(c.ID, openPlace{d.Tenant, device, d.Partition})
 		}
 	}
 	if c.Persistent || c.Phase.Terminal() {
 		o.batch.calls[c.ID] = row
 	}
+}
+
+// begins tells whether the events of a step are the first of a call.
+func begins(call uuid.UUID, events []step.Event) bool {
+	for i := range events {
+		if _, ok := events[i].Event.Fact.(rpc.Requested); ok && events[i].Event.Call == call {
+			return true
+		}
+	}
+	return false
 }
 
 // ends moves a call that has ended to those that ended lately, and answers when it ended. A call that had ended before only

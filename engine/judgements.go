@@ -32,9 +32,3 @@ func (j *judgements) take(id uuid.UUID) func(error) {
 	delete(j.byID, id)
 	return tell
 }
-
-func (j *judgements) len() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return len(j.byID)
-}

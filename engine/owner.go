@@ -38,14 +38,15 @@ type owner struct {
 	timers  timers
 	linger  linger
 
-	batch   *batch
-	writer  *writer
-	busy    bool
-	replay  []bus.Message // to be stepped before the inbox
-	single  bool          // step one message a batch: one of them spoils its batch
-	started bool          // the first claim is done
-	pause   time.Time     // until then the store is left in peace
-	lookUps struct {      // of late answers, in this second
+	batch    *batch
+	writer   *writer
+	busy     bool
+	replay   []bus.Message // to be stepped before the inbox
+	single   bool          // step one message a batch: one of them spoils its batch
+	started  bool          // the first claim is done
+	pause    time.Time     // until then the store is left in peace
+	failures int           // appends that failed since one succeeded
+	lookUps  struct {      // of late answers, in this second
 		second int64
 		n      int
 	}
@@ -427,6 +428,7 @@ func (o *owner) handOver() bool {
 func (o *owner) settled(ctx context.Context, w written) error {
 	o.busy = false
 	if w.err == nil && len(w.fenced) == 0 {
+		o.failures = 0
 		return nil
 	}
 	return o.startAgain(ctx, w)
@@ -437,6 +439,7 @@ func (o *owner) finish() error {
 	o.e.inbox.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
 	defer cancel()
+	o.pause = time.Time{} // this is the last chance
 	for last := false; ; {
 		if o.busy {
 			select {

@@ -257,6 +257,9 @@ func (o *owner) startAgain(ctx context.Context, w written) error {
 		return err
 	}
 	o.e.ready.Store(nil)
+	if !spoiled {
+		o.backOff()
+	}
 	switch {
 	case o.stored(w.batch):
 		o.writer.perform(w.batch)
@@ -268,6 +271,13 @@ func (o *owner) startAgain(ctx context.Context, w written) error {
 	}
 	o.replay = append(o.replay, append(lingered, gathered...)...)
 	return nil
+}
+
+// backOff leaves a store in peace that answers but does not append, longer each time.
+func (o *owner) backOff() {
+	const first, latest = 5 * time.Millisecond, time.Second
+	o.pause = o.e.now().Add(min(first<<min(o.failures, 10), latest))
+	o.failures++
 }
 
 // stored tells whether the batch's append is the last of its partitions after all.

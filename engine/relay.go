@@ -135,7 +135,10 @@ func (r *relay) run(ctx context.Context) {
 	wait := relayAgain
 	for {
 		more, err := r.publish(ctx)
-		if err != nil && ctx.Err() == nil {
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
 			r.e.log.Warn("committed events cannot be published now; they wait in the store", "waiting", r.lag(), "again", wait, "error", err)
 			again := time.NewTimer(wait)
 			select {

@@ -55,7 +55,8 @@ nodes:
 type rig struct {
 	t      *testing.T
 	store  *sim.Store
-	inbox  *local.Inbox
+	inbox  bus.Inbox
+	topics bus.Topics // may be nil; set before start
 	engine *engine.Engine
 	chain  *chains.Program
 	info   func(device uuid.UUID) step.Info
@@ -63,10 +64,22 @@ type rig struct {
 	stop   func() error
 }
 
-// inBubble runs a test with an engine of its own over a fresh store.
+// inBubble runs a test with an engine of its own over a fresh store, once for each kind of inbox.
 func inBubble(t *testing.T, test func(*rig)) {
+	t.Run("in process", func(t *testing.T) { bubble(t, func() bus.Inbox { return local.New(waitMost) }, test) })
+	t.Run("kept", func(t *testing.T) { bubble(t, func() bus.Inbox { return keptInbox() }, test) })
+}
+
+const (
+	partitions = 4
+	waitMost   = 2_000 // commands a lane
+)
+
+func keptInbox() *sim.Inbox { return sim.NewInbox(partitions, waitMost, engine.Codec{}) }
+
+func bubble(t *testing.T, open func() bus.Inbox, test func(*rig)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, sim.NewStore())
+		r := newRig(t, sim.NewStore(), open())
 		test(r)
 		if err := r.stop(); err != nil {
 			t.Errorf("the engine ends with %v", err)
@@ -84,8 +97,8 @@ func (r *rig) rowsAreTheFold() {
 	}
 }
 
-func newRig(t *testing.T, store *sim.Store) *rig {
-	r := &rig{t: t, store: store, inbox: local.New(2_000), chain: compiled(t, rootChain), gone: new(sync.Map)}
+func newRig(t *testing.T, store *sim.Store, inbox bus.Inbox) *rig {
+	r := &rig{t: t, store: store, inbox: inbox, chain: compiled(t, rootChain), gone: new(sync.Map)}
 	r.info = func(uuid.UUID) step.Info {
 		return step.Info{Name: "d", Type: "default", Chain: r.chain, Settings: rpc.DefaultSettings()}
 	}
@@ -96,8 +109,11 @@ func newRig(t *testing.T, store *sim.Store) *rig {
 // start runs an engine until stop; stop may be called more than once.
 func (r *rig) start() {
 	c := engine.DefaultConfig()
-	c.Partitions = 4
+	c.Partitions = partitions
 	r.engine = engine.New(c, r.store, r.inbox, directory{r}, engine.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	if r.topics != nil {
+		r.engine.PublishTo(r.topics)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.engine.Run(ctx) }()
@@ -115,10 +131,18 @@ func (r *rig) again() *rig {
 	if err := r.stop(); err != nil {
 		r.t.Fatal(err)
 	}
-	next := newRig(r.t, r.store.Open())
+	next := newRig(r.t, r.store.Open(), opened(r.inbox))
 	r.gone.Range(func(device, _ any) bool { next.gone.Store(device, nil); return true })
 	r.stop = next.stop
 	return next
+}
+
+// opened is the inbox as the next process finds it.
+func opened(inbox bus.Inbox) bus.Inbox {
+	if kept, ok := inbox.(*sim.Inbox); ok {
+		return kept.Open()
+	}
+	return local.New(waitMost)
 }
 
 type directory struct{ r *rig }
@@ -201,6 +225,14 @@ func (r *rig) mustBe(what string, want error) func(error) {
 			r.t.Errorf("%s: done is told %v, want %v", what, err, want)
 		}
 	}
+}
+
+// unlessKept is what a device hears of a command that its owner does not accept: nothing, if the inbox had kept it by then.
+func (r *rig) unlessKept(err error) error {
+	if r.inbox.Remembers() {
+		return nil
+	}
+	return err
 }
 
 func (d *device) Send(c transports.Command) {

@@ -78,5 +78,5 @@ var DeadLetters = &eventstore.Table{Name: "dead_letters", Key: 1, Columns: []eve
 
 // Tables is the one list of all tables.
 func Tables() []*eventstore.Table {
-	return []*eventstore.Table{Calls, Devices, OpenStreams, Attributes, Latest, DeadLetters}
+	return []*eventstore.Table{Calls, Devices, OpenStreams, Attributes, Latest, DeadLetters, Traces}
 }

@@ -58,6 +58,8 @@ func (t *turn) do(action Action) {
 		t.askAttributes(a)
 	case ChangeAttributes:
 		t.changeAttributes(a)
+	case ChangeSeries:
+		t.changeSeries(a)
 	case Wake:
 		t.wake(a)
 	default:

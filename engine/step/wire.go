@@ -29,6 +29,7 @@ var kinds = []kind{
 	plain[Data]("data"),
 	plain[AskAttributes]("ask_attributes"),
 	plain[ChangeAttributes]("change_attributes"),
+	plain[ChangeSeries]("change_series"),
 	life[rpc.Reply]("reply"),
 	life[rpc.Written]("written"),
 	life[rpc.Acknowledged]("acknowledged"),

@@ -32,6 +32,7 @@ func examples() map[string]step.Command {
 		"data":              step.Data{Type: "POST_TELEMETRY_REQUEST", Payload: json.RawMessage(`{"t":21.50}`)},
 		"ask_attributes":    step.AskAttributes{Session: id(3), Request: 1, Client: []string{"a"}, Shared: []string{"b", "c"}},
 		"change_attributes": step.ChangeAttributes{Scope: "SHARED_SCOPE", Set: map[string]json.RawMessage{"limit": json.RawMessage(`1.0`)}, Delete: []string{"old"}},
+		"change_series":     step.ChangeSeries{Points: []step.Point{{TS: 1_700_000_000_000, Key: "t", Value: json.RawMessage(`21.50`)}}, Delete: []string{"old"}},
 		"reply":             life(rpc.Reply{Wire: 17, Response: rpc.NewPayload([]byte(`{"ok":true}`))}),
 		"reply.binary":      life(rpc.Reply{Wire: 18, Response: rpc.NewPayload([]byte{0xff, 0})}),
 		"written":           life(rpc.Written{Session: id(3), Call: id(1), Attempt: 2, Ack: true}),
