@@ -13,7 +13,9 @@ import (
 	"callchain/engine"
 	"callchain/engine/bus"
 	"callchain/engine/projection"
+	"callchain/engine/rpc"
 	"callchain/engine/sim"
+	"callchain/engine/step"
 	"callchain/eventstore"
 	"callchain/transports"
 )
@@ -156,8 +158,12 @@ func TestInboxAway(t *testing.T) {
 		if !c.waits() || len(d.closed) > 0 {
 			t.Fatalf("a deadline was judged (%s), or the device was sent away %v", c.outcome(), d.closed)
 		}
+		value, _, err := engine.Codec{}.Encode(step.Command{Device: d.id, Do: step.RPC{Do: rpc.Reply{Wire: cmd.Wire, Response: rpc.NewPayload([]byte(`1`))}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Keep(bus.RPC, int32(d.id[15])%partitions, value) // it is kept, and cannot be taken yet
 		in.Away(false)
-		d.reply(cmd, `1`)
 		c.want("succeeded  1")
 		r.wantTypes(named("c1"), "Requested", "Queued", "Sent", "Delivered", "Succeeded")
 	})
