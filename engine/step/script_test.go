@@ -138,6 +138,8 @@ func (s *script) action(t *testing.T, d *datadriven.TestData) step.Action {
 		return change(t, d, nodes.SharedScope)
 	case "change-server":
 		return change(t, d, nodes.ServerScope)
+	case "change-series":
+		return changeSeries(t, d)
 	}
 	return step.RPC{Do: s.command(t, d, name)}
 }
@@ -203,6 +205,14 @@ func change(t *testing.T, d *datadriven.TestData, scope string) step.ChangeAttri
 		if arg.Key == "delete" {
 			a.Delete = arg.Vals
 		}
+	}
+	return a
+}
+
+func changeSeries(t *testing.T, d *datadriven.TestData) step.ChangeSeries {
+	var a step.ChangeSeries
+	if err := json.Unmarshal([]byte(d.Input), &a); err != nil {
+		d.Fatalf(t, "%v", err)
 	}
 	return a
 }
