@@ -2,7 +2,9 @@ package settings
 
 import (
 	"fmt"
+	"net"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"callchain/registry"
@@ -160,5 +162,38 @@ func (l *Loaded) check() error {
 	if l.Auth.Token.Refresh < l.Auth.Token.Access {
 		return fail("auth.token.refresh", l.Auth.Token.Refresh.String(), "must not be shorter than auth.token.access")
 	}
+	return l.checkKafka(fail)
+}
+
+// checkKafka compares the settings of the brokers with one another.
+func (l *Loaded) checkKafka(fail func(key, value, reason string) error) error {
+	k := &l.Bus.Kafka
+	switch {
+	case k.Brokers == "":
+		return nil
+	case l.Store.URL == "":
+		return fail("store.url", "", "must name a PostgreSQL when bus.kafka.brokers is set: the embedded database serves one process only")
+	case (k.TLS.Cert == "") != (k.TLS.Key == ""):
+		return fail("bus.kafka.tls.key", k.TLS.Key, "must be set together with bus.kafka.tls.cert")
+	case !k.TLS.Enabled && (k.TLS.CA != "" || k.TLS.Cert != ""):
+		return fail("bus.kafka.tls.enabled", "false", "must be true when certificates are named")
+	case k.SASL.Mechanism != "none" && (k.SASL.User == "" || k.SASL.Password == ""):
+		return fail("bus.kafka.sasl.user", k.SASL.User, "must be set, with bus.kafka.sasl.password, when bus.kafka.sasl.mechanism is")
+	case k.SASL.Mechanism == "none" && k.SASL.User != "":
+		return fail("bus.kafka.sasl.mechanism", k.SASL.Mechanism, "must be plain, scram-sha-256 or scram-sha-512 when bus.kafka.sasl.user is set")
+	}
+	if len(k.BrokerList()) == 0 {
+		return fail("bus.kafka.brokers", k.Brokers, "must be host:port, and more of them with commas")
+	}
+	for _, b := range k.BrokerList() {
+		if _, _, err := net.SplitHostPort(b); err != nil {
+			return fail("bus.kafka.brokers", k.Brokers, "must be host:port, and more of them with commas")
+		}
+	}
+	if !topicPrefix.MatchString(k.Prefix) {
+		return fail("bus.kafka.prefix", k.Prefix, "must have letters, digits, dots, underscores and hyphens only, 100 at most")
+	}
 	return nil
 }
+
+var topicPrefix = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,100}$`)

@@ -4,7 +4,10 @@
 // It opens nothing and knows no part of the server but the form of auth.key.
 package settings
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Settings are the settings of the server. The tags are all that there is to say of each:
 // key, default, doc; min and max (inclusive, in the form of the value); enum (allowed words); tb (ThingsBoard's name in the
@@ -14,6 +17,7 @@ type Settings struct {
 	MQTT       MQTT      `key:"mqtt"`
 	Data       Data      `key:"data"`
 	Store      Store     `key:"store"`
+	Bus        Bus       `key:"bus"`
 	Node       Node      `key:"node"`
 	Partitions int       `key:"partitions" default:"64" min:"1" max:"4096" doc:"Number of partitions; fixed at install."`
 	Auth       Auth      `key:"auth"`
@@ -44,6 +48,47 @@ type Data struct {
 // Store is the database.
 type Store struct {
 	URL DatabaseURL `key:"url" default:"" optional:"true" doc:"Empty: SQLite in data.dir; postgres://user:password@host:5432/name: PostgreSQL."`
+}
+
+// Bus is how commands reach the engine and events leave it.
+type Bus struct {
+	Kafka Kafka `key:"kafka"`
+}
+
+// Kafka are the brokers, and how to be let in by them.
+type Kafka struct {
+	Brokers     string `key:"brokers" default:"" optional:"true" doc:"Kafka's brokers, host:port and more of them with commas. Empty: commands stay in the process. Needs a PostgreSQL in store.url."`
+	Prefix      string `key:"prefix" default:"" optional:"true" doc:"Put before the name of every topic, so that installations can share brokers."`
+	Replication int    `key:"replication" default:"0" min:"0" max:"15" doc:"Copies of the topics that the server creates; 0: as the brokers are set."`
+	Resume      string `key:"resume" default:"strict" enum:"strict,oldest" doc:"What to do when a topic lost messages that were not taken yet. strict: stay unready and say so; oldest: go on with what is there."`
+	TLS         TLS    `key:"tls"`
+	SASL        SASL   `key:"sasl"`
+}
+
+// BrokerList are the brokers one by one.
+func (k *Kafka) BrokerList() []string {
+	var out []string
+	for b := range strings.SplitSeq(k.Brokers, ",") {
+		if b = strings.TrimSpace(b); b != "" {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// TLS is how a connection to a server is secured.
+type TLS struct {
+	Enabled bool   `key:"enabled" default:"false" doc:"Talk to the brokers over TLS; their certificates are checked."`
+	CA      string `key:"ca" default:"" optional:"true" doc:"File with the certificates (PEM) that vouch for the brokers; empty: the system's."`
+	Cert    string `key:"cert" default:"" optional:"true" doc:"File with this server's own certificate (PEM), if the brokers ask for one; needs tls.key."`
+	Key     string `key:"key" default:"" optional:"true" doc:"File with the key (PEM) of that certificate."`
+}
+
+// SASL is how this server proves to the brokers who it is.
+type SASL struct {
+	Mechanism string `key:"mechanism" default:"none" enum:"none,plain,scram-sha-256,scram-sha-512" doc:"How the server logs in to the brokers."`
+	User      string `key:"user" default:"" optional:"true" doc:"Name to log in with."`
+	Password  Secret `key:"password" default:"" optional:"true" doc:"Password to log in with."`
 }
 
 // Node is this process among others.

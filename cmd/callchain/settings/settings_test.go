@@ -83,6 +83,9 @@ func TestOwnNamesWinOverThingsBoards(t *testing.T) {
 }
 
 // An operator reads one line: what, what is allowed, what it is, where it came from.
+// kafka begins a file with a database that may stand beside brokers.
+const kafka = "store: {url: 'postgres://u:p@h:5432/n'}\nbus:\n  kafka:\n"
+
 func TestWrongSettingsAreOneLine(t *testing.T) {
 	for _, c := range []struct {
 		file, env, flag string // flag is key=value
@@ -113,6 +116,14 @@ func TestWrongSettingsAreOneLine(t *testing.T) {
 		{flag: "sysadmin.email=s@x", want: "sysadmin.password: must be set together with sysadmin.email (from default)"},
 		{env: "CALLCHAIN_ADMIN_PASSWORD=hunt2", want: "admin.password: must have 6 to 255 bytes (from environment CALLCHAIN_ADMIN_PASSWORD)"},
 		{env: "CALLCHAIN_AUTH_TOKEN_REFRESH=20m", want: "auth.token.refresh: must not be shorter than auth.token.access, is 20m0s (from environment CALLCHAIN_AUTH_TOKEN_REFRESH)"},
+		{flag: "bus.kafka.brokers=k:9092", want: "store.url: must name a PostgreSQL when bus.kafka.brokers is set"},
+		{file: kafka + "    brokers: k", want: "bus.kafka.brokers: must be host:port, and more of them with commas, is k (from file callchain.yaml:4)"},
+		{file: kafka + "    brokers: ','", want: "bus.kafka.brokers: must be host:port"},
+		{file: kafka + "    brokers: k:9092\n    prefix: a b", want: "bus.kafka.prefix: must have letters, digits"},
+		{file: kafka + "    brokers: k:9092\n    tls: {cert: c.pem}", want: "bus.kafka.tls.key: must be set together with bus.kafka.tls.cert"},
+		{file: kafka + "    brokers: k:9092\n    tls: {ca: c.pem}", want: "bus.kafka.tls.enabled: must be true when certificates are named"},
+		{file: kafka + "    brokers: k:9092\n    sasl: {mechanism: plain, user: u}", want: "bus.kafka.sasl.user: must be set, with bus.kafka.sasl.password"},
+		{file: kafka + "    brokers: k:9092\n    sasl: {user: u}", want: "bus.kafka.sasl.mechanism: must be plain, scram-sha-256 or scram-sha-512"},
 	} {
 		from := Sources{}
 		if c.file != "" {
