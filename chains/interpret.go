@@ -347,8 +347,16 @@ func (r *run) program(id uuid.UUID, version int) *Program {
 	return r.env.Chain(id)
 }
 
+// wanted tells whether an execution is worth a trace where they are sparse.
+func wanted(d delivery, out nodes.Out) bool {
+	if debug := d.step().debug; debug.Until > 0 && debug.All(d.msg.Now) {
+		return true
+	}
+	return len(out.Emits) > 0 && strings.EqualFold(out.Emits[0].Relation, nodes.Failure)
+}
+
 func (r *run) trace(d delivery, out nodes.Out, resumed bool) {
-	if r.env.Trace == nil || out.Reads != nil {
+	if r.env.Trace == nil || out.Reads != nil || r.env.Sparse && !wanted(d, out) {
 		return
 	}
 	e := TraceEntry{Place: d.place(), ID: d.step().id, Debug: d.step().debug, Depth: len(d.stack), In: d.msg, Out: out, Resumed: resumed}

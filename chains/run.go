@@ -31,6 +31,8 @@ type Env struct {
 	MaxSteps int
 	// Trace is told of each execution. May be nil.
 	Trace func(TraceEntry)
+	// Sparse: Trace is told only of failures, and of nodes whose chain asks for more (Debug).
+	Sparse bool
 }
 
 // Disposition is what happens to a run that asked.

@@ -22,6 +22,7 @@ type batch struct {
 	order    []int32 // of parts
 	events   int
 	bytes    int
+	traces   int // rows of Traces
 	effects  []effect
 	done     []finished
 	calls    map[uuid.UUID]*projection.Call // rows to write, each in its last state
@@ -87,6 +88,7 @@ func (o *owner) take(ctx context.Context, m bus.Message, cmd step.Command, d Dev
 		o.trackRun(run)
 	}
 	o.store(part, res.Writes)
+	o.storeTraces(part, d, cmd)
 	for _, e := range res.Effects {
 		if dl, ok := e.(step.DeadLetter); ok {
 			o.deadLetter(part, d, cmd.Device, dl)

@@ -21,6 +21,7 @@ type Metrics struct {
 	reloads    prometheus.Counter // times the memory was dropped after a failed append
 	foreign    prometheus.Counter // answers to calls that nobody knows
 	deadLetter *prometheus.CounterVec
+	untraced   prometheus.Counter
 	registerer prometheus.Registerer
 }
 
@@ -48,6 +49,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		rejected:   counter("commands_rejected_total", "Commands that panicked or that the store refused.").WithLabelValues(),
 		reloads:    counter("reloads_total", "Times that the memory of the partitions was dropped and loaded again.").WithLabelValues(),
 		foreign:    counter("foreign_answers_total", "Answers of devices to calls that nobody knows.").WithLabelValues(),
+		untraced:   counter("traces_dropped_total", "Traces of rule nodes that found no room in their batch.").WithLabelValues(),
 		deadLetter: counter("dead_letters_total", "Dead letters, by reason.", "reason"),
 	}
 }

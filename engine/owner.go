@@ -39,6 +39,7 @@ type owner struct {
 	linger  linger
 
 	batch    *batch
+	tracer   tracer
 	writer   *writer
 	busy     bool
 	replay   []bus.Message // to be stepped before the inbox
@@ -302,6 +303,7 @@ func (o *owner) stepWith(ctx context.Context, cmd step.Command, env step.Env) (r
 	}()
 	const attempts = 8
 	for range attempts {
+		o.tracer.begin()
 		res = step.Step(o.state, env, cmd)
 		if res.Needs == nil && res.NeedBodies == nil {
 			return res, nil
@@ -315,7 +317,7 @@ func (o *owner) stepWith(ctx context.Context, cmd step.Command, env step.Env) (r
 
 func (o *owner) env(d Device) step.Env {
 	return step.Env{
-		Info: d.Info, Chain: o.e.directory.Chain, Pinned: o.e.directory.Pinned, NewID: newID,
+		Info: d.Info, Chain: o.e.directory.Chain, Pinned: o.e.directory.Pinned, NewID: newID, Trace: o.tracer.note,
 		Values: o.valuesAtHand,
 		Body:   o.e.bodies.get,
 		Ended: func(call uuid.UUID) rpc.Call {

@@ -65,7 +65,7 @@ func (t *turn) wake(a Wake) {
 func (r *running) env() chains.Env {
 	t := r.turn
 	return chains.Env{
-		Chain: t.env.Chain, Pinned: t.env.Pinned, Read: t.env.Values, Ask: r.ask, NewID: t.env.NewID, Trace: t.env.Trace, Now: int64(t.cmd.At),
+		Chain: t.env.Chain, Pinned: t.env.Pinned, Read: t.env.Values, Ask: r.ask, NewID: t.env.NewID, Trace: t.env.Trace, Sparse: true, Now: int64(t.cmd.At),
 		Default: func(nodes.Entity) *chains.Program { return t.env.Info.Chain },
 	}
 }
