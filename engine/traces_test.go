@@ -31,7 +31,9 @@ func (r *rig) traces() []string {
 		}
 		list = append(list, t)
 	}
-	slices.SortFunc(list, func(a, b projection.Trace) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID.String(), b.ID.String())) })
+	slices.SortFunc(list, func(a, b projection.Trace) int {
+		return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID.String(), b.ID.String()))
+	})
 	out := make([]string, len(list))
 	for i, t := range list {
 		out[i] = fmt.Sprintf("%s %s %s %s %s%s", t.Body.Name, t.Direction, t.Body.Type, t.Body.Data, t.Body.Relation, t.Body.Error)
