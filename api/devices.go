@@ -239,11 +239,11 @@ func getDeviceInfo(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	active, err := s.deviceActive(c.Request.Context(), id)
+	info, err := s.deviceInfo(c.Request.Context(), &f.Device)
 	if err != nil {
 		return err
 	}
-	return writeValue(c, deviceInfoView{deviceView: deviceViewOf(&f.Device), ProfileName: f.Device.Type, Active: active})
+	return writeValue(c, info)
 }
 
 // deleteDevice serves DELETE /api/device/{deviceId}; the device's calls and events stay.

@@ -161,7 +161,22 @@ func (d *directoryDouble) Profiles(context.Context, uuid.UUID, registry.Page) ([
 }
 
 func (d *directoryDouble) UserByID(_ context.Context, id uuid.UUID) (registry.User, error) {
-	return registry.User{ID: id, Tenant: tenantID, Email: "tenant@x", Authority: registry.TenantAdmin, Enabled: true, Created: begun}, nil
+	u := registry.User{ID: id, Tenant: tenantID, Email: "tenant@x", Authority: registry.TenantAdmin, Enabled: true, Created: begun}
+	switch id {
+	case otherID: // a user of another tenant
+		u.Tenant = otherID
+	case adminID, customerID:
+	default:
+		return u, fmt.Errorf("%w: user %s", registry.ErrNotFound, id)
+	}
+	return u, nil
+}
+
+func (d *directoryDouble) Tenant(_ context.Context, id uuid.UUID) (registry.Tenant, error) {
+	if id != tenantID {
+		return registry.Tenant{}, fmt.Errorf("%w: tenant %s", registry.ErrNotFound, id)
+	}
+	return registry.Tenant{ID: id, Title: "House", Created: begun}, nil
 }
 
 func (d *directoryDouble) chain(tenant, id uuid.UUID, version int) (*registry.Chain, error) {

@@ -95,6 +95,18 @@ func (d *engineDouble) ChangeAttributes(_ context.Context, c engine.AttributeCha
 	return d.fail
 }
 
+func (d *engineDouble) ChangeSeries(_ context.Context, c engine.SeriesChange) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range c.Points {
+		d.ended = append(d.ended, fmt.Sprintf("series of %s: %s = %s at %d by %s", c.Device, p.Key, p.Value, p.TS, c.Actor))
+	}
+	for _, key := range c.Delete {
+		d.ended = append(d.ended, fmt.Sprintf("series of %s: %s deleted by %s", c.Device, key, c.Actor))
+	}
+	return d.fail
+}
+
 func (d *engineDouble) Follow(ctx context.Context, after string, each func(string, *eventstore.Event) error) error {
 	if after == "bad" {
 		return engine.ErrCursor
@@ -258,6 +270,16 @@ func (accessDouble) Login(_ context.Context, email, password, _ string) (auth.Pa
 func (accessDouble) Refresh(_ context.Context, token string) (auth.Pair, error) {
 	if token != "again" {
 		return auth.Pair{}, auth.ErrMalformed
+	}
+	return auth.Pair{Access: "tenant", Refresh: "again"}, nil
+}
+
+func (accessDouble) ChangePassword(_ context.Context, _ auth.Principal, current, next, _ string) (auth.Pair, error) {
+	switch {
+	case current != "right":
+		return auth.Pair{}, registry.ErrBadPassword
+	case next == "":
+		return auth.Pair{}, fmt.Errorf("%w: the password must have 6 to 255 bytes", registry.ErrInvalid)
 	}
 	return auth.Pair{Access: "tenant", Refresh: "again"}, nil
 }

@@ -22,6 +22,8 @@ type Engine interface {
 	Remove(ctx context.Context, tenant, call uuid.UUID, actor string) error
 	// ChangeAttributes returns when the change is committed.
 	ChangeAttributes(ctx context.Context, c engine.AttributeChange) error
+	// ChangeSeries returns when the change is committed.
+	ChangeSeries(ctx context.Context, c engine.SeriesChange) error
 	// Follow calls each with every event that is committed after a cursor ("" = from now), in order within a partition, until ctx
 	// ends or each fails. The cursor given to each resumes behind that event.
 	Follow(ctx context.Context, after string, each func(cursor string, ev *eventstore.Event) error) error
@@ -58,6 +60,7 @@ type Directory interface {
 	Chains(ctx context.Context, tenant uuid.UUID, p registry.Page) ([]registry.Chain, int, error)
 
 	UserByID(ctx context.Context, id uuid.UUID) (registry.User, error)
+	Tenant(ctx context.Context, id uuid.UUID) (registry.Tenant, error)
 }
 
 // DeadLetters drops what could not be processed, once somebody has looked at it.
@@ -75,6 +78,9 @@ type Access interface {
 	Login(ctx context.Context, email, password, address string) (auth.Pair, error)
 	// Refresh gives new tokens for a refresh token; it fails as Verify does, and with registry.ErrDisabled.
 	Refresh(ctx context.Context, token string) (auth.Pair, error)
+	// ChangePassword gives new tokens; all others of the user are void. It fails as Login does, and with registry.ErrInvalid for a new
+	// password that may not be.
+	ChangePassword(ctx context.Context, p auth.Principal, current, next, address string) (auth.Pair, error)
 	// Logout ends the session: its tokens are void.
 	Logout(ctx context.Context, p auth.Principal) error
 }

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"callchain/engine/projection"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -34,12 +36,17 @@ func (s *server) routes(measurements *prometheus.Registry) []route {
 		{"GET", "/api/noauth/userPasswordPolicy", anybody, passwordPolicy, ordinary},
 		{"POST", "/api/auth/logout", members, logout, ordinary},
 		{"GET", "/api/auth/user", members, currentUser, ordinary},
+		{"POST", "/api/auth/changePassword", members, changePassword, ordinary},
+		{"GET", "/api/user/:userId", members, getUser, ordinary},
+		{"GET", "/api/tenant/:tenantId", sysAdmins | tenantAdmins, getTenant, ordinary},
+		{"GET", "/api/tenant/info/:tenantId", sysAdmins | tenantAdmins, getTenant, ordinary},
 	}
 	all = append(all, callRoutes...)
 	all = append(all, deviceRoutes...)
 	all = append(all, telemetryRoutes...)
 	all = append(all, chainRoutes...)
 	all = append(all, ruleChainRoutes...)
+	all = append(all, traceRoutes...)
 	if s.dead != nil {
 		all = append(all, route{"DELETE", "/api/dead-letters/:id", tenantAdmins, dropDeadLetter, ordinary})
 	}
@@ -73,6 +80,9 @@ var deviceRoutes = []route{
 	{"GET", "/api/device/:deviceId", tenants, getDevice, ordinary},
 	{"GET", "/api/device/info/:deviceId", tenants, getDeviceInfo, ordinary},
 	{"DELETE", "/api/device/:deviceId", tenantAdmins, deleteDevice, ordinary},
+	{"GET", "/api/device/types", tenants, deviceTypes, ordinary},
+	{"GET", "/api/devices", tenants, devicesByIDs, ordinary},
+	{"GET", "/api/tenant/deviceInfos", tenantAdmins, listDeviceInfos, ordinary},
 	{"GET", "/api/tenant/devices", tenantAdmins, listDevices, ordinary},
 	{"GET", "/api/tenant/device", tenantAdmins, deviceByName, ordinary},
 	{"GET", "/api/device/:deviceId/credentials", tenants, getCredentials, ordinary},
@@ -84,7 +94,12 @@ var deviceRoutes = []route{
 	{"POST", "/api/deviceProfile/:profileId/default", tenantAdmins, makeDefaultProfile, ordinary},
 	{"GET", "/api/deviceProfiles", tenantAdmins, listProfiles, ordinary},
 	{"GET", "/api/deviceProfileInfos", tenants, listProfileInfos, ordinary},
+	{"GET", "/api/deviceProfileInfos/list", tenants, profileInfosByIDs, ordinary},
 	{"GET", "/api/deviceProfileInfo/default", tenants, defaultProfileInfo, ordinary},
+	{"GET", "/api/deviceProfileInfo/:profileId", tenants, getProfileInfo, ordinary},
+	{"GET", "/api/deviceProfile/names", tenants, profileNames, ordinary},
+	{"GET", "/api/deviceProfile/devices/keys/timeseries", tenantAdmins, profileKeys(projection.Latest), ordinary},
+	{"GET", "/api/deviceProfile/devices/keys/attributes", tenantAdmins, profileKeys(projection.Attributes), ordinary},
 }
 
 // telemetryRoutes: attributes and latest values of devices. ThingsBoard has each write in an older and a newer form.
@@ -95,6 +110,10 @@ var telemetryRoutes = []route{
 	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/values/attributes/:scope", tenants, getAttributes, ordinary},
 	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/keys/timeseries", tenants, getLatestKeys, ordinary},
 	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/values/timeseries", tenants, getLatest, ordinary},
+	{"GET", "/api/plugins/telemetry/DEVICE/:deviceId/values/timeseries/history", tenants, noHistory, ordinary},
+	{"POST", "/api/plugins/telemetry/DEVICE/:deviceId/timeseries/:scope", tenants, saveSeries, ordinary},
+	{"POST", "/api/plugins/telemetry/DEVICE/:deviceId/timeseries/:scope/:ttl", tenants, saveSeries, ordinary},
+	{"DELETE", "/api/plugins/telemetry/DEVICE/:deviceId/timeseries/delete", tenants, deleteSeries, ordinary},
 	{"POST", "/api/plugins/telemetry/DEVICE/:deviceId/attributes/:scope", tenants, saveAttributes, ordinary},
 	{"POST", "/api/plugins/telemetry/DEVICE/:deviceId/:scope", tenants, saveAttributes, ordinary},
 	{"POST", "/api/plugins/telemetry/:deviceId/:scope", tenants, saveAttributes, ordinary},

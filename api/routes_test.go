@@ -24,8 +24,9 @@ func TestEveryRouteAsksForATokenAndARole(t *testing.T) {
 	}
 	for _, r := range all {
 		name := r.method + " " + r.path
-		path := strings.NewReplacer(":deviceId", "x", ":rpcId", "x", ":callId", "x", ":chainId", "x", ":profileId", "x", ":scope", "x", ":id", "x", ":ruleChainId", "x",
-			":componentType", "x", ":componentClass", "x").Replace(r.path)
+		path := strings.NewReplacer(":deviceId", "x", ":rpcId", "x", ":callId", "x", ":chainId", "x", ":profileId", "x", ":scope", "x", ":id", "x", ":ruleChainId", "x", ":userId", "x", ":tenantId", "x", ":ttl", "x",
+			":componentType", "x", ":componentClass", "x",
+			":entityType", "x", ":entityId", "x", ":eventType", "x", ":ruleNodeId", "x").Replace(r.path)
 		if strings.Contains(path, ":") {
 			t.Fatalf("%s: the test does not know a part of the path", name)
 		}

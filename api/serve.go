@@ -157,13 +157,21 @@ func writeEmpty(c *gin.Context, status int) {
 	c.Writer.WriteHeaderNow()
 }
 
-// noRoute is ThingsBoard's (Spring's) answer to an unknown path.
+// noRoute is ThingsBoard's (Spring's) answer to an unknown path. Telemetry of other entities than devices is one.
 func noRoute(_ *server, c *gin.Context, _ *auth.Principal) error {
-	return &apiError{
+	e := &apiError{
 		status: 404, errorCode: codeNotFound, code: "no_such_path",
 		message: "No static resource " + clip(strings.TrimPrefix(c.Request.URL.Path, "/"), 200) + ".",
 	}
+	rest, telemetry := strings.CutPrefix(c.Request.URL.Path, telemetryPath)
+	if kind, _, more := strings.Cut(rest, "/"); telemetry && more && kind != "DEVICE" {
+		e.code, e.detail = "unsupported_entity_type", "only DEVICE has telemetry and attributes here, not '"+clip(kind, 40)+"'"
+	}
+	return e
 }
+
+// telemetryPath begins the paths of telemetry and attributes; the type of the entity follows.
+const telemetryPath = "/api/plugins/telemetry/"
 
 func noMethod(_ *server, c *gin.Context, _ *auth.Principal) error {
 	return &apiError{

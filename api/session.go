@@ -13,12 +13,26 @@ import (
 	"github.com/google/uuid"
 )
 
+// loginBody is ThingsBoard's LoginRequest.
+type loginBody struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+// refreshBody asks for new tokens.
+type refreshBody struct {
+	RefreshToken string `json:"refreshToken"`
+}
+
+// tokensView is ThingsBoard's JwtPair.
+type tokensView struct {
+	Token        string `json:"token"`
+	RefreshToken string `json:"refreshToken"`
+}
+
 // login serves POST /api/auth/login.
 func login(s *server, c *gin.Context, _ *auth.Principal) error {
-	var in struct {
-		Username string `json:"username"`
-		Password string `json:"password"`
-	}
+	var in loginBody
 	if err := s.readJSON(c, s.config.SmallBody, &in); err != nil {
 		return err
 	}
@@ -31,9 +45,7 @@ func login(s *server, c *gin.Context, _ *auth.Principal) error {
 
 // refresh serves POST /api/auth/token.
 func refresh(s *server, c *gin.Context, _ *auth.Principal) error {
-	var in struct {
-		RefreshToken string `json:"refreshToken"`
-	}
+	var in refreshBody
 	if err := s.readJSON(c, s.config.SmallBody, &in); err != nil {
 		return err
 	}
@@ -51,10 +63,7 @@ func refresh(s *server, c *gin.Context, _ *auth.Principal) error {
 }
 
 func writeTokens(c *gin.Context, t auth.Pair) error {
-	return writeValue(c, struct {
-		Token        string `json:"token"`
-		RefreshToken string `json:"refreshToken"`
-	}{t.Access, t.Refresh})
+	return writeValue(c, tokensView{t.Access, t.Refresh})
 }
 
 // logout serves POST /api/auth/logout.
@@ -80,34 +89,6 @@ func orNobody(id uuid.UUID) uuid.UUID {
 		return nobody
 	}
 	return id
-}
-
-// userView is ThingsBoard's User.
-type userView struct {
-	ID         entity             `json:"id"`
-	Created    int64              `json:"createdTime"`
-	Tenant     entity             `json:"tenantId"`
-	Customer   entity             `json:"customerId"`
-	Email      string             `json:"email"`
-	Authority  registry.Authority `json:"authority"`
-	FirstName  string             `json:"firstName"`
-	LastName   string             `json:"lastName"`
-	Phone      *string            `json:"phone"`
-	Name       string             `json:"name"`
-	Additional json.RawMessage    `json:"additionalInfo"`
-}
-
-// currentUser serves GET /api/auth/user.
-func currentUser(s *server, c *gin.Context, who *auth.Principal) error {
-	u, err := s.dir.UserByID(c.Request.Context(), who.User)
-	if err != nil {
-		return err
-	}
-	return writeValue(c, userView{
-		ID: entity{"USER", u.ID}, Created: u.Created.UnixMilli(), Tenant: entity{"TENANT", orNobody(u.Tenant)},
-		Customer: entity{"CUSTOMER", orNobody(u.Customer)}, Email: u.Email, Authority: u.Authority, FirstName: u.FirstName, LastName: u.LastName,
-		Name: u.Email, Additional: orNull(u.Additional),
-	})
 }
 
 // passwordPolicy serves GET /api/noauth/userPasswordPolicy, by which clients also find out whether anybody is there.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"callchain/api/jackson"
@@ -102,8 +104,12 @@ func checkScope(scope string, allowed ...string) error {
 	return badQuery("scope", "must be %s, is '%s'", strings.Join(allowed, " or "), clip(scope, 40))
 }
 
+// askedKeys reads keys=a,b, and key=a&key=b for keys with commas in them.
 func askedKeys(c *gin.Context) map[string]bool {
 	wanted := map[string]bool{}
+	for _, key := range c.QueryArray("key") {
+		wanted[key] = true
+	}
 	for _, list := range c.QueryArray("keys") {
 		for key := range strings.SplitSeq(list, ",") {
 			if key != "" {
@@ -253,17 +259,22 @@ func deleteAttributes(s *server, c *gin.Context, who *auth.Principal) error {
 	if err := checkScope(scope, nodes.ClientScope, nodes.SharedScope, nodes.ServerScope); err != nil {
 		return err
 	}
-	var keys []string
-	for key := range askedKeys(c) {
-		keys = append(keys, key)
-	}
-	if len(keys) == 0 || len(keys) > valuesMax {
-		return badQuery("keys", "name 1 to %d keys, with commas between them", valuesMax)
+	keys, err := keysToDelete(c)
+	if err != nil {
+		return err
 	}
 	if _, err := s.deviceOf(c.Request.Context(), who, device); err != nil {
 		return err
 	}
 	return s.changeAttributes(c, engine.AttributeChange{Tenant: who.Tenant, Device: device, Scope: scope, Delete: keys, Actor: who.Actor})
+}
+
+func keysToDelete(c *gin.Context) ([]string, error) {
+	keys := slices.Sorted(maps.Keys(askedKeys(c)))
+	if len(keys) == 0 || len(keys) > valuesMax {
+		return nil, badQuery("keys", "name 1 to %d keys, with commas between them", valuesMax)
+	}
+	return keys, nil
 }
 
 // deviceActive tells whether the device is connected, by the row that the engine writes behind.

@@ -87,9 +87,10 @@ func TestVerifiedTableIsBounded(t *testing.T) {
 
 // users is a registry with one user, whose answers tests choose.
 type users struct {
-	user  registry.User
-	err   error
-	ended []string
+	user    registry.User
+	err     error
+	ended   []string
+	changed []string // "<user> <password>"
 }
 
 func (u *users) CheckPassword(_ context.Context, _, password string) (registry.User, error) {
@@ -99,6 +100,13 @@ func (u *users) CheckPassword(_ context.Context, _, password string) (registry.U
 	return u.user, u.err
 }
 func (u *users) UserByID(context.Context, uuid.UUID) (registry.User, error) { return u.user, u.err }
+func (u *users) SetPassword(_ context.Context, id uuid.UUID, next string) error {
+	if next == "bad" {
+		return registry.ErrInvalid
+	}
+	u.changed = append(u.changed, id.String()+" "+next)
+	return nil
+}
 func (u *users) EndSession(_ context.Context, s string) error {
 	u.ended = append(u.ended, s)
 	return nil
@@ -143,6 +151,30 @@ func TestLoginRefreshLogout(t *testing.T) {
 	u.err = registry.ErrNotFound
 	if _, err := a.Refresh(t.Context(), first.Refresh); !errors.Is(err, ErrExpired) {
 		t.Errorf("a user who is gone: %v", err)
+	}
+}
+
+func TestChangePassword(t *testing.T) {
+	u := &users{user: registry.User{ID: uuid.New(), Tenant: uuid.New(), Email: "a@b", Authority: registry.TenantAdmin, Enabled: true}}
+	a := access(t, u)
+	p := Principal{User: u.user.ID, Session: "old"}
+	if _, err := a.ChangePassword(t.Context(), p, "right", "bad", "::1"); !errors.Is(err, registry.ErrInvalid) {
+		t.Errorf("a password that may not be: %v", err)
+	}
+	pair, err := a.ChangePassword(t.Context(), p, "right", "next", "::1")
+	if err != nil || len(u.changed) != 1 || u.changed[0] != u.user.ID.String()+" next" {
+		t.Fatalf("changed %q (%v)", u.changed, err)
+	}
+	if q, err := a.Verify(pair.Access); err != nil || q.User != u.user.ID || q.Session == "old" {
+		t.Errorf("the new token is of %+v (%v)", q, err)
+	}
+	for range 5 {
+		if _, err := a.ChangePassword(t.Context(), p, "wrong", "next", "::1"); !errors.Is(err, registry.ErrBadPassword) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.ChangePassword(t.Context(), p, "right", "next", "::1"); !errors.Is(err, ErrTooMany) {
+		t.Errorf("who holds a token may not try passwords for ever: %v", err)
 	}
 }
 
