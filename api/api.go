@@ -41,6 +41,7 @@ type Config struct {
 	Idle        time.Duration // a connection without requests is closed
 	WriteStall  time.Duration // a stream's reader that takes nothing for so long is cut off
 	Heartbeat   time.Duration // between comments on a quiet stream
+	Traces      time.Duration // older traces of rule nodes are not shown; 0: all are
 }
 
 // DefaultConfig is meant for one machine: ThingsBoard's limits where it has them.

@@ -89,6 +89,7 @@ func (s *Server) serveHTTP(ctx context.Context) error {
 	c := api.DefaultConfig()
 	c.Timeouts = api.Timeouts{Minimum: s.settings.RPC.MinTimeout, Default: s.settings.RPC.DefaultTimeout}
 	c.Body, c.Requests = int64(s.settings.Limits.HTTPBody), s.settings.Limits.HTTPRequests
+	c.Traces = s.settings.Retention.Traces
 	h := api.New(c, api.Deps{
 		Engine: s.engine, Store: s.store, Directory: s.registry, Access: s.access, Nodes: builtin.Registry(), Metrics: s.metrics, Log: s.log,
 		Waiting: s.waiting,
