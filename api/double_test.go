@@ -178,7 +178,11 @@ func (d *storeDouble) Rows(_ context.Context, q eventstore.Query) ([][]any, erro
 
 func matches(q eventstore.Query, row []any) bool {
 	for _, w := range q.Where {
-		c := compare(row[q.Table.Index(w.Column)], w.Value)
+		v := row[q.Table.Index(w.Column)]
+		if v == nil && w.Value != nil { // NULL compares with nothing
+			return false
+		}
+		c := compare(v, w.Value)
 		ok := map[eventstore.Op]bool{eventstore.Eq: c == 0, eventstore.Ne: c != 0, eventstore.Lt: c < 0, eventstore.Le: c <= 0, eventstore.Gt: c > 0, eventstore.Ge: c >= 0}
 		if !ok[w.Op] {
 			return false

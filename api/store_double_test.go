@@ -71,6 +71,7 @@ func fillStore(t testing.TB, d *storeDouble) {
 		{deviceID, "temperature", []byte(`21.5`), begun.UnixMilli()},
 	}
 	d.rows["devices_state"] = [][]any{{deviceID, int64(3), int64(10), "device/x", int64(0), int64(5), nil, int64(2), int64(1)}}
+	d.rows["traces"] = traceRows(t)
 	d.rows["dead_letters"] = [][]any{{profileID, tenantID, deviceID, int64(3), begun.UnixMicro(), "panic", "index out of range", []byte(`{"kind":"data"}`)}}
 }
 
