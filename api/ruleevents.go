@@ -204,8 +204,14 @@ func (f *ruleEventFilter) takes(v *ruleEventView) bool {
 		text = *v.Body.Error
 	}
 	for _, pair := range [][2]string{
-		{f.Direction, v.Body.Type}, {f.Entity, v.Body.Entity.String()}, {f.Message, v.Body.Message.String()}, {f.Type, v.Body.MsgType},
-		{f.Relation, v.Body.Relation}, {f.Data, v.Body.Data}, {f.Metadata, v.Body.Metadata}, {f.Error, text},
+		{f.Direction, v.Body.Type},
+		{f.Entity, v.Body.Entity.String()},
+		{f.Message, v.Body.Message.String()},
+		{f.Type, v.Body.MsgType},
+		{f.Relation, v.Body.Relation},
+		{f.Data, v.Body.Data},
+		{f.Metadata, v.Body.Metadata},
+		{f.Error, text},
 	} {
 		if !strings.Contains(strings.ToLower(pair[1]), strings.ToLower(pair[0])) {
 			return false
