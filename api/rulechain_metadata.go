@@ -33,9 +33,17 @@ func getRuleChainMetadata(s *server, c *gin.Context, who *auth.Principal) error 
 	})
 }
 
+// metadataOf leaves nothing null: ThingsBoard's generated clients refuse that, although its server sends it.
 func metadataOf(ch *registry.Chain, m thingsboard.Metadata) thingsboard.Metadata {
 	version := int64(ch.Version)
 	m.RuleChainID, m.Version = thingsboard.ChainID(ch.ID), &version
+	if m.FirstNodeIndex == nil {
+		nowhere := -1
+		m.FirstNodeIndex = &nowhere
+	}
+	if m.RuleChainConnections == nil {
+		m.RuleChainConnections = []thingsboard.ChainConnection{}
+	}
 	if m.Nodes == nil {
 		m.Nodes = []thingsboard.Node{}
 	}
