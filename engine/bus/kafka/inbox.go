@@ -1,0 +1,150 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"callchain/engine/bus"
+	"callchain/engine/bus/local"
+
+	"github.com/IBM/sarama"
+)
+
+// Inbox is a bus.Inbox on two topics, one a lane. What was read, and what is fleeting, waits in queues of this process.
+type Inbox struct {
+	options *Options
+	waiting *local.Inbox
+	writers [bus.Lanes]*writer
+	readers [bus.Lanes]*reader
+	health  *health
+	counts  counts
+	lost    atomic.Pointer[bus.LostError]
+	closing sync.Once
+	closed  atomic.Bool
+	err     error
+}
+
+var _ bus.Inbox = (*Inbox)(nil)
+
+func openInbox(o *Options) (_ *Inbox, err error) {
+	in := &Inbox{options: o, waiting: local.New(o.Most)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, in.end())
+		}
+	}()
+	for lane := range in.writers {
+		if in.writers[lane], err = openWriter(in, bus.Lane(lane)); err != nil {
+			return nil, fmt.Errorf("writing to %s: %w", o.Prefix+laneTopics[lane], err)
+		}
+		if in.readers[lane], err = openReader(in, bus.Lane(lane)); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", o.Prefix+laneTopics[lane], err)
+		}
+	}
+	if in.health, err = watchHealth(in); err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+// Put implements bus.Inbox.
+func (in *Inbox) Put(m bus.Message) error {
+	switch {
+	case in.closed.Load():
+		return bus.ErrClosed
+	case m.Fleeting:
+		return in.waiting.Put(m)
+	}
+	return in.writers[m.Lane].put(m)
+}
+
+// Ready implements bus.Inbox.
+func (in *Inbox) Ready() <-chan struct{} { return in.waiting.Ready() }
+
+// Take implements bus.Inbox.
+func (in *Inbox) Take(lane bus.Lane, most int, into []bus.Message) []bus.Message {
+	was := len(into)
+	into = in.waiting.Take(lane, most, into)
+	if len(into) > was {
+		in.counts.taken[lane].Add(int64(len(into) - was))
+		in.readers[lane].madeRoom()
+	}
+	return into
+}
+
+// Len implements bus.Inbox.
+func (in *Inbox) Len(lane bus.Lane) int { return in.waiting.Len(lane) }
+
+// Remembers implements bus.Inbox.
+func (in *Inbox) Remembers() bool { return true }
+
+// Begin implements bus.Inbox.
+func (in *Inbox) Begin(ctx context.Context, from []bus.From) error {
+	ids, err := in.health.ids()
+	if err != nil {
+		return fmt.Errorf("asking for the topics of the inbox: %w", err)
+	}
+	for lane, r := range in.readers {
+		if err := r.begin(ctx, ids[lane], from); err != nil {
+			return err
+		}
+	}
+	in.health.began(ids)
+	return nil
+}
+
+// Behind implements bus.Inbox.
+func (in *Inbox) Behind() bool { return in.health.away() != nil || in.readers[bus.RPC].behind() }
+
+// Trouble implements bus.Inbox.
+func (in *Inbox) Trouble() error {
+	if lost := in.lost.Load(); lost != nil {
+		return lost
+	}
+	return in.health.away()
+}
+
+// losing stops everything that would go on as if nothing was lost.
+func (in *Inbox) losing(e *bus.LostError) {
+	if in.lost.CompareAndSwap(nil, e) {
+		in.options.Log.Error("the inbox lost messages that were not taken", "topic", e.Topic, "partition", e.Partition, "detail", e.Detail)
+	}
+}
+
+// Close implements bus.Inbox.
+func (in *Inbox) Close() {
+	in.closed.Store(true)
+	in.waiting.Close()
+}
+
+// end closes the connections.
+func (in *Inbox) end() error {
+	in.closing.Do(func() {
+		in.Close()
+		var errs []error
+		if in.health != nil {
+			errs = append(errs, in.health.close())
+		}
+		for lane := range in.writers {
+			if w := in.writers[lane]; w != nil {
+				errs = append(errs, w.close())
+			}
+			if r := in.readers[lane]; r != nil {
+				errs = append(errs, r.close())
+			}
+		}
+		in.err = errors.Join(errs...)
+	})
+	return in.err
+}
+
+// closedAlready leaves out that a client was closed before: a close that was asked for twice is none that failed.
+func closedAlready(err error) error {
+	if errors.Is(err, sarama.ErrClosedClient) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,104 @@
+// Package kafka is the bus on Kafka: the inbox that remembers, and the topics beside it.
+//
+// What is put into the inbox is written to a topic a lane and acknowledged when the brokers have it; what is taken was read from there, from
+// exactly the position that the owner's last append names. It knows bytes and positions; what a command is, its Codec knows.
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"callchain/engine/bus"
+
+	"github.com/IBM/sarama"
+)
+
+// Bus is the connection of one node to its brokers.
+type Bus struct {
+	options Options
+	inbox   *Inbox
+	topics  *Topics
+	closing sync.Once
+	err     error
+}
+
+// openTimeout is how long the brokers may take to answer for the first time.
+const openTimeout = 10 * time.Second
+
+// Open connects, creates the topics that are missing and checks the others.
+func Open(ctx context.Context, o Options) (*Bus, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if err := o.prepareTopics(ctx); err != nil {
+		return nil, err
+	}
+	b := &Bus{options: o}
+	var err error
+	if b.inbox, err = openInbox(&b.options); err != nil {
+		return nil, err
+	}
+	if b.topics, err = openTopics(&b.options); err != nil {
+		return nil, errors.Join(err, b.inbox.end())
+	}
+	return b, nil
+}
+
+// prepareTopics tries until ctx ends: brokers that were just started may not know their controller yet.
+func (o *Options) prepareTopics(ctx context.Context) error {
+	c, err := o.config("admin")
+	if err != nil {
+		return err
+	}
+	for {
+		err := func() error {
+			admin, err := sarama.NewClusterAdmin(o.Brokers, c)
+			if err != nil {
+				return fmt.Errorf("no broker answers: %w", err)
+			}
+			return errors.Join(o.prepare(admin), admin.Close())
+		}()
+		if err == nil || !temporary(err) {
+			return err
+		}
+		again := time.NewTimer(2 * backOff)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return err
+		}
+	}
+}
+
+// temporary tells errors that may pass by themselves.
+func temporary(err error) bool {
+	for _, one := range []error{
+		sarama.ErrLeaderNotAvailable, sarama.ErrNotController, sarama.ErrControllerNotAvailable, sarama.ErrRequestTimedOut, sarama.ErrBrokerNotAvailable,
+	} {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
+}
+
+// Inbox is the inbox of this node.
+func (b *Bus) Inbox() bus.Inbox { return b.inbox }
+
+// Topics are the topics beside the inbox.
+func (b *Bus) Topics() bus.Topics { return b.topics }
+
+// Stats counts what passed.
+func (b *Bus) Stats() Stats { return b.inbox.counts.read(b.inbox) }
+
+// Close refuses further messages, waits two seconds for writes under way, and disconnects. What waits in the inbox can still be taken.
+func (b *Bus) Close() error {
+	b.closing.Do(func() { b.err = errors.Join(b.topics.close(), b.inbox.end()) })
+	return b.err
+}

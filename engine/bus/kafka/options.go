@@ -1,0 +1,168 @@
+package kafka
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"callchain/engine/bus"
+
+	"github.com/IBM/sarama"
+)
+
+// Options say which brokers, how to be let in, and what to keep there.
+type Options struct {
+	Brokers     []string // host:port
+	Prefix      string   // before the name of every topic
+	Node        string   // this process among others; the client id that brokers show
+	Partitions  int32
+	Replication int16  // of topics that are created; 0: as the brokers are set
+	Resume      string // ResumeStrict or ResumeOldest
+	TLS         TLS
+	SASL        SASL
+	Most        int // messages of a lane that wait to be taken, and as many that wait to be written
+	Codec       bus.Codec
+	Log         *slog.Logger
+}
+
+// What Begin does with a position that a topic does not have any more.
+const (
+	ResumeStrict = "strict" // it fails with *bus.LostError
+	ResumeOldest = "oldest" // it warns, and goes on with what is there
+)
+
+// TLS secures the connections. The brokers' certificates are always checked.
+type TLS struct {
+	Enabled   bool
+	CA        string // file, PEM; empty: the system's
+	Cert, Key string // files, PEM; empty: none
+}
+
+// SASL proves to the brokers who this is.
+type SASL struct {
+	Mechanism string // "none", "plain", "scram-sha-256", "scram-sha-512"
+	User      string
+	Password  string
+}
+
+// MessageBytesMax bounds one message. The largest body that REST takes fits.
+const MessageBytesMax = 20 << 20
+
+// Times that decide how soon an outage is noticed and survived.
+const (
+	dialTimeout  = 3 * time.Second
+	ioTimeout    = 5 * time.Second // of one request
+	backOff      = 100 * time.Millisecond
+	writeRetries = 300 // of a message, one a backOff: about half a minute; the client keeps a few bytes for each and partition
+)
+
+// config is what all clients of this package have in common.
+func (o *Options) config(purpose string) (*sarama.Config, error) {
+	c := sarama.NewConfig()
+	c.ClientID = "callchain-" + o.Node + "-" + purpose
+	c.Version = sarama.V2_8_0_0 // the first with topic ids; newer brokers speak it
+	c.Net.DialTimeout, c.Net.ReadTimeout, c.Net.WriteTimeout = dialTimeout, ioTimeout, ioTimeout
+	c.Metadata.Retry.Max, c.Metadata.Retry.Backoff = 1, backOff
+	c.Metadata.RefreshFrequency = 30 * time.Second
+	c.Metadata.AllowAutoTopicCreation = false
+	c.Admin.Timeout = ioTimeout
+	if err := o.security(c); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (o *Options) security(c *sarama.Config) error {
+	if o.TLS.Enabled {
+		conf, err := o.TLS.config()
+		if err != nil {
+			return err
+		}
+		c.Net.TLS.Enable, c.Net.TLS.Config = true, conf
+	}
+	if o.SASL.Mechanism == "" || o.SASL.Mechanism == "none" {
+		return nil
+	}
+	c.Net.SASL.Enable, c.Net.SASL.Handshake = true, true
+	c.Net.SASL.User, c.Net.SASL.Password = o.SASL.User, o.SASL.Password
+	switch o.SASL.Mechanism {
+	case "plain":
+		c.Net.SASL.Mechanism = sarama.SASLTypePlaintext
+	case "scram-sha-256":
+		c.Net.SASL.Mechanism, c.Net.SASL.SCRAMClientGeneratorFunc = sarama.SASLTypeSCRAMSHA256, scram256
+	case "scram-sha-512":
+		c.Net.SASL.Mechanism, c.Net.SASL.SCRAMClientGeneratorFunc = sarama.SASLTypeSCRAMSHA512, scram512
+	default:
+		return fmt.Errorf("SASL mechanism %q is not known", o.SASL.Mechanism)
+	}
+	return nil
+}
+
+func (t *TLS) config() (*tls.Config, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("reading the certificates that vouch for the brokers: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate in PEM form", t.CA)
+		}
+	}
+	if t.Cert == "" {
+		return conf, nil
+	}
+	pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("reading this server's own certificate: %w", err)
+	}
+	conf.Certificates = []tls.Certificate{pair}
+	return conf, nil
+}
+
+// producerConfig is for clients that write: acknowledged by all replicas, each message once and in order, nothing waits for company.
+func (o *Options) producerConfig(purpose string) (*sarama.Config, error) {
+	c, err := o.config(purpose)
+	if err != nil {
+		return nil, err
+	}
+	c.Producer.RequiredAcks = sarama.WaitForAll
+	c.Producer.Idempotent, c.Net.MaxOpenRequests = true, 1
+	c.Producer.MaxMessageBytes = MessageBytesMax
+	c.Producer.Timeout = ioTimeout
+	c.Producer.Retry.Max, c.Producer.Retry.Backoff = writeRetries, backOff
+	c.Producer.Return.Successes, c.Producer.Return.Errors = true, true
+	c.Producer.Partitioner = sarama.NewManualPartitioner
+	return c, nil
+}
+
+// consumerConfig is for clients that read. MaxWaitTime delays no message; it only bounds how long closing takes.
+func (o *Options) consumerConfig(purpose string) (*sarama.Config, error) {
+	c, err := o.config(purpose)
+	if err != nil {
+		return nil, err
+	}
+	c.Consumer.MaxWaitTime = 100 * time.Millisecond
+	c.Consumer.Fetch.Min = 1
+	c.Consumer.Retry.Backoff = 2 * backOff
+	c.Consumer.Return.Errors = true
+	c.ChannelBufferSize = 64
+	return c, nil
+}
+
+func (o *Options) check() error {
+	switch {
+	case len(o.Brokers) == 0:
+		return errors.New("no broker is named")
+	case o.Codec == nil || o.Log == nil:
+		return errors.New("kafka: Options need a Codec and a Log")
+	case o.Partitions < 1 || o.Most < 1:
+		return errors.New("kafka: Options need partitions and a bound")
+	}
+	return nil
+}

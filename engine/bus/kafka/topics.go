@@ -1,0 +1,199 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+
+	"callchain/engine/bus"
+
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill"
+	wkafka "github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
+)
+
+// Topics are the topics beside the inbox, on Watermill: others can read them with it, or with any client of Kafka.
+type Topics struct {
+	options *Options
+	events  message.Publisher // whole batches at once
+	others  message.Publisher // one by one; there are few
+}
+
+var _ bus.Topics = (*Topics)(nil)
+
+// What a record needs beside its value travels in a message's metadata, and is taken out before it is written.
+const (
+	metaKey       = "callchain-key"
+	metaPartition = "callchain-partition"
+)
+
+func openTopics(o *Options) (*Topics, error) {
+	events, err := newBatchPublisher(o)
+	if err != nil {
+		return nil, fmt.Errorf("publishing events: %w", err)
+	}
+	c, err := o.producerConfig("topics")
+	if err != nil {
+		return nil, errors.Join(err, events.Close())
+	}
+	c.Producer.Retry.Max = 10 // a second; the caller tries again
+	others, err := wkafka.NewPublisher(wkafka.PublisherConfig{Brokers: o.Brokers, Marshaler: marshaler{}, OverwriteSaramaConfig: c}, logger(o))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("publishing to topics: %w", err), events.Close())
+	}
+	return &Topics{options: o, events: events, others: others}, nil
+}
+
+// logger lets Watermill log; what it calls information is of no use to an operator.
+func logger(o *Options) watermill.LoggerAdapter {
+	return watermill.NewSlogLoggerWithLevelMapping(o.Log, map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug})
+}
+
+// Publish implements bus.Topics.
+func (t *Topics) Publish(ctx context.Context, topic bus.Topic, records []bus.Record) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	messages := make([]*message.Message, len(records))
+	for i := range records {
+		messages[i] = messageOf(&records[i])
+	}
+	to := t.others
+	if topic == bus.Events {
+		to = t.events
+	}
+	if err := to.Publish(t.options.Prefix+string(topic), messages...); err != nil {
+		return fmt.Errorf("publishing to %s: %w", topic, err)
+	}
+	return nil
+}
+
+// messageOf is a record as Watermill has it.
+func messageOf(r *bus.Record) *message.Message {
+	m := message.NewMessage(uuid.NewString(), r.Value)
+	maps.Copy(m.Metadata, r.Headers)
+	m.Metadata[metaKey] = r.Key
+	m.Metadata[metaPartition] = strconv.Itoa(int(r.Partition))
+	return m
+}
+
+// Follow implements bus.Topics.
+func (t *Topics) Follow(ctx context.Context, topic bus.Topic, handle func(bus.Record)) error {
+	c, err := t.options.consumerConfig("topics")
+	if err != nil {
+		return err
+	}
+	c.Consumer.Offsets.Initial = sarama.OffsetNewest // from now on
+	s, err := wkafka.NewSubscriber(wkafka.SubscriberConfig{
+		Brokers: t.options.Brokers, Unmarshaler: marshaler{}, OverwriteSaramaConfig: c, ReconnectRetrySleep: 2 * backOff, NackResendSleep: wkafka.NoSleep,
+	}, logger(t.options))
+	if err != nil {
+		return fmt.Errorf("following %s: %w", topic, err)
+	}
+	messages, err := s.Subscribe(ctx, t.options.Prefix+string(topic))
+	if err != nil {
+		return errors.Join(fmt.Errorf("following %s: %w", topic, err), s.Close())
+	}
+	for m := range messages {
+		handle(recordOf(m))
+		m.Ack()
+	}
+	return errors.Join(ctx.Err(), s.Close())
+}
+
+func recordOf(m *message.Message) bus.Record {
+	r := bus.Record{Key: m.Metadata[metaKey], Headers: map[string]string{}, Value: m.Payload}
+	if n, err := strconv.ParseInt(m.Metadata[metaPartition], 10, 32); err == nil {
+		r.Partition = int32(n)
+	}
+	for name, value := range m.Metadata {
+		if name != metaKey && name != metaPartition {
+			r.Headers[name] = value
+		}
+	}
+	return r
+}
+
+func (t *Topics) close() error { return errors.Join(t.events.Close(), t.others.Close()) }
+
+// marshaler writes and reads messages as Watermill's own does, and gives them their key and partition.
+type marshaler struct{ wkafka.DefaultMarshaler }
+
+// Marshal implements wkafka.Marshaler.
+func (d marshaler) Marshal(topic string, m *message.Message) (*sarama.ProducerMessage, error) {
+	partition, err := strconv.ParseInt(m.Metadata[metaPartition], 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("the partition of a message: %w", err)
+	}
+	out := &sarama.ProducerMessage{
+		Topic: topic, Partition: int32(partition), Value: sarama.ByteEncoder(m.Payload), Key: sarama.StringEncoder(m.Metadata[metaKey]),
+		Headers: []sarama.RecordHeader{{Key: []byte(wkafka.UUIDHeaderKey), Value: []byte(m.UUID)}},
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Metadata)) {
+		if name != metaKey && name != metaPartition {
+			out.Headers = append(out.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(m.Metadata[name])})
+		}
+	}
+	return out, nil
+}
+
+// Unmarshal implements wkafka.Unmarshaler.
+func (d marshaler) Unmarshal(record *sarama.ConsumerMessage) (*message.Message, error) {
+	m, err := d.DefaultMarshaler.Unmarshal(record)
+	if err != nil {
+		return nil, err
+	}
+	m.Metadata[metaKey], m.Metadata[metaPartition] = string(record.Key), strconv.Itoa(int(record.Partition))
+	return m, nil
+}
+
+// batchPublisher is a message.Publisher that sends all messages of a Publish at once. Watermill's own waits for each acknowledgement before it sends the
+// next, which is too slow for every committed event.
+type batchPublisher struct {
+	client   sarama.Client
+	producer sarama.SyncProducer
+}
+
+func newBatchPublisher(o *Options) (*batchPublisher, error) {
+	c, err := o.producerConfig("events")
+	if err != nil {
+		return nil, err
+	}
+	c.Producer.Retry.Max = 10
+	p := &batchPublisher{}
+	if p.client, err = sarama.NewClient(o.Brokers, c); err != nil {
+		return nil, err
+	}
+	if p.producer, err = sarama.NewSyncProducerFromClient(p.client); err != nil {
+		return nil, errors.Join(err, p.client.Close())
+	}
+	return p, nil
+}
+
+// Publish implements message.Publisher.
+func (p *batchPublisher) Publish(topic string, messages ...*message.Message) error {
+	records := make([]*sarama.ProducerMessage, len(messages))
+	for i, m := range messages {
+		var err error
+		if records[i], err = (marshaler{}).Marshal(topic, m); err != nil {
+			return err
+		}
+	}
+	err := p.producer.SendMessages(records)
+	var each sarama.ProducerErrors
+	if errors.As(err, &each) && len(each) > 0 {
+		return fmt.Errorf("%d of %d messages: %w", len(each), len(records), each[0].Err)
+	}
+	return err
+}
+
+// Close implements message.Publisher.
+func (p *batchPublisher) Close() error {
+	return errors.Join(p.producer.Close(), closedAlready(p.client.Close()))
+}
