@@ -32,6 +32,7 @@ type Change struct {
 	Profile uuid.UUID  `json:"profile,omitzero"`
 	Chain   uuid.UUID  `json:"chain,omitzero"`
 	Version int        `json:"version,omitempty"` // of the chain
+	Foreign bool       `json:"-"`                 // another node made it
 }
 
 // OnChange registers a listener for the life of the registry. It is called after the commit, when this registry no longer
@@ -51,12 +52,17 @@ func (r *Registry) OnChange(fn func(Change)) {
 // to tell too much, while an untold change would keep outdated values and sessions alive.
 func (r *Registry) tell(err error, c Change) {
 	if err == nil || errors.Is(err, errUncertain) {
-		r.Apply(c)
+		r.apply(c)
 	}
 }
 
 // Apply takes a change that another node made: it forgets what the change outdated and tells the listeners.
 func (r *Registry) Apply(c Change) {
+	c.Foreign = true
+	r.apply(c)
+}
+
+func (r *Registry) apply(c Change) {
 	r.forget(c)
 	if p := r.listeners.Load(); p != nil {
 		for _, fn := range *p {

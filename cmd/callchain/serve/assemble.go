@@ -7,7 +7,6 @@ import (
 
 	"callchain/api"
 	"callchain/engine"
-	"callchain/engine/bus/local"
 	"callchain/engine/rpc"
 	"callchain/nodes/builtin"
 	"callchain/registry"
@@ -19,9 +18,11 @@ import (
 )
 
 // assemble wires engine and transports.
-func (s *Server) assemble(ctx context.Context) error {
-	node, err := s.nodeID()
-	if err != nil {
+func (s *Server) assemble(ctx context.Context) (err error) {
+	if s.node, err = s.nodeID(); err != nil {
+		return err
+	}
+	if err := s.openBus(ctx); err != nil {
 		return err
 	}
 	if s.access, err = s.openAccess(ctx); err != nil {
@@ -29,11 +30,18 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	config := engine.DefaultConfig()
-	config.Node, config.Partitions, config.ClientTimeout = node, int32(s.settings.Partitions), s.settings.RPC.ClientSide
-	s.inbox = local.New(s.settings.Limits.Inbox)
+	config.Node, config.Partitions, config.ClientTimeout = s.node, int32(s.settings.Partitions), s.settings.RPC.ClientSide
 	s.directory = &directory{registry: s.registry, programs: s.programs, rules: s.rules()}
 	s.engine = engine.New(config, s.store, s.inbox, s.directory, engine.NewMetrics(s.metrics), s.log)
+	if s.kafka != nil {
+		s.engine.PublishTo(s.kafka.Topics())
+	}
 	s.registry.OnChange(s.changed)
+	s.registry.OnChange(s.noteChange)
+	return s.assembleMQTT()
+}
+
+func (s *Server) assembleMQTT() (err error) {
 	if s.listener.mqtt == nil {
 		return nil
 	}

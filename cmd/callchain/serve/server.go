@@ -17,6 +17,7 @@ import (
 	"callchain/cmd/callchain/settings"
 	"callchain/engine"
 	"callchain/engine/bus"
+	"callchain/engine/bus/kafka"
 	"callchain/eventstore"
 	"callchain/registry"
 	"callchain/registry/auth"
@@ -39,7 +40,10 @@ type Server struct {
 	programs  *programs
 	folder    folder
 	access    *auth.Access
+	node      string
 	inbox     bus.Inbox
+	kafka     *kafka.Bus           // nil: commands stay in the process
+	changes   chan registry.Change // to be told to other nodes
 	directory *directory
 	engine    *engine.Engine
 	listener  listeners
@@ -54,7 +58,7 @@ type Server struct {
 
 // parts are what runs, in the order in which it is stopped.
 type parts struct {
-	chains, memory, http, mqtt, engine part
+	chains, memory, topics, http, mqtt, engine part
 }
 
 // part is a goroutine that ends when it is told to.
@@ -97,6 +101,7 @@ func (s *Server) Start() {
 	s.run(&s.parts.http, s.serveHTTP)
 	s.run(&s.parts.chains, s.watchChains)
 	s.run(&s.parts.memory, giveBack)
+	s.run(&s.parts.topics, s.shareRegistry)
 	s.run(&s.parts.mqtt, func(ctx context.Context) error {
 		if !s.awaitEngine(ctx) {
 			return nil
@@ -161,6 +166,7 @@ func (s *Server) Stop() error {
 		s.engine.Stop()
 		s.parts.chains.end(time.Second)
 		s.parts.memory.end(time.Second)
+		s.parts.topics.end(time.Second)
 		http, devices := s.parts.http.end(httpGrace+time.Second), s.parts.mqtt.end(mqttDrain+time.Second)
 		if !http || !devices {
 			s.log.Warn("connections were cut off", "http", !http, "mqtt", !devices)
@@ -196,6 +202,9 @@ func (s *Server) close() error {
 	if s.inbox != nil {
 		s.inbox.Close()
 	}
+	if s.kafka != nil {
+		errs = append(errs, s.kafka.Close())
+	}
 	if s.database != nil {
 		errs = append(errs, s.database.Close())
 	}
@@ -203,7 +212,7 @@ func (s *Server) close() error {
 		errs = append(errs, s.store.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("closing the database: %w", err)
+		return fmt.Errorf("closing the database and the bus: %w", err)
 	}
 	return nil
 }
