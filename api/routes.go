@@ -46,6 +46,7 @@ func (s *server) routes(measurements *prometheus.Registry) []route {
 	all = append(all, telemetryRoutes...)
 	all = append(all, chainRoutes...)
 	all = append(all, ruleChainRoutes...)
+	all = append(all, scriptRoutes...)
 	all = append(all, traceRoutes...)
 	if s.dead != nil {
 		all = append(all, route{"DELETE", "/api/dead-letters/:id", tenantAdmins, dropDeadLetter, ordinary})

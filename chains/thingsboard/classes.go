@@ -134,3 +134,11 @@ func KindOf(class string, kinds nodes.Registry) (nodes.Kind, bool) {
 
 // EntersChain tells whether nodes of a kind lead into another chain.
 func EntersChain(k nodes.Kind) bool { return k.Class == inputClass }
+
+// ScriptClass is the class of the nodes whose scripts have a type, in the words of ThingsBoard's API for trying scripts.
+func ScriptClass(scriptType string) (string, bool) {
+	class, ok := map[string]string{
+		"filter": "filter.TbJsFilterNode", "switch": "filter.TbJsSwitchNode", "update": "transform.TbTransformMsgNode", "string": "action.TbLogNode",
+	}[scriptType]
+	return classPrefix + class, ok
+}
