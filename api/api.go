@@ -107,7 +107,7 @@ func New(c Config, d Deps) http.Handler {
 	g.RedirectTrailingSlash = false
 	g.ContextWithFallback = true
 	g.Use(s.recovered)
-	for _, r := range s.routes(d.Metrics) {
+	for _, r := range s.documented(s.routes(d.Metrics)) {
 		g.Handle(r.method, r.path, s.serve(r))
 	}
 	g.NoRoute(s.serve(route{roles: members, handle: noRoute}))

@@ -213,6 +213,12 @@ const (
 	callsPageMax    = 1000
 )
 
+// callsView is a page of calls; next leads to the one after it.
+type callsView struct {
+	Data []callView `json:"data"`
+	Next string     `json:"next,omitempty"`
+}
+
 // listCalls serves GET /api/rpc/calls, newest first. A page is asked for by number, or by "before": the "next" of the page
 // before it, which neither skips nor repeats when calls are added meanwhile.
 func listCalls(s *server, c *gin.Context, who *auth.Principal) error {
@@ -241,10 +247,7 @@ func listCalls(s *server, c *gin.Context, who *auth.Principal) error {
 		last := views[len(views)-1]
 		next = strconv.FormatInt(int64(last.Created), 10) + "_" + last.ID.String()
 	}
-	return writeValue(c, struct {
-		Data []callView `json:"data"`
-		Next string     `json:"next,omitempty"`
-	}{views, next})
+	return writeValue(c, callsView{views, next})
 }
 
 // mayList: users of a customer list the calls of one of their devices.

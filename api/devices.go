@@ -122,12 +122,15 @@ func saveDevice(s *server, c *gin.Context, who *auth.Principal) error {
 	return s.storeDevice(c, who, d, credentials)
 }
 
+// deviceWithCredentialsBody is ThingsBoard's SaveDeviceWithCredentialsRequest.
+type deviceWithCredentialsBody struct {
+	Device      *deviceBody      `json:"device"`
+	Credentials *credentialsBody `json:"credentials"`
+}
+
 // saveDeviceWithCredentials serves POST /api/device-with-credentials.
 func saveDeviceWithCredentials(s *server, c *gin.Context, who *auth.Principal) error {
-	var in struct {
-		Device      *deviceBody      `json:"device"`
-		Credentials *credentialsBody `json:"credentials"`
-	}
+	var in deviceWithCredentialsBody
 	if err := s.readJSON(c, s.config.Body, &in); err != nil {
 		return err
 	}

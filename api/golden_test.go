@@ -37,6 +37,7 @@ var unnamed = strings.NewReplacer(
 func TestREST(t *testing.T) {
 	datadriven.Walk(t, "testdata/rest", func(t *testing.T, path string) {
 		h := newHouse(t)
+		says := readContract(t, h)
 		h.engine.answer = func(context.Context, engine.CallRequest) (engine.CallResult, error) {
 			return engine.CallResult{}, errors.New("not scripted")
 		}
@@ -47,7 +48,7 @@ func TestREST(t *testing.T) {
 				h.script(t, d.Input)
 				return ""
 			case "request":
-				return h.request(t, d.Input)
+				return h.request(t, says, d.Input)
 			}
 			t.Fatalf("unknown directive %q", d.Cmd)
 			return ""
@@ -91,7 +92,7 @@ func (h *house) script(t *testing.T, line string) {
 }
 
 // request sends "METHOD path", headers, an empty line and a body.
-func (h *house) request(t *testing.T, input string) string {
+func (h *house) request(t *testing.T, says *contract, input string) string {
 	in := bufio.NewReader(strings.NewReader(names.Replace(input)))
 	first, err := in.ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -119,6 +120,7 @@ func (h *house) request(t *testing.T, input string) string {
 	asked := len(h.engine.calls)
 	changed, ended := len(h.engine.changes), len(h.engine.ended)
 	h.ServeHTTP(w, r)
+	says.check(t, method, path, w)
 	var out strings.Builder
 	showAnswer(&out, w)
 	for _, c := range h.engine.calls[asked:] {

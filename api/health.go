@@ -10,10 +10,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
+// liveView says that the process works.
+type liveView struct {
+	Alive bool `json:"alive"`
+}
+
+// readyView says why the server is not ready.
+type readyView struct {
+	Ready   bool     `json:"ready"`
+	Reasons []string `json:"reasons"`
+}
+
 // live serves GET /livez.
 func live(_ *server, c *gin.Context, _ *auth.Principal) error {
-	writeJSON(c, http.StatusOK, []byte(`{"alive":true}`))
-	return nil
+	return writeValue(c, liveView{true})
 }
 
 // ready serves GET /readyz: 503 with the reasons until everything is up.
@@ -29,10 +39,7 @@ func ready(s *server, c *gin.Context, _ *auth.Principal) error {
 	} else {
 		reasons = []string{}
 	}
-	out, err := marshal(struct {
-		Ready   bool     `json:"ready"`
-		Reasons []string `json:"reasons"`
-	}{len(reasons) == 0, reasons})
+	out, err := marshal(readyView{len(reasons) == 0, reasons})
 	if err != nil {
 		return err
 	}

@@ -70,18 +70,21 @@ func profileInfoOf(p *registry.Profile) profileInfoView {
 	}
 }
 
+// profileBody is what a request may say of a profile.
+type profileBody struct {
+	ID          idBody          `json:"id"`
+	Name        string          `json:"name"`
+	Description *string         `json:"description"`
+	Transport   string          `json:"transportType"`
+	Chain       idBody          `json:"defaultRuleChainId"`
+	Default     bool            `json:"default"`
+	Data        json.RawMessage `json:"profileData"`
+	Version     int64           `json:"version"`
+}
+
 // saveProfile serves POST /api/deviceProfile.
 func saveProfile(s *server, c *gin.Context, who *auth.Principal) error {
-	var in struct {
-		ID          idBody          `json:"id"`
-		Name        string          `json:"name"`
-		Description *string         `json:"description"`
-		Transport   string          `json:"transportType"`
-		Chain       idBody          `json:"defaultRuleChainId"`
-		Default     bool            `json:"default"`
-		Data        json.RawMessage `json:"profileData"`
-		Version     int64           `json:"version"`
-	}
+	var in profileBody
 	if err := s.readJSON(c, s.config.Body, &in); err != nil {
 		return err
 	}

@@ -91,12 +91,23 @@ func orNobody(id uuid.UUID) uuid.UUID {
 	return id
 }
 
+// passwordPolicyView is ThingsBoard's UserPasswordPolicy.
+type passwordPolicyView struct {
+	MinimumLength      int  `json:"minimumLength"`
+	MaximumLength      int  `json:"maximumLength"`
+	Uppercase          *int `json:"minimumUppercaseLetters"`
+	Lowercase          *int `json:"minimumLowercaseLetters"`
+	Digits             *int `json:"minimumDigits"`
+	Special            *int `json:"minimumSpecialCharacters"`
+	Spaces             bool `json:"allowWhitespaces"`
+	ForceReset         bool `json:"forceUserToResetPasswordIfNotValid"`
+	ExpirationDays     *int `json:"passwordExpirationPeriodDays"`
+	ReuseFrequencyDays *int `json:"passwordReuseFrequencyDays"`
+}
+
 // passwordPolicy serves GET /api/noauth/userPasswordPolicy, by which clients also find out whether anybody is there.
 func passwordPolicy(_ *server, c *gin.Context, _ *auth.Principal) error {
-	writeJSON(c, http.StatusOK, []byte(`{"minimumLength":6,"maximumLength":255,"minimumUppercaseLetters":null,"minimumLowercaseLetters":null,`+
-		`"minimumDigits":null,"minimumSpecialCharacters":null,"allowWhitespaces":true,"forceUserToResetPasswordIfNotValid":false,`+
-		`"passwordExpirationPeriodDays":null,"passwordReuseFrequencyDays":null}`))
-	return nil
+	return writeValue(c, passwordPolicyView{MinimumLength: 6, MaximumLength: 255, Spaces: true})
 }
 
 // readJSON reads a body into a struct. Unknown fields are ignored, as ThingsBoard's clients send more than is kept here.
