@@ -264,7 +264,7 @@ func (s *server) writeChain(c *gin.Context, ch *registry.Chain) error {
 	}
 	v.Definition = ch.Definition
 	if ch.Format == formatYAML {
-		text, err := yaml.YAMLToJSON(ch.Definition)
+		text, err := yamlToJSON(ch.Definition)
 		if err != nil {
 			return fmt.Errorf("writing chain %s as JSON: %w", ch.ID, err)
 		}

@@ -135,6 +135,7 @@ var (
 	count   = openapi.Schema{"type": "integer", "minimum": 0, "maximum": 1<<31 - 1}
 	atLeast = openapi.Schema{"type": "integer", "minimum": 1, "maximum": 1<<31 - 1}
 	id      = openapi.Schema{"type": "string", "format": "uuid"}
+	maybeID = openapi.Schema{"anyOf": []any{id, openapi.Schema{"type": "string", "maxLength": 0}}} // empty is as left out
 	moment  = openapi.Schema{"type": "string", "format": "date-time"}
 	object  = openapi.Schema{"type": "object"}
 )

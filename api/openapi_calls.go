@@ -125,7 +125,7 @@ func historyOperations(out operations) {
 	out["GET /api/rpc/calls"] = openapi.Operation{
 		Summary: "Calls of any kind, the newest first. Users of a customer must name one of their devices.", Answer: callsView{},
 		Query: []openapi.Parameter{
-			ask("deviceId", "Only calls of this device.", id), ask("method", "Only calls of this method.", text),
+			ask("deviceId", "Only calls of this device.", maybeID), ask("method", "Only calls of this method.", text),
 			ask("status", "Only calls with this status (SUCCESSFUL) or in this phase (succeeded).", text),
 			ask("from", "Only calls made at this time or later: RFC 3339, or ms since 1970.", text),
 			ask("to", "Only calls made before this time.", text), ask("persistent", "Only persistent calls, or only light ones.", flag),
@@ -148,7 +148,7 @@ func historyOperations(out operations) {
 		Summary: "Server-sent events of all committed events of the tenant.", Answer: text, Gives: events,
 		Query: []openapi.Parameter{
 			ask("after", "The id of the last event that was received.", text), ask("type", "Only events of these types, with commas between them.", text),
-			ask("deviceId", "Only events of this device.", id),
+			ask("deviceId", "Only events of this device.", maybeID),
 		},
 		Headers: []openapi.Parameter{ask("Last-Event-ID", "As after, which it wins over.", text)},
 	}

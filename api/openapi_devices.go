@@ -39,7 +39,7 @@ func deviceOperations() operations {
 		},
 		"GET /api/tenant/deviceInfos": {
 			Summary: "Devices of the tenant, and whether they are connected.", Answer: pageOf[deviceInfoView]{},
-			Query: paging(ask("type", "Only devices of the profile with this name.", text), ask("deviceProfileId", "Only devices of this profile.", id)),
+			Query: paging(ask("type", "Only devices of the profile with this name.", text), ask("deviceProfileId", "Only devices of this profile.", maybeID)),
 		},
 		"GET /api/tenant/device": {
 			Summary: "The device with a name.", Answer: deviceView{}, Codes: []int{http.StatusNotFound},
@@ -53,7 +53,7 @@ func deviceOperations() operations {
 }
 
 func profileOperations() operations {
-	profile := []openapi.Parameter{ask("deviceProfileId", "Only of devices of this profile.", id)}
+	profile := []openapi.Parameter{ask("deviceProfileId", "Only of devices of this profile.", maybeID)}
 	return operations{
 		"POST /api/deviceProfile": {
 			Summary: "Makes a device profile, or changes the one with the id given.", Body: profileBody{}, Needs: []string{"name"}, Answer: profileView{},

@@ -12,7 +12,7 @@ func traceOperations() operations {
 	return operations{
 		"GET /api/traces": {
 			Summary: "What rule nodes got and sent on, the newest first.", Answer: pageOf[traceView]{}, Query: append(since("from", "to"),
-				ask("messageId", "Only this message.", id), ask("callId", "Only messages of this call.", id), ask("nodeId", "Only this rule node.", id),
+				ask("messageId", "Only this message.", maybeID), ask("callId", "Only messages of this call.", maybeID), ask("nodeId", "Only this rule node.", maybeID),
 				ask("pageSize", "At most 1000; 100 if left out.", atLeast), ask("page", "Which part of the list, from 0.", count)),
 		},
 		"GET /api/events/:entityType/:entityId": {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -117,6 +118,9 @@ func (s *server) readJSON(c *gin.Context, limit int64, into any) error {
 		return err
 	}
 	defer b.release()
+	if string(bytes.TrimSpace(b.bytes)) == "null" {
+		return badBody(errors.New("an object is expected"))
+	}
 	if err := json.Unmarshal(b.bytes, into); err != nil {
 		return badBody(err)
 	}
