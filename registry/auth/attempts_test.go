@@ -107,6 +107,7 @@ func (u *users) SetPassword(_ context.Context, id uuid.UUID, next string) error 
 	u.changed = append(u.changed, id.String()+" "+next)
 	return nil
 }
+
 func (u *users) EndSession(_ context.Context, s string) error {
 	u.ended = append(u.ended, s)
 	return nil
