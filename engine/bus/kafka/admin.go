@@ -56,7 +56,7 @@ func (o *Options) prepare(admin sarama.ClusterAdmin) error {
 			return err
 		}
 	}
-	return nil
+	return o.warnOfLoss(admin)
 }
 
 func (o *Options) prepareTopic(admin sarama.ClusterAdmin, s topicSpec, is *sarama.TopicMetadata) error {
@@ -73,10 +73,21 @@ func (o *Options) prepareTopic(admin sarama.ClusterAdmin, s topicSpec, is *saram
 	case int32(len(is.Partitions)) < s.partitions:
 		return fmt.Errorf("topic %s has %d partitions, partitions is %d: add partitions to the topic", s.name, len(is.Partitions), s.partitions)
 	}
-	for _, p := range is.Partitions {
-		if len(p.Replicas) < 2 {
-			o.Log.Warn("a topic has one replica: a broker that is lost takes messages with it", "topic", s.name)
-			break
+	return nil
+}
+
+// warnOfLoss tells an operator whose brokers keep one copy only.
+func (o *Options) warnOfLoss(admin sarama.ClusterAdmin) error {
+	found, err := admin.DescribeTopics([]string{o.Prefix + laneTopics[bus.RPC]})
+	if err != nil {
+		return fmt.Errorf("asking for the replicas of the inbox: %w", err)
+	}
+	for _, t := range found {
+		for _, p := range t.Partitions {
+			if len(p.Replicas) < 2 {
+				o.Log.Warn("the topics have one replica: a broker that is lost takes messages with it; three, with min.insync.replicas 2, are safe", "topic", t.Name)
+				return nil
+			}
 		}
 	}
 	return nil

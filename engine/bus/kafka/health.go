@@ -32,7 +32,7 @@ type trouble struct {
 
 const (
 	healthPeriod = 500 * time.Millisecond
-	writeLate    = time.Second // an unacknowledged write of this age is trouble, too
+	writeLate    = 2 * time.Second // an unacknowledged write of this age is trouble, too
 )
 
 func watchHealth(in *Inbox) (*health, error) {

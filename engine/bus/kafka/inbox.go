@@ -50,6 +50,14 @@ func openInbox(o *Options) (_ *Inbox, err error) {
 	return in, nil
 }
 
+// settle waits until the topics can be written and read: all brokers must have heard of a new one.
+func (in *Inbox) settle(ctx context.Context) error {
+	return insist(ctx, func() error {
+		_, err := in.health.ids()
+		return err
+	})
+}
+
 // Put implements bus.Inbox.
 func (in *Inbox) Put(m bus.Message) error {
 	switch {
@@ -83,6 +91,8 @@ func (in *Inbox) Remembers() bool { return true }
 
 // Begin implements bus.Inbox.
 func (in *Inbox) Begin(ctx context.Context, from []bus.From) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	ids, err := in.health.ids()
 	if err != nil {
 		return fmt.Errorf("asking for the topics of the inbox: %w", err)

@@ -43,6 +43,9 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 	if b.inbox, err = openInbox(&b.options); err != nil {
 		return nil, err
 	}
+	if err = b.inbox.settle(ctx); err != nil {
+		return nil, errors.Join(err, b.inbox.end())
+	}
 	if b.topics, err = openTopics(&b.options); err != nil {
 		return nil, errors.Join(err, b.inbox.end())
 	}
@@ -55,14 +58,19 @@ func (o *Options) prepareTopics(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return insist(ctx, func() error {
+		admin, err := sarama.NewClusterAdmin(o.Brokers, c)
+		if err != nil {
+			return fmt.Errorf("no broker answers: %w", err)
+		}
+		return errors.Join(o.prepare(admin), admin.Close())
+	})
+}
+
+// insist tries again while ctx lasts and the error may pass by itself.
+func insist(ctx context.Context, try func() error) error {
 	for {
-		err := func() error {
-			admin, err := sarama.NewClusterAdmin(o.Brokers, c)
-			if err != nil {
-				return fmt.Errorf("no broker answers: %w", err)
-			}
-			return errors.Join(o.prepare(admin), admin.Close())
-		}()
+		err := try()
 		if err == nil || !temporary(err) {
 			return err
 		}
@@ -79,7 +87,7 @@ func (o *Options) prepareTopics(ctx context.Context) error {
 // temporary tells errors that may pass by themselves.
 func temporary(err error) bool {
 	for _, one := range []error{
-		sarama.ErrLeaderNotAvailable, sarama.ErrNotController, sarama.ErrControllerNotAvailable, sarama.ErrRequestTimedOut, sarama.ErrBrokerNotAvailable,
+		sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrOffsetNotAvailable, sarama.ErrNotController, sarama.ErrControllerNotAvailable, sarama.ErrRequestTimedOut, sarama.ErrBrokerNotAvailable,
 	} {
 		if errors.Is(err, one) {
 			return true

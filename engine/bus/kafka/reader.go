@@ -58,14 +58,13 @@ func (r *reader) begin(ctx context.Context, topic uuid.UUID, from []bus.From) er
 	r.topics = topic
 	starts := make([]part, len(from))
 	for i, f := range from {
-		if err := ctx.Err(); err != nil {
+		err := insist(ctx, func() (err error) {
+			starts[i], err = r.start(topic, f)
 			return err
-		}
-		start, err := r.start(topic, f)
+		})
 		if err != nil {
 			return err
 		}
-		starts[i] = start
 	}
 	for i, f := range from {
 		if err := r.read(f.Partition, starts[i]); err != nil {
