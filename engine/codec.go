@@ -15,6 +15,7 @@ const (
 	HeaderKind   = "callchain-command"
 	HeaderDevice = "callchain-device"
 	HeaderTrace  = "callchain-trace" // 32 hex digits
+	HeaderParent = "traceparent"     // W3C trace context of the sender's span
 )
 
 // Codec is the form of commands in an inbox outside the process.
@@ -38,6 +39,9 @@ func (Codec) Encode(value any) ([]byte, map[string]string, error) {
 	}
 	if cmd.Trace != [16]byte{} {
 		headers[HeaderTrace] = hex.EncodeToString(cmd.Trace[:])
+	}
+	if parent := step.Traceparent(cmd.Trace, cmd.Span); parent != "" {
+		headers[HeaderParent] = parent
 	}
 	return b, headers, nil
 }

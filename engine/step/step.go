@@ -34,8 +34,16 @@ type Command struct {
 	rpc.Meta
 	Tenant uuid.UUID
 	Device uuid.UUID
+	Span   Span
 	Waiter Waiter
 	Do     Action
+}
+
+// Span is the place of a command's sender in the trace Meta.Trace (W3C trace context: parent-id and the flag sampled); the step does not look
+// at it. The zero Span is none.
+type Span struct {
+	ID      [8]byte
+	Sampled bool
 }
 
 // Waiter is who is to be told how a command was judged; the step does not look at it. The zero Waiter is nobody.

@@ -69,6 +69,7 @@ type envelope struct {
 	Cause    string          `json:"cause"`
 	Hops     int16           `json:"hops,omitempty"`
 	Trace    string          `json:"trace,omitempty"` // 32 hex digits
+	Span     Span            `json:"span,omitzero"`   // "<16 hex digits>-01", sampled, or -00
 	Waiter   Waiter          `json:"waiter,omitzero"`
 	Do       json.RawMessage `json:"do"`
 }
@@ -111,7 +112,7 @@ func AppendCommand(dst []byte, c Command) ([]byte, error) {
 	}
 	e := envelope{
 		Version: WireVersion, Kind: k.name, Tenant: c.Tenant, Device: c.Device, Occurred: c.Occurred, Actor: c.Actor, Cause: c.Cause, Hops: c.Hops,
-		Waiter: c.Waiter, Do: do,
+		Span: c.Span, Waiter: c.Waiter, Do: do,
 	}
 	if c.Trace != [16]byte{} {
 		e.Trace = hex.EncodeToString(c.Trace[:])
@@ -144,7 +145,7 @@ func ReadCommand(b []byte) (Command, error) {
 	}
 	c := Command{
 		Meta:   rpc.Meta{Occurred: e.Occurred, Actor: e.Actor, Cause: e.Cause, Hops: e.Hops},
-		Tenant: e.Tenant, Device: e.Device, Waiter: e.Waiter,
+		Tenant: e.Tenant, Device: e.Device, Span: e.Span, Waiter: e.Waiter,
 	}
 	if e.Trace != "" {
 		if len(e.Trace) != hex.EncodedLen(len(c.Trace)) {

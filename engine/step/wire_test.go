@@ -50,6 +50,9 @@ func examples() map[string]step.Command {
 			Tenant: id(9), Device: id(8), Waiter: step.Waiter{Node: "node-1/7", ID: id(7)}, Do: do,
 		}
 	}
+	traced := out["call"]
+	traced.Span = step.Span{ID: [8]byte{0xf0, 7: 7}, Sampled: true}
+	out["call.traced"] = traced
 	return out
 }
 
