@@ -6,10 +6,10 @@ SHELL := bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BINARY := bin/callchain
 
-.PHONY: help build demo test check lint fmt bench tools pg pg-stop clean
+.PHONY: help build demo test check lint fmt bench tools pg pg-stop kafka kafka-stop clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/callchain, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BINARY) ./cmd/callchain
@@ -42,6 +42,13 @@ pg: ## start a PostgreSQL for development in .run/pg and print its URL
 pg-stop: ## stop it
 	@scripts/pg-down.sh .run/pg
 
-clean: ## remove what builds and tests left behind (a running development PostgreSQL is stopped first)
+kafka: ## start a Kafka broker for development in .run/kafka and print its address
+	@scripts/kafka-up.sh .run/kafka
+
+kafka-stop: ## stop it
+	@scripts/kafka-down.sh .run/kafka
+
+clean: ## remove what builds and tests left behind (running development services are stopped first)
 	@if [[ -d .run/pg ]]; then scripts/pg-down.sh .run/pg || true; fi
+	@if [[ -d .run/kafka ]]; then scripts/kafka-down.sh .run/kafka || true; fi
 	rm -rf bin .run

@@ -10,12 +10,13 @@ kafka_pid() {
   echo "$pid"
 }
 
-# kafka_end DIR PID SIGNAL ends the broker and waits until it is gone, 30 s at most; then it is killed.
+# kafka_end DIR PID SIGNAL ends the broker and waits until nothing is left of it, its ports too; after 30 s it is killed.
 kafka_end() {
+  local state _
   kill -s "$3" "$2" 2>/dev/null || true
-  local _
   for _ in {1..600}; do
-    if ! kafka_pid "$1" >/dev/null; then
+    state=$(ps -o stat= -p "$2" 2>/dev/null) || true
+    if [ -z "$state" ] || [ "${state:0:1}" = Z ]; then
       rm -f "$1/pid"
       return
     fi

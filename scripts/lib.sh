@@ -1,6 +1,9 @@
 # Shell functions of the test run; sourced, needs $work and $counts.
 # shellcheck shell=bash
 
+# shellcheck source=scripts/ports.sh
+source scripts/ports.sh
+
 heading() { printf '\n== %s ==\n' "$*"; }
 
 # not_run WHAT WHY tells what could not be run, now and again at the end.
@@ -27,19 +30,6 @@ stop_process() {
     sleep 0.1
   done
   kill -9 "$pid" 2>/dev/null
-}
-
-# free_ports N prints ports that nothing listens on now.
-free_ports() {
-  python3 - "$1" <<'PY'
-import socket, sys
-held = []
-for _ in range(int(sys.argv[1])):
-    tcp = socket.socket()
-    tcp.bind(("127.0.0.1", 0))
-    held.append(tcp)
-print(*(s.getsockname()[1] for s in held))
-PY
 }
 
 # wait_ready URL PID waits until the server is ready, 30 s at most, or until it ended.

@@ -3,9 +3,10 @@
 #
 #   scripts/pg-up.sh DIR [PORT]
 #
-# DIR holds the data, the log and the socket; it is made if it does not exist. Without PORT a free one is taken. The server listens on 127.0.0.1 only
-# and trusts whoever reaches it. Called again, it prints the URL of the server that runs. PG_BIN names the folder of the programs if they
-# are not found; PG_EXTRA adds server options, for example "-c fsync=off".
+# DIR holds the data, the log, the socket and the script "ctl", which stops, kills and starts this server; it is made if it does not
+# exist. Without PORT a free one is taken. The server listens on 127.0.0.1 only and trusts whoever reaches it. Called again, it prints the
+# URL of the server that runs. PG_BIN names the folder of the programs if they are not found; PG_EXTRA adds server options, for example
+# "-c fsync=off".
 set -euo pipefail
 
 if [ $# -lt 1 ]; then
@@ -15,6 +16,8 @@ fi
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/pg-find.sh
 source "$here/pg-find.sh"
+# shellcheck source=scripts/ports.sh
+source "$here/ports.sh"
 
 if ! PGBIN=$(pg_bin); then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -48,26 +51,16 @@ if "${as_postgres[@]}" "$PGBIN/pg_ctl" -D "$dir/data" status >/dev/null 2>&1; th
   exit
 fi
 
-free_port() {
-  local port
-  for port in $(shuf -i 20000-32000 -n 50); do
-    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-      echo "$port"
-      return
-    fi
-  done
-  echo "pg-up: no free port among fifty" >&2
-  return 1
-}
-
 if [ ! -e "$dir/data/PG_VERSION" ]; then
   "${as_postgres[@]}" "$PGBIN/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-instructions >"$dir/initdb.log" 2>&1 9>&- || {
     cat "$dir/initdb.log" >&2
     exit 1
   }
 fi
-port=${2:-$(free_port)}
+port=${2:-$(free_ports 1)}
 echo "$port" >"$dir/port"
+printf '#!/usr/bin/env bash\nexec %q %q "$@"\n' "$here/pg-ctl.sh" "$dir" >"$dir/ctl"
+chmod +x "$dir/ctl"
 options="-c listen_addresses=127.0.0.1 -c port=$port -c unix_socket_directories=$dir -c max_connections=200 -c shared_buffers=256MB ${PG_EXTRA:-}"
 # The server must not inherit the lock.
 if ! "${as_postgres[@]}" "$PGBIN/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 60 -s -o "$options" start >&2 9>&-; then
