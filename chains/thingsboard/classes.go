@@ -53,6 +53,10 @@ var upgrades = map[string]func(version int, config map[string]any){
 	"metadata.TbGetAttributesNode":  upgradeFetch,
 	"telemetry.TbMsgAttributesNode": upgradeAttributes,
 	"telemetry.TbMsgTimeseriesNode": upgradeTimeSeries,
+	"filter.TbJsFilterNode":         upgradeScript,
+	"filter.TbJsSwitchNode":         upgradeScript,
+	"transform.TbTransformMsgNode":  upgradeScript,
+	"action.TbLogNode":              upgradeScript,
 }
 
 func upgrade(class string, version int, config map[string]any) {
@@ -109,6 +113,13 @@ func upgradeTimeSeries(version int, config map[string]any) {
 	each := map[string]any{"type": "ON_EVERY_MESSAGE"}
 	config["processingSettings"] = map[string]any{
 		"type": "ADVANCED", "timeseries": each, "latest": map[string]any{"type": "SKIP"}, "webSockets": each, "calculatedFields": each,
+	}
+}
+
+// upgradeScript: a configuration from the time before TBEL names no language, and means JavaScript.
+func upgradeScript(_ int, config map[string]any) {
+	if config["scriptLang"] == nil && config["jsScript"] != nil {
+		config["scriptLang"] = "JS"
 	}
 }
 
