@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"callchain/transports"
+	"callchain/transports/internal/devicejson"
 )
 
 // link is how the engine reaches the device. Its methods only queue.
@@ -10,7 +11,7 @@ type link struct{ c *conn }
 // Send queues a command on the topics of the last RPC subscription, with the QoS of that subscription, else 1.
 func (l link) Send(cmd transports.Command) {
 	l.publish(forCommands, &message{
-		id: cmd.Wire, payload: commandPayload(cmd.Method, cmd.Params), command: true, call: cmd.Call,
+		id: cmd.Wire, payload: devicejson.Command(cmd.Method, cmd.Params), command: true, call: cmd.Call,
 		attempt: cmd.Attempt, deadline: cmd.Deadline, epoch: cmd.Epoch, trace: cmd.Trace,
 	})
 }
@@ -22,7 +23,7 @@ func (l link) Respond(r transports.Response) {
 
 // AnswerAttributes queues the values that the device asked for.
 func (l link) AnswerAttributes(a transports.AttributesAnswer) {
-	l.publish(forAttributesAnswers, &message{id: a.Request, payload: attributesAnswerPayload(a)})
+	l.publish(forAttributesAnswers, &message{id: a.Request, payload: devicejson.AttributesAnswer(a)})
 }
 
 // PushAttributes queues changes of shared attributes if the device has subscribed to them.
@@ -31,7 +32,7 @@ func (l link) PushAttributes(changed map[string][]byte, deleted []string) {
 	_, subscribed := l.c.subs.of(topic{forAttributes, l.c.last[forAttributes]})
 	l.c.mu.Unlock()
 	if subscribed && len(changed)+len(deleted) > 0 {
-		l.publish(forAttributes, &message{payload: attributesUpdatePayload(changed, deleted)})
+		l.publish(forAttributes, &message{payload: devicejson.AttributesUpdate(changed, deleted)})
 	}
 }
 

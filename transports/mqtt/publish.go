@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"callchain/transports"
+	"callchain/transports/internal/devicejson"
 	"callchain/transports/internal/mqttwire"
 )
 
@@ -113,7 +114,7 @@ const builtInLimits = "getSessionLimits"
 
 // call hands on a call of the device.
 func (c *conn) call(m mqttwire.Message, f family, request int32) error {
-	method, params, err := parseCall(m.Payload)
+	method, params, err := devicejson.ParseCall(m.Payload)
 	if err != nil {
 		return c.refusePayload(m, err)
 	}
@@ -145,11 +146,11 @@ func (c *conn) dataMessage(m mqttwire.Message, t topic, id int32) error {
 	var err error
 	switch t.purpose {
 	case forAttributesRequest:
-		client, shared, err = parseAttributesRequest(m.Payload)
+		client, shared, err = devicejson.ParseAttributesRequest(m.Payload)
 	case forTelemetry:
-		err = checkJSON(m.Payload, true)
+		err = devicejson.Check(m.Payload, true)
 	default:
-		err = checkJSON(m.Payload, false)
+		err = devicejson.Check(m.Payload, false)
 	}
 	if err != nil {
 		return c.refusePayload(m, err)

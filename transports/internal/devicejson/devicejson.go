@@ -1,4 +1,6 @@
-package mqtt
+// Package devicejson reads and writes the JSON that ThingsBoard's devices exchange with the server, whatever the protocol: calls,
+// attributes, telemetry. It knows the values of the transports' contract and no protocol.
+package devicejson
 
 import (
 	"bytes"
@@ -7,30 +9,47 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"callchain/transports"
 )
 
-// errPayload is a payload that a device's topic does not take; MQTT 5 answers it with 0x99 (payload format invalid).
-var errPayload = errors.New("payload format invalid")
+// ErrFormat is a payload that the device API does not take; the text says why. Each protocol has a code for it.
+var ErrFormat = errors.New("payload format invalid")
 
-// commandPayload is {"method":…,"params":…}, compact and without the request id, as ThingsBoard's devices compare it.
-func commandPayload(method string, params []byte) []byte {
+// Command is {"method":…,"params":…}, compact and without the request id, as devices on MQTT compare it.
+func Command(method string, params []byte) []byte {
 	var b bytes.Buffer
 	b.Grow(len(`{"method":"","params":}`) + len(method) + len(params) + 8)
-	b.WriteString(`{"method":`)
-	writeString(&b, method)
+	b.WriteByte('{')
+	writeCommand(&b, method, params)
+	return b.Bytes()
+}
+
+// NumberedCommand is {"id":…,"method":…,"params":…}, compact, for protocols that have no other place for the request id.
+func NumberedCommand(id int32, method string, params []byte) []byte {
+	var b bytes.Buffer
+	b.Grow(len(`{"id":,"method":"","params":}`) + len(method) + len(params) + 20)
+	b.WriteString(`{"id":`)
+	b.WriteString(strconv.FormatInt(int64(id), 10))
+	b.WriteByte(',')
+	writeCommand(&b, method, params)
+	return b.Bytes()
+}
+
+func writeCommand(b *bytes.Buffer, method string, params []byte) {
+	b.WriteString(`"method":`)
+	writeString(b, method)
 	b.WriteString(`,"params":`)
 	if len(params) == 0 {
 		b.WriteString("null")
-	} else if at := b.Len(); json.Compact(&b, params) != nil {
+	} else if at := b.Len(); json.Compact(b, params) != nil {
 		b.Truncate(at)
 		b.Write(params) // not JSON, which the contract excludes: the device sees what the caller wrote
 	}
 	b.WriteByte('}')
-	return b.Bytes()
 }
 
 // writeString writes s as JSON without escaping <, > and &, which ThingsBoard does not escape either.
@@ -38,14 +57,14 @@ func writeString(b *bytes.Buffer, s string) {
 	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(s); err != nil {
-		panic("mqtt: encoding a string failed: " + err.Error()) // cannot happen: any string can be encoded
+		panic("devicejson: encoding a string failed: " + err.Error()) // cannot happen: any string can be encoded
 	}
 	b.Truncate(b.Len() - 1) // Encode ends with a newline
 }
 
-// parseCall reads {"method":…,"params":…}. A method that is a number or a truth value is taken as its text, as ThingsBoard
+// ParseCall reads {"method":…,"params":…}. A method that is a number or a truth value is taken as its text, as ThingsBoard
 // does; params is nil if absent.
-func parseCall(payload []byte) (method string, params []byte, err error) {
+func ParseCall(payload []byte) (method string, params []byte, err error) {
 	fields, err := parseObject(payload)
 	if err != nil {
 		return "", nil, err
@@ -53,10 +72,10 @@ func parseCall(payload []byte) (method string, params []byte, err error) {
 	raw := fields["method"]
 	switch {
 	case len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || raw[0] == 'n':
-		return "", nil, fmt.Errorf("%w: a call needs a method", errPayload)
+		return "", nil, fmt.Errorf("%w: a call needs a method", ErrFormat)
 	case raw[0] == '"':
 		if err := json.Unmarshal(raw, &method); err != nil {
-			return "", nil, fmt.Errorf("%w: method: %w", errPayload, err)
+			return "", nil, fmt.Errorf("%w: method: %w", ErrFormat, err)
 		}
 	default:
 		method = string(raw)
@@ -64,8 +83,8 @@ func parseCall(payload []byte) (method string, params []byte, err error) {
 	return method, fields["params"], nil
 }
 
-// parseAttributesRequest reads {"clientKeys":"a,b","sharedKeys":"c"}; an absent list is nil, both absent ask for all.
-func parseAttributesRequest(payload []byte) (client, shared []string, err error) {
+// ParseAttributesRequest reads {"clientKeys":"a,b","sharedKeys":"c"}; an absent list is nil, both absent ask for all.
+func ParseAttributesRequest(payload []byte) (client, shared []string, err error) {
 	fields, err := parseObject(payload)
 	if err != nil {
 		return nil, nil, err
@@ -83,47 +102,52 @@ func keyList(raw json.RawMessage) ([]string, error) {
 		return nil, nil
 	}
 	if err := json.Unmarshal(raw, &text); err != nil {
-		return nil, fmt.Errorf("%w: keys are a comma separated string", errPayload)
+		return nil, fmt.Errorf("%w: keys are a comma separated string", ErrFormat)
 	}
 	if text == nil {
 		return nil, nil
 	}
+	return Keys(*text), nil
+}
+
+// Keys are the names in a list with commas, without the empty ones; not nil.
+func Keys(list string) []string {
 	keys := []string{}
-	for k := range strings.SplitSeq(*text, ",") {
+	for k := range strings.SplitSeq(list, ",") {
 		if k = strings.TrimSpace(k); k != "" {
 			keys = append(keys, k)
 		}
 	}
-	return keys, nil
+	return keys
 }
 
 // parseObject reads a JSON object without parsing its members.
 func parseObject(payload []byte) (map[string]json.RawMessage, error) {
 	if !utf8.Valid(payload) {
-		return nil, fmt.Errorf("%w: not UTF-8", errPayload)
+		return nil, fmt.Errorf("%w: not UTF-8", ErrFormat)
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &fields); err != nil {
-		return nil, fmt.Errorf("%w: %w", errPayload, err)
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if fields == nil { // null
-		return nil, fmt.Errorf("%w: not an object", errPayload)
+		return nil, fmt.Errorf("%w: not an object", ErrFormat)
 	}
 	return fields, nil
 }
 
-// checkJSON refuses what is no JSON object, or no array where that is allowed.
-func checkJSON(payload []byte, array bool) error {
+// Check refuses with ErrFormat what is no JSON object, or no array where that is allowed.
+func Check(payload []byte, array bool) error {
 	trimmed := bytes.TrimLeft(payload, " \t\r\n")
 	object := len(trimmed) > 0 && (trimmed[0] == '{' || array && trimmed[0] == '[')
 	if !object || !utf8.Valid(payload) || !json.Valid(payload) {
-		return fmt.Errorf("%w: no JSON object", errPayload)
+		return fmt.Errorf("%w: no JSON object", ErrFormat)
 	}
 	return nil
 }
 
-// attributesAnswerPayload is {"client":{…},"shared":{…}} with the groups that have values, keys sorted.
-func attributesAnswerPayload(a transports.AttributesAnswer) []byte {
+// AttributesAnswer is {"client":{…},"shared":{…}} with the groups that have values, keys sorted.
+func AttributesAnswer(a transports.AttributesAnswer) []byte {
 	var b bytes.Buffer
 	b.WriteByte('{')
 	for _, group := range []struct {
@@ -144,8 +168,8 @@ func attributesAnswerPayload(a transports.AttributesAnswer) []byte {
 	return b.Bytes()
 }
 
-// attributesUpdatePayload is {"key":value,…,"deleted":["key",…]}; deleted only if there is one.
-func attributesUpdatePayload(changed map[string][]byte, deleted []string) []byte {
+// AttributesUpdate is {"key":value,…,"deleted":["key",…]}; deleted only if there is one.
+func AttributesUpdate(changed map[string][]byte, deleted []string) []byte {
 	var b bytes.Buffer
 	b.WriteByte('{')
 	writeMembers(&b, changed)
@@ -175,22 +199,4 @@ func writeMembers(b *bytes.Buffer, values map[string][]byte) {
 		b.WriteByte(':')
 		b.Write(values[k])
 	}
-}
-
-// sessionLimits is the answer to getSessionLimits.
-func sessionLimits(c Config, gateway bool) []byte {
-	answer := struct {
-		MaxPayloadSize      int    `json:"maxPayloadSize"`
-		MaxInflightMessages int    `json:"maxInflightMessages"`
-		RateLimits          Rates  `json:"rateLimits"`
-		GatewayRateLimits   *Rates `json:"gatewayRateLimits,omitempty"`
-	}{MaxPayloadSize: c.MaxPacket, MaxInflightMessages: c.Limits.MaxInflight, RateLimits: c.Limits.Device}
-	if gateway {
-		answer.GatewayRateLimits = &c.Limits.Gateway
-	}
-	text, err := json.Marshal(answer)
-	if err != nil {
-		panic("mqtt: encoding session limits failed: " + err.Error()) // cannot happen: numbers and strings
-	}
-	return text
 }
