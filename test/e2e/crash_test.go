@@ -41,6 +41,9 @@ func TestCrash(t *testing.T) {
 type crashing struct {
 	t       *testing.T
 	place   *place
+	server  *process // the first one
+	seed    int64
+	moments *rand.Rand
 	rest    *client.Client
 	devices []string
 	fleet   *fleet.Fleet
@@ -58,19 +61,12 @@ type promise struct {
 }
 
 func crash(t *testing.T, p *place) {
-	seed := *crashSeed
-	if seed == 0 {
-		seed = time.Now().UnixNano()
-	}
-	t.Logf("-crash.seed=%d", seed)
-	moments := rand.New(rand.NewPCG(uint64(seed), 0))
-	c := &crashing{t: t, place: p, returned: map[string]promise{}, seen: seen{wireOf: map[string]string{}, callOf: map[string]string{}}}
-	server := start(t, p)
-	c.prepare()
+	c := newCrashing(t, p)
 	defer c.fleet.Close()
+	server := c.server
 	var slowest time.Duration
 	for round := range *crashRounds {
-		c.round(server, time.Duration(50+moments.IntN(400))*time.Millisecond)
+		c.round(server, time.Duration(50+c.moments.IntN(400))*time.Millisecond)
 		server = start(t, p)
 		took := time.Since(server.started)
 		slowest = max(slowest, took)
@@ -78,18 +74,11 @@ func crash(t *testing.T, p *place) {
 			t.Errorf("round %d: ready %s after the restart, more than %s", round, took, readyMax)
 		}
 		if t.Failed() {
-			t.Fatalf("round %d of seed %d", round, seed)
+			t.Fatalf("round %d of seed %d", round, c.seed)
 		}
 	}
 	t.Logf("%d rounds, %d calls, %d of them returned, slowest restart %s", *crashRounds, c.number.Load(), len(c.returned), slowest)
-	c.settle()
-	c.check()
-	if status := server.stop(); status != 0 {
-		t.Errorf("the server ended with status %d", status)
-	}
-	if status, out, errs := command(t, nil, p.args("events", "verify")...); status != 0 {
-		t.Errorf("events verify: status %d\n%s%s", status, out, errs)
-	}
+	c.finish(server)
 }
 
 func (c *crashing) prepare() {
@@ -148,12 +137,7 @@ func (s *seen) note(cmd fleet.Command) (problem string) {
 
 // round sends calls and kills the server in the midst of them.
 func (c *crashing) round(server *process, after time.Duration) {
-	eventually(c.t, 15*time.Second, func() string {
-		if n := c.fleet.Stats().Online; n != crashDevices {
-			return fmt.Sprintf("%d devices are back", n)
-		}
-		return ""
-	})
+	c.online()
 	ctx, stop := context.WithCancel(c.t.Context())
 	defer stop()
 	var callers sync.WaitGroup
@@ -173,29 +157,37 @@ func (c *crashing) round(server *process, after time.Duration) {
 // caller sends one call after the other until the server is gone.
 func (c *crashing) caller(ctx context.Context, persistent bool) {
 	for ctx.Err() == nil {
-		n := c.number.Add(1)
-		params := fmt.Sprintf(`{"n":%d}`, n)
-		r := client.CallRequest{Method: "count", Params: json.RawMessage(params), Persistent: persistent, Timeout: 10_000}
-		answer, err := c.rest.Send(ctx, c.devices[int(n)%len(c.devices)], false, r)
-		if err != nil {
+		if err := c.call(ctx, persistent); err != nil {
 			if status := client.StatusOf(err); status != 0 && ctx.Err() == nil {
-				c.t.Errorf("call %d was refused: %v", n, err)
+				c.t.Errorf("a call was refused: %v", err)
 			}
 			return
 		}
-		p := promise{persistent: persistent}
-		if !persistent {
-			if p.answer = string(answer.Body); p.answer != params {
-				c.t.Errorf("call %d got the answer %s", n, answer.Body)
-			}
-		}
-		if _, err := uuid.Parse(answer.ID); err != nil {
-			c.t.Errorf("call %d has no id: %v", n, err)
-		}
-		c.mu.Lock()
-		c.returned[answer.ID] = p
-		c.mu.Unlock()
 	}
+}
+
+// call sends one call and notes what the server says of it.
+func (c *crashing) call(ctx context.Context, persistent bool) error {
+	n := c.number.Add(1)
+	params := fmt.Sprintf(`{"n":%d}`, n)
+	r := client.CallRequest{Method: "count", Params: json.RawMessage(params), Persistent: persistent, Timeout: 10_000}
+	answer, err := c.rest.Send(ctx, c.devices[int(n)%len(c.devices)], false, r)
+	if err != nil {
+		return err
+	}
+	p := promise{persistent: persistent}
+	if !persistent {
+		if p.answer = string(answer.Body); p.answer != params {
+			c.t.Errorf("call %d got the answer %s", n, answer.Body)
+		}
+	}
+	if _, err := uuid.Parse(answer.ID); err != nil {
+		c.t.Errorf("call %d has no id: %v", n, err)
+	}
+	c.mu.Lock()
+	c.returned[answer.ID] = p
+	c.mu.Unlock()
+	return nil
 }
 
 // settle waits until every call has ended: the devices are back and answer.

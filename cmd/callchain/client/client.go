@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -51,11 +52,12 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Error is an answer of the server that is no success. The fields but Status may be empty.
 type Error struct {
-	Status  int    `json:"status"`
-	Message string `json:"message"`
-	Code    string `json:"code"` // stable, snake_case
-	Detail  string `json:"detail"`
-	Call    string `json:"rpcId"`
+	Status  int           `json:"status"`
+	Message string        `json:"message"`
+	Code    string        `json:"code"` // stable, snake_case
+	Detail  string        `json:"detail"`
+	Call    string        `json:"rpcId"`
+	Retry   time.Duration `json:"-"` // Retry-After, 0 if the server named none
 	Faults  []struct {
 		File    string `json:"file"`
 		Line    int    `json:"line"`
@@ -84,6 +86,15 @@ func StatusOf(err error) int {
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Status
+	}
+	return 0
+}
+
+// RetryAfterOf is how long the server asks to wait, by an *Error in err's chain; 0 if it does not.
+func RetryAfterOf(err error) time.Duration {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Retry
 	}
 	return 0
 }
@@ -161,6 +172,9 @@ func readError(resp *http.Response) error {
 		e = &Error{Message: strings.TrimSpace(string(text))} // bare, as ThingsBoard's own answers are
 	}
 	e.Status = resp.StatusCode
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+		e.Retry = time.Duration(seconds) * time.Second
+	}
 	if e.Call == "" {
 		e.Call = resp.Header.Get(HeaderCall)
 	}

@@ -1,0 +1,243 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"callchain/cmd/callchain/client"
+	"callchain/eventstore/pgtest"
+
+	"github.com/google/uuid"
+)
+
+// How soon all must be well again after a broker or a database is back.
+const wellMax = 5 * time.Second
+
+// service is a broker or a database that the tests may end and start again; ctl takes stop, kill and start.
+type service struct {
+	name string
+	ctl  string
+}
+
+func (s service) do(t *testing.T, what string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, s.ctl, what).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", s.ctl, what, err, out)
+	}
+}
+
+// onKafka is a place on a real broker and a database of its own.
+func onKafka(t *testing.T) *place {
+	t.Helper()
+	brokers := os.Getenv("CALLCHAIN_TEST_KAFKA")
+	if brokers == "" {
+		t.Skip("CALLCHAIN_TEST_KAFKA is not set: give it the address that scripts/kafka-up.sh prints")
+	}
+	p := newPlace(t, "--bus.kafka.brokers", brokers, "--bus.kafka.prefix", "e2e-"+uuid.NewString()[:8]+".", "--node.id", "e2e")
+	p.store = pgtest.Database(t)
+	return p
+}
+
+// controlled is a service that these tests may end; they skip without.
+func controlled(t *testing.T, name, variable string) service {
+	t.Helper()
+	ctl := os.Getenv(variable)
+	if ctl == "" {
+		t.Skipf("%s is not set: give it a script that takes stop, kill and start", variable)
+	}
+	return service{name, ctl}
+}
+
+// TestCrashOnKafka kills the server, the broker and the database in turn, at random moments under load (promises P1, P2 and P3).
+func TestCrashOnKafka(t *testing.T) {
+	needsBinary(t)
+	p := onKafka(t)
+	broker, database := controlled(t, "broker", "CALLCHAIN_TEST_KAFKA_CTL"), controlled(t, "database", "CALLCHAIN_TEST_POSTGRES_CTL")
+	c := newCrashing(t, p)
+	defer c.fleet.Close()
+	server := c.server
+	slowest := map[string]time.Duration{}
+	for round := range *crashRounds {
+		after := time.Duration(50+c.moments.IntN(400)) * time.Millisecond
+		var victim string
+		var took time.Duration
+		switch round % 3 {
+		case 0:
+			c.round(server, after)
+			server = start(t, p)
+			victim, took = "server", time.Since(server.started)
+			if took > wellMax {
+				t.Errorf("round %d: ready %s after the restart, more than %s", round, took, wellMax)
+			}
+		case 1:
+			victim, took = "broker", c.outage(broker, after)
+		case 2:
+			victim, took = "database", c.outage(database, after)
+		}
+		slowest[victim] = max(slowest[victim], took)
+		if t.Failed() {
+			t.Fatalf("round %d (%s) of seed %d", round, victim, c.seed)
+		}
+	}
+	t.Logf("%d rounds, %d calls, %d of them returned; slowest to be well again: %v", *crashRounds, c.number.Load(), len(c.returned), slowest)
+	c.finish(server)
+}
+
+// outage ends a service under load and starts it again. It gives the time from its return until a call is answered again.
+func (c *crashing) outage(s service, after time.Duration) time.Duration {
+	c.online()
+	before := c.fleet.Stats().Reconnects
+	ctx, stop := context.WithCancel(c.t.Context())
+	defer stop()
+	var callers sync.WaitGroup
+	for i := range 2 * crashCallers {
+		callers.Go(func() { c.patient(ctx, i%2 == 0) })
+	}
+	<-time.After(after)
+	s.do(c.t, "kill")
+	<-time.After(time.Duration(300+c.moments.IntN(1200)) * time.Millisecond)
+	s.do(c.t, "start")
+	back := time.Now()
+	eventually(c.t, wellMax, func() string { return c.well(ctx) })
+	took := time.Since(back)
+	stop()
+	callers.Wait()
+	if again := c.fleet.Stats().Reconnects - before; again > 0 {
+		c.t.Errorf("%d devices lost their connection while the %s was away", again, s.name)
+	}
+	return took
+}
+
+// patient sends calls through an outage: what is answered otherwise than with success must say so honestly.
+func (c *crashing) patient(ctx context.Context, persistent bool) {
+	for ctx.Err() == nil {
+		err := c.call(ctx, persistent)
+		switch client.StatusOf(err) {
+		case 0:
+			if err != nil && ctx.Err() == nil {
+				c.t.Errorf("a call ended with %v", err)
+				return
+			}
+		case http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusRequestTimeout, http.StatusConflict:
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		default:
+			c.t.Errorf("a call was refused: %v", err)
+			return
+		}
+	}
+}
+
+// well tells why the server does not serve yet.
+func (c *crashing) well(ctx context.Context) string {
+	answer, err := http.Get("http://" + c.place.http + "/readyz")
+	if err != nil {
+		return err.Error()
+	}
+	_ = answer.Body.Close() // nothing of it is needed
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Sprintf("/readyz says %d", answer.StatusCode)
+	}
+	if err := c.call(ctx, false); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// TestAway: while the broker or the database is away, no call is accepted and each refusal says when to come again; devices stay connected, and all is
+// well soon after.
+func TestAway(t *testing.T) {
+	needsBinary(t)
+	p := onKafka(t)
+	services := []service{controlled(t, "broker", "CALLCHAIN_TEST_KAFKA_CTL"), controlled(t, "database", "CALLCHAIN_TEST_POSTGRES_CTL")}
+	c := newCrashing(t, p)
+	defer c.fleet.Close()
+	for _, s := range services {
+		c.online()
+		before := c.fleet.Stats().Reconnects
+		s.do(t, "kill")
+		eventually(t, 10*time.Second, func() string { return c.refusesHonestly() })
+		s.do(t, "start")
+		back := time.Now()
+		eventually(t, wellMax, func() string { return c.well(t.Context()) })
+		t.Logf("%s: well again after %s", s.name, time.Since(back))
+		if n := c.fleet.Stats(); n.Online != crashDevices || n.Reconnects != before {
+			t.Errorf("while the %s was away, devices came anew %d times, %d are connected", s.name, n.Reconnects-before, n.Online)
+		}
+	}
+	c.finish(c.server)
+}
+
+// refusesHonestly tells what is not yet as it must be of a server that cannot work: 503 with Retry-After for a new call, at once, and for /readyz.
+func (c *crashing) refusesHonestly() string {
+	ready, err := http.Get("http://" + c.place.http + "/readyz")
+	if err != nil {
+		return err.Error()
+	}
+	_ = ready.Body.Close() // its status is enough
+	if ready.StatusCode != http.StatusServiceUnavailable {
+		return fmt.Sprintf("/readyz says %d", ready.StatusCode)
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
+	defer cancel()
+	err = c.call(ctx, true)
+	if err == nil {
+		c.t.Error("a call was accepted while the server said that it is not ready")
+	}
+	if client.StatusOf(err) != http.StatusServiceUnavailable {
+		return fmt.Sprintf("a new call gets %v", err)
+	}
+	if client.RetryAfterOf(err) <= 0 {
+		return fmt.Sprintf("no Retry-After in %v", err)
+	}
+	return ""
+}
+
+// newCrashing starts a server and its devices.
+func newCrashing(t *testing.T, p *place) *crashing {
+	seed := *crashSeed
+	if seed == 0 {
+		seed = time.Now().UnixNano()
+	}
+	t.Logf("-crash.seed=%d", seed)
+	c := &crashing{
+		t: t, place: p, seed: seed, moments: rand.New(rand.NewPCG(uint64(seed), 0)), returned: map[string]promise{},
+		seen: seen{wireOf: map[string]string{}, callOf: map[string]string{}},
+	}
+	c.server = start(t, p)
+	c.prepare()
+	return c
+}
+
+// finish waits until all calls have ended, and holds everything against the events.
+func (c *crashing) finish(server *process) {
+	c.settle()
+	c.check()
+	if status := server.stop(); status != 0 {
+		c.t.Errorf("the server ended with status %d", status)
+	}
+	if status, out, errs := command(c.t, nil, c.place.args("events", "verify")...); status != 0 {
+		c.t.Errorf("events verify: status %d\n%s%s", status, out, errs)
+	}
+}
+
+// online waits until all devices are connected.
+func (c *crashing) online() {
+	eventually(c.t, 15*time.Second, func() string {
+		if n := c.fleet.Stats().Online; n != crashDevices {
+			return fmt.Sprintf("%d devices are back", n)
+		}
+		return ""
+	})
+}
