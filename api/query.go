@@ -50,7 +50,7 @@ func askedInt(c *gin.Context, name string, least int) (int, error) {
 
 // optionalInt reads a number that may be left out.
 func optionalInt(c *gin.Context, name string, least, preset int) (int, error) {
-	if c.Query(name) == "" {
+	if _, given := c.GetQuery(name); !given {
 		return preset, nil
 	}
 	return askedInt(c, name, least)
@@ -83,8 +83,8 @@ func optionalTime(c *gin.Context, name string) (time.Time, error) {
 
 // optionalBool reads a flag that may be left out (nil then).
 func optionalBool(c *gin.Context, name string) (*bool, error) {
-	text := c.Query(name)
-	if text == "" {
+	text, given := c.GetQuery(name)
+	if !given {
 		return nil, nil
 	}
 	b, err := strconv.ParseBool(text)

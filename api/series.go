@@ -115,6 +115,11 @@ func deleteSeries(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
+	for _, idle := range []string{"deleteAllDataForKeys", "rewriteLatestIfDeleted"} {
+		if _, err := optionalBool(c, idle); err != nil {
+			return err
+		}
+	}
 	if latest != nil && !*latest {
 		return badQuery("deleteLatest", "only the latest values are kept, so there is nothing else to delete")
 	}

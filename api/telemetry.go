@@ -236,7 +236,7 @@ func (s *server) askedAttributes(c *gin.Context) (map[string][]byte, error) {
 
 func checkKey(key string) error {
 	if key == "" || len(key) > keyBytesMax || strings.ContainsRune(key, 0) {
-		return fmt.Errorf("attribute key %q: it must have 1 to %d bytes and no NUL", clip(key, 40), keyBytesMax)
+		return fmt.Errorf("key %q: it must have 1 to %d bytes and no NUL", clip(key, 40), keyBytesMax)
 	}
 	return nil
 }
@@ -273,6 +273,11 @@ func keysToDelete(c *gin.Context) ([]string, error) {
 	keys := slices.Sorted(maps.Keys(askedKeys(c)))
 	if len(keys) == 0 || len(keys) > valuesMax {
 		return nil, badQuery("keys", "name 1 to %d keys, with commas between them", valuesMax)
+	}
+	for _, key := range keys {
+		if err := checkKey(key); err != nil {
+			return nil, badQuery("keys", "%v", err)
+		}
 	}
 	return keys, nil
 }
