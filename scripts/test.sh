@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that proves the project, as `make test` runs it: lint, all Go tests with the race detector and a real PostgreSQL,
-# the end-to-end tests with the real binary, the demo, and the black-box conformance suite if it is checked out beside the project
+# Everything that proves the project, as `make test` runs it: lint, all Go tests with the race detector and a real PostgreSQL and Kafka,
+# the end-to-end tests with the real binary, the demos, and the black-box conformance suite if it is checked out beside the project
 # (CALLCHAIN_CONFORMANCE, default ../shared/conformance). Says loudly what it could not run and why, stops what it started, and
 # ends with one line: N passed, N failed, N skipped. Exit status 1 if anything failed.
 set -uo pipefail
@@ -16,6 +16,7 @@ go build -o "$work/tally" ./scripts/tally || exit 1
 
 database=$PWD/.run/pg-test
 spare= # a folder for the database outside the project, if the user postgres may not enter the project
+broker=$PWD/.run/kafka-test
 server=
 stop_all() {
   stop_process "$server"
@@ -23,6 +24,8 @@ stop_all() {
   if [[ -n $spare ]]; then
     rm -rf "$spare"
   fi
+  scripts/kafka-down.sh "$broker" || true # as above
+  rm -rf "$broker"
 }
 trap stop_all EXIT
 trap 'exit 130' INT TERM
@@ -44,6 +47,14 @@ else
   not_run "tests against PostgreSQL" "scripts/pg-up.sh could not start one: $(tail -n 1 "$work/pg.log")"
 fi
 
+heading "Kafka"
+if address=$(scripts/kafka-up.sh "$broker" 2>"$work/kafka.log"); then
+  export CALLCHAIN_TEST_KAFKA=$address
+  echo "running for the tests"
+else
+  not_run "tests against Kafka" "scripts/kafka-up.sh could not start a broker: $(tail -n 1 "$work/kafka.log")"
+fi
+
 heading "Python clients"
 if scripts/venv.sh .run/venv test/requirements.txt; then
   export CALLCHAIN_TEST_PYTHON=$PWD/.run/venv/bin/python
@@ -57,18 +68,28 @@ if ! scripts/clients.sh >"$work/clients.log" 2>&1; then
 fi
 
 heading "Go tests, race detector on"
-mapfile -t packages < <(go list ./... | grep -v '/test/e2e')
+mapfile -t packages < <(go list ./... | grep -Ev '/(test/e2e|engine/bus/kafka)$')
 go test -race -json -timeout 15m "${packages[@]}" 2>&1 | "$work/tally" -to "$counts"
+
+# From here on one package at a time, because these stop and kill the services that the others use.
+if [[ -n ${CALLCHAIN_TEST_POSTGRES:-} ]]; then export CALLCHAIN_TEST_POSTGRES_CTL=$database/ctl; fi
+if [[ -n ${CALLCHAIN_TEST_KAFKA:-} ]]; then export CALLCHAIN_TEST_KAFKA_CTL=$broker/ctl; fi
+heading "the Kafka bus, race detector on"
+go test -race -json -timeout 10m ./engine/bus/kafka 2>&1 | "$work/tally" -to "$counts"
 
 heading "the binary"
 if check build make --no-print-directory build; then
   export CALLCHAIN_BINARY=$PWD/bin/callchain
   heading "end-to-end tests"
   if [[ -d test/e2e ]]; then
-    go test -json -count=1 -timeout 10m ./test/e2e/... 2>&1 | "$work/tally" -to "$counts"
+    go test -json -count=1 -timeout 15m ./test/e2e/... 2>&1 | "$work/tally" -to "$counts"
   fi
   heading "demo"
   check demo timeout 120 "$CALLCHAIN_BINARY" demo
+  if [[ -n ${CALLCHAIN_TEST_KAFKA:-} && -n ${CALLCHAIN_TEST_POSTGRES:-} ]]; then
+    heading "demo on Kafka and PostgreSQL"
+    check "demo on Kafka and PostgreSQL" timeout 120 scripts/kafka-demo.sh
+  fi
   heading "conformance"
   source scripts/conformance.sh
 fi
