@@ -66,6 +66,7 @@ func ruleChainOperations() operations {
 		"GET /api/ruleChain/:ruleChainId/metadata": {Summary: "The nodes of a chain and how they are connected.", Answer: thingsboard.Metadata{}},
 		"POST /api/ruleChain/metadata": {
 			Summary: "Replaces the nodes of a chain.", Body: thingsboard.Metadata{}, Needs: []string{"ruleChainId"}, Answer: thingsboard.Metadata{}, Codes: conflict,
+			Query: []openapi.Parameter{ask("updateRelated", "false: the connections of other chains do not follow when an output node is renamed.", flag)},
 		},
 		"GET /api/ruleChain/:ruleChainId/output/labels":       {Summary: "Relations along which a chain goes back to the one that entered it.", Answer: []string{}},
 		"GET /api/ruleChain/:ruleChainId/output/labels/usage": {Summary: "Nodes of other chains that enter this one.", Answer: []labelUsageView{}},

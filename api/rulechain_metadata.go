@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"callchain/chains"
@@ -53,10 +55,15 @@ func metadataOf(ch *registry.Chain, m thingsboard.Metadata) thingsboard.Metadata
 	return m
 }
 
-// saveRuleChainMetadata serves POST /api/ruleChain/metadata: a new version of the chain, which runs at once.
+// saveRuleChainMetadata serves POST /api/ruleChain/metadata?updateRelated=: a new version of the chain, which runs at once. Unless told
+// otherwise, the connections of other chains follow when an output node is renamed.
 func saveRuleChainMetadata(s *server, c *gin.Context, who *auth.Principal) error {
 	var in thingsboard.Metadata
 	if err := s.readJSON(c, s.config.Body, &in); err != nil {
+		return err
+	}
+	follow, err := optionalBool(c, "updateRelated")
+	if err != nil {
 		return err
 	}
 	if in.RuleChainID == nil || in.RuleChainID.ID == uuid.Nil {
@@ -71,12 +78,44 @@ func saveRuleChainMetadata(s *server, c *gin.Context, who *auth.Principal) error
 		edited = int(*in.Version)
 	}
 	in.Settle(id, s.now().UnixMilli(), s.newID)
+	renamed := tb.Metadata.Renamed(&in)
 	tb.Metadata = in
 	ch, err := s.keep(c.Request.Context(), who, id, edited, tb)
 	if err != nil {
 		return namedRuleChain(id, err)
 	}
+	if len(renamed) > 0 && (follow == nil || *follow) {
+		if err := s.relabel(c.Request.Context(), who, id, renamed); err != nil {
+			return err
+		}
+	}
 	return writeValue(c, metadataOf(&ch, tb.Metadata))
+}
+
+// relabel lets the chains that lead into one follow its renamed output nodes. A chain that was written as YAML or JSON stays as its
+// author wrote it.
+func (s *server) relabel(ctx context.Context, who *auth.Principal, chain uuid.UUID, renamed map[string]string) error {
+	list, _, err := s.dir.Chains(ctx, who.Tenant, registry.Page{Size: listMax, Sort: "name"})
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		ch := &list[i]
+		if ch.Format != thingsboard.Format || ch.ID == chain {
+			continue
+		}
+		tb, err := s.forThingsBoard(ch)
+		if err != nil {
+			return err
+		}
+		if !tb.Metadata.Relabel(chain, renamed) {
+			continue
+		}
+		if _, err := s.keep(ctx, who, ch.ID, ch.Version, tb); err != nil {
+			return fmt.Errorf("renaming the connections of the rule chain %q: %w", ch.Name, err)
+		}
+	}
+	return nil
 }
 
 // ruleChainLabels serves GET /api/ruleChain/{ruleChainId}/output/labels: the relations along which the chain goes back.

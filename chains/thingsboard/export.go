@@ -3,8 +3,6 @@ package thingsboard
 import (
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 
 	"callchain/chains"
 	"callchain/nodes"
@@ -136,16 +134,4 @@ func layout(d chains.Definition, index map[string]int) []place {
 		rows[column[i]]++
 	}
 	return out
-}
-
-// Labels are the relations along which a chain goes back to the one that called it, each once, sorted.
-func (m *Metadata) Labels() []string {
-	out := []string{}
-	for _, n := range m.Nodes {
-		if n.Type == outputClass && strings.TrimSpace(n.Name) != "" {
-			out = append(out, n.Name)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }
