@@ -265,3 +265,41 @@ func TestTracedNodesAreNamed(t *testing.T) {
 		t.Errorf("traced %+v", seen)
 	}
 }
+
+// A label that another node still has is not renamed: what comes back along it must not move.
+func TestRenamedLabels(t *testing.T) {
+	content := func(names ...string) thingsboard.Metadata {
+		var m thingsboard.Metadata
+		for i, name := range names {
+			m.Nodes = append(m.Nodes, thingsboard.Node{
+				ID: thingsboard.NodeID(uuid.UUID{byte(i + 1)}), Type: "org.thingsboard.rule.engine.flow.TbRuleChainOutputNode", Name: name,
+			})
+		}
+		return m
+	}
+	was := content("Done", "Done", "Gone")
+	for _, test := range []struct {
+		next []string
+		want map[string]string
+	}{
+		{[]string{"Done", "Done", "Gone"}, map[string]string{}},
+		{[]string{"Finished", "Done"}, map[string]string{}},
+		{[]string{"Finished", "Finished", "Lost"}, map[string]string{"Done": "Finished", "Gone": "Lost"}},
+	} {
+		next := content(test.next...)
+		if got := was.Renamed(&next); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%v: %v, want %v", test.next, got, test.want)
+		}
+	}
+	caller := thingsboard.Metadata{
+		Nodes: []thingsboard.Node{
+			{Type: "org.thingsboard.rule.engine.flow.TbRuleChainInputNode", Configuration: json.RawMessage(`{"ruleChainId":"` + chainID.String() + `"}`)},
+			{Type: "org.thingsboard.rule.engine.flow.TbAckNode"},
+		},
+		Connections: []thingsboard.Connection{{FromIndex: 0, ToIndex: 1, Type: "Done"}, {FromIndex: 1, ToIndex: 0, Type: "Done"}, {FromIndex: 7, Type: "Done"}},
+	}
+	renamed := map[string]string{"Done": "Finished"}
+	if caller.Relabel(uuid.UUID{9}, renamed) || !caller.Relabel(chainID, renamed) || caller.Connections[0].Type != "Finished" || caller.Connections[1].Type != "Done" {
+		t.Errorf("%+v", caller.Connections)
+	}
+}
