@@ -28,6 +28,7 @@ type asideDelivery struct {
 	session *transports.Session
 	body    *rpc.Body
 	epoch   int64
+	trace   string
 }
 
 func newAside(e *Engine) *aside {
@@ -82,10 +83,10 @@ func (a *aside) deliver(d asideDelivery) {
 		body, err := a.e.readBody(d.session.Identity.Tenant, d.do.Call.ID)
 		if err != nil {
 			a.e.log.Error("the body of a call cannot be read", "call", d.do.Call.ID, "error", err)
-			uplink{a.e}.Failed(d.session.ID, d.do.Call.ID, "body_unreadable")
+			uplink{Engine: a.e}.Failed(d.session.ID, d.do.Call.ID, "body_unreadable")
 			return
 		}
 		d.body = &body
 	}
-	d.session.Link.Send(command(d.do, d.body, d.epoch))
+	d.session.Link.Send(command(d.do, d.body, d.epoch, d.trace))
 }

@@ -13,6 +13,7 @@ import (
 	"callchain/nodes"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // batch is what one append will store, and what is to happen when it is stored.
@@ -28,6 +29,8 @@ type batch struct {
 	calls    map[uuid.UUID]*projection.Call // rows to write, each in its last state
 	messages []bus.Message                  // to be stepped again if the append fails
 	letters  []bus.Record                   // dead letters to publish
+	spans    []trace.Span                   // of the steps, to be ended when it is stored
+	ended    []rpc.Call                     // traced calls that end with it
 	single   bool                           // only the last message has left anything to store
 	sealed   eventstore.Batch
 }
@@ -36,6 +39,7 @@ type batch struct {
 type effect struct {
 	epoch int64
 	do    step.Effect
+	from  *lineage // what it is a child of, nil if it is not traced
 }
 
 // finished is a sender to be told, and the refusal of its command if there was one.
@@ -93,7 +97,7 @@ func (o *owner) take(ctx context.Context, m bus.Message, cmd step.Command, d Dev
 		if dl, ok := e.(step.DeadLetter); ok {
 			o.deadLetter(part, d, cmd.Device, dl)
 		}
-		o.batch.effects = append(o.batch.effects, effect{part.cp.Epoch, e})
+		o.batch.effects = append(o.batch.effects, effect{part.cp.Epoch, e, o.parentOf(e)})
 	}
 	if m.Done != nil {
 		o.batch.done = append(o.batch.done, finished{m.Done, res.Refusal})
@@ -158,6 +162,7 @@ func (o *owner) track(ctx context.Context, d Device, device uuid.UUID, c *rpc.Ca
 	row := &projection.Call{
 		Tenant: d.Tenant, Device: device, Partition: d.Partition, State: *c, Body: o.bodyAfter(ctx, d, c, events), Version: o.versionOf(c.ID),
 	}
+	o.traceCall(c, events)
 	if c.Phase.Terminal() {
 		row.Ended = o.ends(d, device, c, events)
 	} else {

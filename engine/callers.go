@@ -37,7 +37,8 @@ func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 		return known, err
 	}
 	cmd := step.Command{Meta: e.meta(r.Actor, "rest"), Device: r.Device, Do: step.Call{Request: r.request(content), Customer: r.Customer, FailOffline: r.FailOffline}}
-	cmd.Trace = r.Trace
+	from := lineageIn(ctx, &r)
+	cmd.Trace, cmd.Span = from.trace, from.span
 	w := e.waiters.add(r.ID, r.Oneway && !r.Persistent)
 	tell := func(err error) {
 		if err != nil {
@@ -53,6 +54,7 @@ func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 	}
 	select {
 	case out := <-w.outcome:
+		e.spans.told(spanTold, out.from, out.at, attrCall.String(r.ID.String()), attrPhase.String(out.result.Phase.String()), attrReason.String(string(out.result.Code)))
 		return out.result, out.err
 	case <-ctx.Done():
 		forget()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"callchain/engine/rpc"
+	"callchain/engine/step"
 
 	"github.com/google/uuid"
 )
@@ -36,8 +37,9 @@ type CallRequest struct {
 	Order       rpc.Order
 	Info        []byte // additionalInfo, JSON
 	FailOffline bool
-	Actor       string // "user:<id>"
-	Trace       [16]byte
+	Actor       string    // "user:<id>"
+	Trace       [16]byte  // W3C trace id that the caller gave, zero if none
+	Span        step.Span // likewise the parent-id
 }
 
 // CallResult is what a caller is told: a persistent call is Queued (or has ended already), a light one-way call is Queued

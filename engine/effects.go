@@ -73,11 +73,17 @@ func (w *writer) append(b *batch) {
 
 // perform lets the effects of a stored batch out: senders are told first, then devices and callers, then followers.
 func (w *writer) perform(b *batch) {
+	for _, span := range b.spans {
+		span.End()
+	}
 	for _, f := range b.done {
 		f.done(f.err)
 	}
 	for _, e := range b.effects {
 		w.e.perform(e)
+	}
+	for _, c := range b.ended {
+		w.e.spans.ended(c.ID, c.Phase)
 	}
 	if w.e.relay != nil {
 		w.e.relay.deadLetters(b.letters)
@@ -105,12 +111,17 @@ func (w *writer) perform(b *batch) {
 func (e *Engine) perform(fx effect) {
 	switch do := fx.do.(type) {
 	case step.Deliver:
-		e.deliver(do, fx.epoch)
+		e.deliver(do, fx)
 	case step.Settle:
-		e.waiters.settle(do.Call, CallResult{ID: do.Call, Phase: do.Phase, Code: do.Code, Detail: do.Detail, Response: do.Response})
+		out := outcome{result: CallResult{ID: do.Call, Phase: do.Phase, Code: do.Code, Detail: do.Detail, Response: do.Response}, from: fx.from}
+		if fx.from != nil {
+			out.at = time.Now()
+		}
+		e.waiters.settle(do.Call, out)
 	case step.Respond:
 		if s := e.sessions.get(do.Session); s != nil {
 			s.Link.Respond(transports.Response{Request: do.Request, Body: do.Body})
+			e.spans.told(spanRespond, fx.from, time.Now(), attrTransport.String(s.Transport))
 		}
 	case step.CloseSession:
 		if s := e.sessions.remove(do.Session); s != nil {
@@ -132,11 +143,12 @@ func (e *Engine) perform(fx effect) {
 }
 
 // deliver hands a command to the device's link. A body that is not at hand is read aside, so that nobody else waits for it.
-func (e *Engine) deliver(do step.Deliver, epoch int64) {
+func (e *Engine) deliver(do step.Deliver, fx effect) {
 	s := e.sessions.get(do.Session.ID)
 	if s == nil {
 		return // its Disconnect is on the way; the call is sent again at the next subscription
 	}
+	trace := e.spans.delivering(&do, s.Transport, fx.from)
 	body := do.Body
 	if body == nil {
 		if cached, ok := e.bodies.get(do.Call.ID); ok {
@@ -144,11 +156,11 @@ func (e *Engine) deliver(do step.Deliver, epoch int64) {
 		}
 	}
 	if body != nil && !e.aside.holds(s.ID) {
-		s.Link.Send(command(do, body, epoch))
+		s.Link.Send(command(do, body, fx.epoch, trace))
 		return
 	}
-	if !e.aside.add(asideDelivery{do: do, session: s, body: body, epoch: epoch}) {
-		uplink{e}.Failed(s.ID, do.Call.ID, "queue_full")
+	if !e.aside.add(asideDelivery{do: do, session: s, body: body, epoch: fx.epoch, trace: trace}) {
+		uplink{Engine: e}.Failed(s.ID, do.Call.ID, "queue_full")
 	}
 }
 
@@ -170,10 +182,10 @@ func (e *Engine) readBody(tenant, call uuid.UUID) (rpc.Body, error) {
 	return body, nil
 }
 
-func command(do step.Deliver, body *rpc.Body, epoch int64) transports.Command {
+func command(do step.Deliver, body *rpc.Body, epoch int64, trace string) transports.Command {
 	method, params := body.Command()
 	return transports.Command{
 		Call: do.Call.ID, Wire: do.Call.Wire, Method: method, Params: params,
-		Deadline: do.Call.Expires.Time(), Attempt: int(do.Call.Attempt), Epoch: epoch,
+		Deadline: do.Call.Expires.Time(), Attempt: int(do.Call.Attempt), Epoch: epoch, Trace: trace,
 	}
 }

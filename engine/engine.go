@@ -72,6 +72,7 @@ type Engine struct {
 	waiters     *waiters
 	judgements  *judgements
 	relay       *relay   // nil without topics
+	spans       *spans   // nil without tracing
 	open        sync.Map // call id → openPlace, of the open light calls
 	feed        *feed
 	bodies      *generations[uuid.UUID, rpc.Body]
@@ -208,8 +209,11 @@ func (e *Engine) put(lane bus.Lane, partition int32, vital bool, how class, cmd 
 			}
 		}
 	}
+	written := e.spans.writing(&cmd, &m, e.inbox.Remembers())
 	m.Value = cmd
-	if err := e.inbox.Put(m); err != nil {
+	err = e.inbox.Put(m)
+	written(err)
+	if err != nil {
 		forget()
 		return forget, e.refused(err)
 	}

@@ -14,14 +14,31 @@ import (
 )
 
 // uplink is the engine as the transports see it.
-type uplink struct{ *Engine }
+type uplink struct {
+	*Engine
+	from lineage // of the device's message, if it named one
+}
+
+var _ transports.Traced = uplink{}
 
 // Inbound is the engine's side of the transports' contract.
-func (e *Engine) Inbound() transports.Inbound { return uplink{e} }
+func (e *Engine) Inbound() transports.Inbound { return uplink{Engine: e} }
+
+// InTrace implements transports.Traced.
+func (e uplink) InTrace(traceparent string) transports.Inbound {
+	e.from.trace, e.from.span, _ = step.ParseTraceparent(traceparent)
+	return e
+}
 
 // send puts a device's command into the inbox. done is called once, also when the inbox refuses it.
 func (e *Engine) send(s *transports.Session, lane bus.Lane, vital bool, how class, do step.Action, done func(error)) {
-	cmd := step.Command{Meta: e.meta("device:"+s.Identity.Device.String(), s.Transport), Device: s.Identity.Device, Do: do}
+	e.sendFrom(lineage{}, s, lane, vital, how, do, done)
+}
+
+// sendFrom does the same for a command that stands in a trace.
+func (e *Engine) sendFrom(from lineage, s *transports.Session, lane bus.Lane, vital bool, how class, do step.Action, done func(error)) {
+	cmd := step.Command{Meta: e.meta("device:"+s.Identity.Device.String(), s.Transport), Device: s.Identity.Device, Span: from.span, Do: do}
+	cmd.Trace = from.trace
 	if how == durable && done != nil {
 		tell := done
 		done = func(err error) { tell(busy(err)) }
@@ -87,6 +104,7 @@ func (e uplink) Disconnect(session uuid.UUID, why string) {
 // Written implements transports.Inbound. The caller of a one-way call has its answer with it: the call is committed as
 // queued, and the transport took it.
 func (e uplink) Written(session, call uuid.UUID, attempt int, at time.Time, ack bool) {
+	e.spans.left(call, at, ack)
 	e.waiters.taken(call)
 	s := e.sessions.get(session)
 	if s == nil {
@@ -103,6 +121,7 @@ func (e uplink) Written(session, call uuid.UUID, attempt int, at time.Time, ack 
 
 // Acknowledged implements transports.Inbound.
 func (e uplink) Acknowledged(session, call uuid.UUID, evidence string, at time.Time) {
+	e.spans.proved(call, evidence, at)
 	s := e.sessions.get(session)
 	if s == nil {
 		return
@@ -118,6 +137,7 @@ func (e uplink) Acknowledged(session, call uuid.UUID, evidence string, at time.T
 
 // Failed implements transports.Inbound. A packet that the device will never take ends the call; all else is tried again.
 func (e uplink) Failed(session, call uuid.UUID, reason string) {
+	e.spans.broke(call, reason)
 	if s := e.sessions.get(session); s != nil {
 		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.SendFailed{Session: session, Call: call, Detail: reason, Permanent: reason == transports.FailedTooLarge}}, nil)
 	}
@@ -126,7 +146,12 @@ func (e uplink) Failed(session, call uuid.UUID, reason string) {
 // Reply implements transports.Inbound.
 func (e uplink) Reply(session uuid.UUID, wire int32, payload []byte, done func(error)) {
 	if s := e.session(session, done); s != nil {
-		e.send(s, bus.RPC, true, durable, step.RPC{Do: rpc.Reply{Wire: wire, Response: rpc.NewPayload(payload)}}, done)
+		from := e.spans.answered(session, wire)
+		if e.from.span.Sampled && (from.none() || e.from.trace == from.trace) {
+			from = e.from // the device tells what its answer is a child of
+		}
+		from, done = e.spans.received(spanAnswer, from, false, s.Identity.Device, done, attrTransport.String(s.Transport))
+		e.sendFrom(from, s, bus.RPC, true, durable, step.RPC{Do: rpc.Reply{Wire: wire, Response: rpc.NewPayload(payload)}}, done)
 	}
 }
 
@@ -140,7 +165,8 @@ func (e uplink) Call(session uuid.UUID, request int32, method string, params []b
 		ID: newID(), Direction: rpc.FromDevice, Method: method, Params: params, Session: session, Request: request,
 		Expires: rpc.At(e.now().Add(e.config.ClientTimeout)),
 	}
-	e.send(s, bus.RPC, false, durable, step.DeviceCall{Request: r, Service: e.config.Node}, done)
+	from, done := e.spans.received(spanAsked, e.from, true, s.Identity.Device, done, attrTransport.String(s.Transport), attrMethod.String(method), attrCall.String(r.ID.String()))
+	e.sendFrom(from, s, bus.RPC, false, durable, step.DeviceCall{Request: r, Service: e.config.Node}, done)
 }
 
 // Telemetry implements transports.Inbound.

@@ -32,6 +32,8 @@ type owner struct {
 	devices map[uuid.UUID]*deviceHead
 	calls   map[uuid.UUID]head // open calls
 	runs    map[uuid.UUID]head
+	traces  map[uuid.UUID]lineage // of the open calls that are traced
+	current lineage               // of the command that is being stepped
 	ended   *generations[uuid.UUID, endedCall]
 	wires   *generations[wireKey, uuid.UUID] // calls that ended lately, by their wire id
 	values  *generations[nodes.Key, nodes.Value]
@@ -92,6 +94,7 @@ func (o *owner) forget() {
 	o.state = step.NewState()
 	o.parts = make([]partition, o.e.config.Partitions)
 	o.devices, o.calls, o.runs = map[uuid.UUID]*deviceHead{}, map[uuid.UUID]head{}, map[uuid.UUID]head{}
+	o.traces, o.current = map[uuid.UUID]lineage{}, lineage{}
 	o.ended = newGenerations[uuid.UUID, endedCall](10_000)
 	o.wires = newGenerations[wireKey, uuid.UUID](50_000)
 	o.values = newGenerations[nodes.Key, nodes.Value](bodyCacheBytes)
@@ -252,10 +255,20 @@ func (o *owner) judge(m bus.Message, cmd step.Command) error {
 		cmd.Occurred = cmd.At
 	}
 	cmd.Tenant = device.Tenant
-	cmd = o.lookUp(ctx, cmd)
+	cmd = o.inTrace(o.lookUp(ctx, cmd))
+	o.current = lineage{cmd.Trace, cmd.Span}
 	if o.repeated(ctx, m, cmd, device) {
 		return nil
 	}
+	if span := o.e.spans.step(&cmd, &device); span != nil {
+		o.current = lineageOf(span.SpanContext())
+		o.batch.spans = append(o.batch.spans, span)
+	}
+	return o.settle(ctx, m, cmd, device)
+}
+
+// settle steps a command that is whole, and takes what comes of it into the batch.
+func (o *owner) settle(ctx context.Context, m bus.Message, cmd step.Command, device Device) error {
 	res, err := o.stepWith(ctx, cmd, o.env(device))
 	if _, life := cmd.Do.(step.RPC); life && err != nil && !errors.Is(err, errFetch) {
 		o.reject(bus.Message{}, cmd, device, err) // the chain's part of it

@@ -210,6 +210,9 @@ func (o *owner) restoreCall(part *partition, stream string, events []eventstore.
 	}
 	o.state.Devices[last.Device] = rpc.Restore(o.state.Devices[last.Device], call)
 	o.calls[call.ID] = headAfter(last)
+	if id := events[0].Trace; id != [16]byte{} {
+		o.traces[call.ID] = o.e.spans.recalled(call.ID, id)
+	}
 	o.timers.set(timer{at: rpc.NextDeadline(&call), device: last.Device, id: call.ID})
 	if !call.Persistent {
 		o.e.open.Store(call.ID, openPlace{last.Tenant, last.Device, part.cp.Partition})

@@ -47,5 +47,5 @@ func (o *owner) answerAgain(ctx context.Context, m bus.Message, d Device, c rpc.
 	if m.Done != nil {
 		o.batch.done = append(o.batch.done, finished{done: m.Done})
 	}
-	o.batch.effects = append(o.batch.effects, effect{o.parts[d.Partition].cp.Epoch, out})
+	o.batch.effects = append(o.batch.effects, effect{o.parts[d.Partition].cp.Epoch, out, o.parentOf(out)})
 }

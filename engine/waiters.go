@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"time"
 
 	"callchain/engine/rpc"
 
@@ -24,6 +25,8 @@ type waiter struct {
 type outcome struct {
 	result CallResult
 	err    error
+	from   *lineage  // what led to it, nil if that is not traced
+	at     time.Time // when it was committed, if from is set
 }
 
 func newWaiters() *waiters { return &waiters{byCall: map[uuid.UUID][]*waiter{}} }
@@ -44,9 +47,9 @@ func (w *waiters) accept(one *waiter) {
 }
 
 // settle answers all whose wish is the call.
-func (w *waiters) settle(call uuid.UUID, r CallResult) {
+func (w *waiters) settle(call uuid.UUID, out outcome) {
 	for _, one := range w.leave(call, func(one *waiter) bool { return one.accepted }) {
-		one.outcome <- outcome{result: r}
+		one.outcome <- out
 	}
 }
 
@@ -60,7 +63,7 @@ func (w *waiters) taken(call uuid.UUID) {
 // refuse answers one caller, if nobody has.
 func (w *waiters) refuse(call uuid.UUID, refused *waiter, err error) {
 	for _, one := range w.leave(call, func(one *waiter) bool { return one == refused }) {
-		one.outcome <- outcome{CallResult{ID: call}, err}
+		one.outcome <- outcome{result: CallResult{ID: call}, err: err}
 	}
 }
 
@@ -96,7 +99,7 @@ func (w *waiters) failAll(err error) {
 	w.mu.Unlock()
 	for call, list := range all {
 		for _, one := range list {
-			one.outcome <- outcome{CallResult{ID: call}, err}
+			one.outcome <- outcome{result: CallResult{ID: call}, err: err}
 		}
 	}
 }

@@ -138,6 +138,12 @@ type Inbound interface {
 	RequestAttributes(session uuid.UUID, request int32, client, shared []string, done func(error))
 }
 
+// Traced is an Inbound that takes along where a device's message stands in a trace.
+type Traced interface {
+	// InTrace is the Inbound for one Reply or Call that came with this W3C traceparent. One that is not well-formed counts as none.
+	InTrace(traceparent string) Inbound
+}
+
 // Evidence names (promise P6).
 const (
 	EvidencePuback    = "puback"

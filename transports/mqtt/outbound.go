@@ -345,7 +345,7 @@ func properties(m *message) []byte {
 	b = mqttwire.AppendString(append(b, packets.PropCorrelationData), m.call[:])
 	b = appendUserProperty(b, "callchain-attempt", strconv.Itoa(m.attempt))
 	if m.trace != "" {
-		b = appendUserProperty(b, "traceparent", m.trace)
+		b = appendUserProperty(b, propTraceparent, m.trace)
 	}
 	return b
 }

@@ -28,7 +28,8 @@ func (c *conn) publish(header byte, body []byte) error {
 	if m.QoS == 2 {
 		return violation(codeQoSNotSupported, "a PUBLISH with QoS 2") // [MQTT-3.2.2-11] of MQTT 5
 	}
-	if err := checkProperties(m); err != nil {
+	parent, err := checkProperties(m)
+	if err != nil {
 		return err
 	}
 	if m.Dup && c.working(m.ID) {
@@ -46,10 +47,10 @@ func (c *conn) publish(header byte, body []byte) error {
 	}
 	switch t.purpose {
 	case forAnswers:
-		c.reply(m, id)
+		c.reply(m, id, c.inbound(parent))
 		return nil
 	case forCommands:
-		return c.call(m, t.family, id)
+		return c.call(m, t.family, id, c.inbound(parent))
 	default:
 		return c.dataMessage(m, t, id)
 	}
@@ -57,21 +58,38 @@ func (c *conn) publish(header byte, body []byte) error {
 
 var errRequestID = errors.New("the request id in the topic is no 32-bit number")
 
-// checkProperties refuses the properties of MQTT 5 that this server's CONNACK rules out.
-func checkProperties(m mqttwire.Message) error {
+// checkProperties refuses the properties of MQTT 5 that this server's CONNACK rules out, and answers the W3C traceparent among the user
+// properties, if there is one.
+func checkProperties(m mqttwire.Message) (traceparent string, err error) {
 	if len(m.Properties) == 0 {
-		return nil
+		return "", nil
 	}
 	p, err := parseProperties(mqttwire.Publish, m.Properties)
 	switch {
 	case err != nil:
-		return err
+		return "", err
 	case p.TopicAliasFlag:
-		return violation(codeTopicAlias, "a topic alias, though Topic Alias Maximum is 0") // [MQTT-3.3.2-9]
+		return "", violation(codeTopicAlias, "a topic alias, though Topic Alias Maximum is 0") // [MQTT-3.3.2-9]
 	case len(p.SubscriptionIdentifier) > 0:
-		return violation(codeProtocolError, "a subscription identifier in a PUBLISH to the server") // [MQTT-3.3.4-6]
+		return "", violation(codeProtocolError, "a subscription identifier in a PUBLISH to the server") // [MQTT-3.3.4-6]
 	}
-	return nil
+	for _, u := range p.User {
+		if u.Key == propTraceparent {
+			return u.Val, nil
+		}
+	}
+	return "", nil
+}
+
+// propTraceparent is the user property of MQTT 5 that holds a W3C traceparent, both ways.
+const propTraceparent = "traceparent"
+
+// inbound is the engine for a message that stands in a trace.
+func (c *conn) inbound(traceparent string) transports.Inbound {
+	if traced, ok := c.srv.in.(transports.Traced); ok && traceparent != "" {
+		return traced.InTrace(traceparent)
+	}
+	return c.srv.in
 }
 
 // unknownTopic acknowledges, with 0x90 in MQTT 5, and keeps the connection, as ThingsBoard does.
@@ -98,7 +116,7 @@ func (c *conn) refusePayload(m mqttwire.Message, err error) error {
 }
 
 // reply hands on the answer to a server-side call: any bytes, any family of topics, known id or not.
-func (c *conn) reply(m mqttwire.Message, wire int32) {
+func (c *conn) reply(m mqttwire.Message, wire int32, in transports.Inbound) {
 	if !c.take() {
 		return
 	}
@@ -106,14 +124,14 @@ func (c *conn) reply(m mqttwire.Message, wire int32) {
 	if payload == nil {
 		payload = []byte{}
 	}
-	c.inOrder(wire, func() { c.srv.in.Reply(c.id, wire, payload, done) })
+	c.inOrder(wire, func() { in.Reply(c.id, wire, payload, done) })
 }
 
 // builtInLimits is the method that ThingsBoard's transport answers by itself on the long topics.
 const builtInLimits = "getSessionLimits"
 
 // call hands on a call of the device.
-func (c *conn) call(m mqttwire.Message, f family, request int32) error {
+func (c *conn) call(m mqttwire.Message, f family, request int32, in transports.Inbound) error {
 	method, params, err := devicejson.ParseCall(m.Payload)
 	if err != nil {
 		return c.refusePayload(m, err)
@@ -132,7 +150,7 @@ func (c *conn) call(m mqttwire.Message, f family, request int32) error {
 		return nil
 	}
 	params, done := bytes.Clone(params), c.begin(m, rpcLane)
-	c.inOrder(noWire, func() { c.srv.in.Call(c.id, request, method, params, done) })
+	c.inOrder(noWire, func() { in.Call(c.id, request, method, params, done) })
 	return nil
 }
 
