@@ -18,6 +18,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Timeouts are ThingsBoard's server.rest.server_side_rpc: a call's timeout is at least Minimum, and Default if none was given.
@@ -63,10 +64,11 @@ type Deps struct {
 	Nodes       nodes.Registry // the kinds of nodes that chains may use
 	DeadLetters DeadLetters    // nil: there is no path to drop them
 	Metrics     *prometheus.Registry
-	Log         *slog.Logger     // nil: silent
-	Now         func() time.Time // nil: the clock
-	NewID       func() uuid.UUID // of new rule nodes; nil: random
-	Waiting     func() []string  // what else keeps the server from being ready, for instance listeners; nil: nothing
+	Log         *slog.Logger         // nil: silent
+	Now         func() time.Time     // nil: the clock
+	NewID       func() uuid.UUID     // of new rule nodes; nil: random
+	Tracer      trace.TracerProvider // makes the spans of requests; nil: none are made
+	Waiting     func() []string      // what else keeps the server from being ready, for instance listeners; nil: nothing
 }
 
 // server holds what the handlers share.
@@ -107,6 +109,9 @@ func New(c Config, d Deps) http.Handler {
 	g.RedirectTrailingSlash = false
 	g.ContextWithFallback = true
 	g.Use(s.recovered)
+	if d.Tracer != nil {
+		g.Use(traced(d.Tracer))
+	}
 	for _, r := range s.documented(s.routes(d.Metrics)) {
 		g.Handle(r.method, r.path, s.serve(r))
 	}

@@ -43,18 +43,6 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-func TestTraceID(t *testing.T) {
-	good := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	if id := traceID(good); id[0] != 0x0a || id[15] != 0x9c {
-		t.Errorf("%s: %x", good, id)
-	}
-	for _, bad := range []string{"", "00", good[:54], "ff" + good[2:], "00-0af7651916cd43dd8448eb211c80319x" + good[35:], "00_" + good[3:]} {
-		if id := traceID(bad); id != [16]byte{} {
-			t.Errorf("%q: %x", bad, id)
-		}
-	}
-}
-
 // FuzzDecodeCall: whatever comes, the decoder says yes with JSON that can be handed on, or no with a 400.
 func FuzzDecodeCall(f *testing.F) {
 	for _, s := range []string{

@@ -2,14 +2,13 @@ package api
 
 import (
 	"context"
-	"encoding/hex"
 	"net/http"
-	"strings"
 	"sync"
 
 	"callchain/api/jackson"
 	"callchain/engine"
 	"callchain/engine/rpc"
+	"callchain/engine/step"
 	"callchain/registry"
 	"callchain/registry/auth"
 
@@ -40,8 +39,8 @@ func callDevice(v version, oneway bool) handler {
 			ID: id, Chosen: id != uuid.Nil, Tenant: who.Tenant, Customer: who.Customer, Device: device,
 			Method: asked.method, Params: asked.params, Oneway: oneway, Persistent: asked.persistent, Expires: asked.deadline(s.now(), s.config.Timeouts),
 			Retries: asked.retries, Order: asked.order, Info: asked.info, FailOffline: asked.failOffline, Actor: who.Actor,
-			Trace: traceID(first(c.Request.Header[headerTrace])),
 		}
+		r.Trace, r.Span, _ = step.ParseTraceparent(first(c.Request.Header[headerTrace]))
 		result, err := s.engine.Call(c.Request.Context(), r)
 		if result.ID == uuid.Nil {
 			result.ID = id
@@ -91,17 +90,6 @@ func (s *server) deviceOf(ctx context.Context, who *auth.Principal, id uuid.UUID
 		return nil, errPermission
 	}
 	return f, nil
-}
-
-// traceID is the trace id of a W3C traceparent (version 00: 00-<32 hex>-<16 hex>-<2 hex>); zero if there is none or it is not well-formed.
-func traceID(header string) (id [16]byte) {
-	if len(header) < 55 || header[2] != '-' || header[35] != '-' || header[52] != '-' || strings.HasPrefix(header, "ff") {
-		return id
-	}
-	if _, err := hex.Decode(id[:], []byte(header[3:35])); err != nil {
-		return [16]byte{}
-	}
-	return id
 }
 
 // answerCall renders what became of a call. A persistent one that has already failed was never queued: it had expired when it

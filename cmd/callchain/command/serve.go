@@ -59,7 +59,7 @@ SIGTERM or SIGINT ends the server: waiting callers get 503 with the id of their 
 
 func (a *app) runServer(ctx context.Context, s settings.Settings) error {
 	log := newLog(a, s.Log)
-	server, err := serve.New(ctx, s, log)
+	server, err := serve.New(ctx, s, log, serve.Version(a.Version))
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,9 @@ func (s *Server) assemble(ctx context.Context) (err error) {
 	if s.node, err = s.nodeID(); err != nil {
 		return err
 	}
+	if err := s.openTraces(ctx); err != nil {
+		return err
+	}
 	if err := s.openBus(ctx); err != nil {
 		return err
 	}
@@ -35,6 +38,9 @@ func (s *Server) assemble(ctx context.Context) (err error) {
 	s.engine = engine.New(config, s.store, s.inbox, s.directory, engine.NewMetrics(s.metrics), s.log)
 	if s.kafka != nil {
 		s.engine.PublishTo(s.kafka.Topics())
+	}
+	if s.traces != nil {
+		s.engine.TraceTo(s.traces.Engine())
 	}
 	s.registry.OnChange(s.changed)
 	s.registry.OnChange(s.noteChange)
@@ -100,7 +106,7 @@ func (s *Server) serveHTTP(ctx context.Context) error {
 	c.Traces = s.settings.Retention.Traces
 	h := api.New(c, api.Deps{
 		Engine: s.engine, Store: s.store, Directory: s.registry, Access: s.access, Nodes: builtin.Registry(), Metrics: s.metrics, Log: s.log,
-		Waiting: s.waiting,
+		Waiting: s.waiting, Tracer: s.tracer(),
 	})
 	return api.Serve(ctx, s.listener.http, h, c, httpGrace, s.log)
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"callchain/cmd/callchain/settings"
+	"callchain/cmd/callchain/telemetry"
 	"callchain/engine"
 	"callchain/engine/bus"
 	"callchain/engine/bus/kafka"
@@ -45,6 +46,8 @@ type Server struct {
 	kafka     *kafka.Bus           // nil: commands stay in the process
 	changes   chan registry.Change // to be told to other nodes
 	directory *directory
+	traces    *telemetry.Traces // nil: off
+	version   string
 	engine    *engine.Engine
 	listener  listeners
 	mqtt      *mqtt.Server
@@ -76,9 +79,12 @@ const (
 
 // New opens the database and the registry, loads the rule chains and binds the listeners. Nothing runs before Start. What fails
 // is told in one line that names the place; New leaves nothing open then.
-func New(ctx context.Context, s settings.Settings, log *slog.Logger) (_ *Server, err error) {
+func New(ctx context.Context, s settings.Settings, log *slog.Logger, more ...Option) (_ *Server, err error) {
 	server := &Server{
 		settings: s, log: log, metrics: prometheus.NewRegistry(), ready: make(chan struct{}), failed: make(chan error, 4),
+	}
+	for _, option := range more {
+		option(server)
 	}
 	defer func() {
 		if err != nil {
@@ -198,6 +204,7 @@ func (p *part) end(most time.Duration) bool {
 // close frees what New opened.
 func (s *Server) close() error {
 	s.listener.close()
+	s.closeTraces()
 	var errs []error
 	if s.inbox != nil {
 		s.inbox.Close()

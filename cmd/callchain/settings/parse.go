@@ -34,6 +34,8 @@ func (s setting) parse(text string) (any, error) {
 		return parseBool(text)
 	case reflect.Int:
 		return inBounds(s, text, parseInt)
+	case reflect.Float64:
+		return inBounds(s, text, parseShare)
 	case reflect.String:
 		return s.parseText(text)
 	default:
@@ -41,7 +43,7 @@ func (s setting) parse(text string) (any, error) {
 	}
 }
 
-func inBounds[T int | Bytes | time.Duration](s setting, text string, parse func(string) (T, error)) (any, error) {
+func inBounds[T int | float64 | Bytes | time.Duration](s setting, text string, parse func(string) (T, error)) (any, error) {
 	v, err := parse(text)
 	if err != nil {
 		return nil, err
@@ -63,6 +65,14 @@ func parseInt(text string) (int, error) {
 		return 0, errors.New("must be a whole number")
 	}
 	return n, nil
+}
+
+func parseShare(text string) (float64, error) {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(f) {
+		return 0, errors.New("must be a number such as 0.25")
+	}
+	return f, nil
 }
 
 func parseBool(text string) (any, error) {
@@ -121,8 +131,11 @@ func (s setting) parseURL(text string) (any, error) {
 }
 
 func (s setting) parseText(text string) (any, error) {
-	if s.kind == "addr" && text != "" {
+	switch {
+	case s.kind == "addr" && text != "":
 		return text, checkAddress(text)
+	case s.kind == "url" && text != "":
+		return text, checkURL(text)
 	}
 	if len(s.enum) > 0 {
 		word := strings.ToLower(text)
@@ -150,6 +163,14 @@ func checkAddress(text string) error {
 	}
 	if err != nil {
 		return errors.New("must look like host:port with a port between 0 and 65535, for example 127.0.0.1:8080")
+	}
+	return nil
+}
+
+func checkURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("must be empty or look like http://host:4318")
 	}
 	return nil
 }

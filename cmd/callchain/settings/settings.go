@@ -28,6 +28,7 @@ type Settings struct {
 	Limits     Limits    `key:"limits"`
 	Retention  Retention `key:"retention"`
 	Log        Log       `key:"log"`
+	OTel       OTel      `key:"otel"`
 }
 
 // HTTP is where applications come in.
@@ -153,6 +154,14 @@ type Retention struct {
 	Light    time.Duration `key:"light" default:"7d" min:"1h" max:"36500d" doc:"Light calls, after their end."`
 	Traces   time.Duration `key:"traces" default:"24h" min:"1m" max:"36500d" doc:"Traces of rule nodes."`
 	MaxBytes Bytes         `key:"max_bytes" default:"0" min:"0" max:"1048576GiB" doc:"Size of the database; 80 % of it is warned of. 0: no limit."`
+}
+
+// OTel is where traces go.
+type OTel struct {
+	Endpoint string  `key:"endpoint" default:"" optional:"true" kind:"url" doc:"Collector that takes traces (OTLP over HTTP), for example http://127.0.0.1:4318. Empty: no traces are made."`
+	Sample   float64 `key:"sample" default:"1" min:"0" max:"1" doc:"Share of the requests that are traced. A request that comes with a traceparent has its caller's decision."`
+	Headers  Secret  `key:"headers" default:"" optional:"true" doc:"Sent with every request to the collector: name=value, and more of them with commas; values percent-encoded."`
+	Service  string  `key:"service" default:"callchain" doc:"Name of the service in the traces."`
 }
 
 // Log is what an operator reads.

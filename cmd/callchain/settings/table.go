@@ -75,7 +75,9 @@ func (s setting) valueKind() string {
 		return strings.Join(s.enum, ", ")
 	case s.kind == "addr":
 		return "host:port"
-	case s.typ.Kind() == reflect.Int:
+	case s.kind == "url":
+		return "URL"
+	case s.typ.Kind() == reflect.Int, s.typ.Kind() == reflect.Float64:
 		return "number"
 	case s.typ.Kind() == reflect.Bool:
 		return "true, false"
