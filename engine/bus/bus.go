@@ -19,6 +19,8 @@ var (
 	ErrClosed = errors.New("the inbox is closed")
 	// ErrAway: what remembers for the inbox does not answer. Whether the message will come is not known.
 	ErrAway = errors.New("the inbox cannot be written now")
+	// ErrTooLarge: the message is larger than the inbox takes; it will be as large the next time.
+	ErrTooLarge = errors.New("the message is larger than the inbox takes")
 )
 
 // Lane separates what must not wait for a flood of data from the data.
@@ -87,7 +89,7 @@ func (e *LostError) Error() string {
 
 // Inbox takes messages from anybody and hands them to one consumer.
 type Inbox interface {
-	// Put adds a message, or fails with ErrFull, ErrClosed or ErrAway. It does not block and does not call Done when it fails.
+	// Put adds a message, or fails with ErrFull, ErrClosed, ErrAway or ErrTooLarge. It does not block and does not call Done when it fails.
 	Put(m Message) error
 	// Ready delivers a signal after messages came; one signal may stand for many.
 	Ready() <-chan struct{}

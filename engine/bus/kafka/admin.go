@@ -3,6 +3,7 @@ package kafka
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,61 +37,76 @@ func (o *Options) specs() []topicSpec {
 	}
 }
 
-// prepare creates the topics that are missing and checks the others.
-func (o *Options) prepare(admin sarama.ClusterAdmin) error {
+// prepare creates the topics that are missing and checks the others. It answers how many bytes a message of each lane may have.
+// created has those that were created; it grows over several tries.
+func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (limits [bus.Lanes]int, err error) {
 	specs := o.specs()
 	names := make([]string, len(specs))
 	for i, s := range specs {
 		names[i] = s.name
 	}
+	known, err := describe(admin, names)
+	if err != nil {
+		return limits, err
+	}
+	for _, s := range specs {
+		isNew, err := o.prepareTopic(admin, s, known[s.name])
+		if err != nil {
+			return limits, err
+		}
+		if isNew {
+			created[s.name] = true
+		}
+	}
+	if len(created) > 0 {
+		if known, err = describe(admin, names); err != nil {
+			return limits, err
+		}
+	}
+	for _, t := range laneTopics {
+		if is := known[o.Prefix+t]; is == nil || len(is.Partitions) == 0 {
+			return limits, fmt.Errorf("topic %s: %w", o.Prefix+t, sarama.ErrUnknownTopicOrPartition) // it was created a moment ago
+		}
+	}
+	for lane, t := range laneTopics {
+		name := o.Prefix + t
+		if limits[lane], err = o.checkSafety(admin, name, known[name], created[name]); err != nil {
+			return limits, err
+		}
+	}
+	return limits, nil
+}
+
+func describe(admin sarama.ClusterAdmin, names []string) (map[string]*sarama.TopicMetadata, error) {
 	found, err := admin.DescribeTopics(names)
 	if err != nil {
-		return fmt.Errorf("asking for the topics: %w", err)
+		return nil, fmt.Errorf("asking for the topics: %w", err)
 	}
 	known := map[string]*sarama.TopicMetadata{}
 	for _, t := range found {
 		known[t.Name] = t
 	}
-	for _, s := range specs {
-		if err := o.prepareTopic(admin, s, known[s.name]); err != nil {
-			return err
-		}
-	}
-	return o.warnOfLoss(admin)
+	return known, nil
 }
 
-func (o *Options) prepareTopic(admin sarama.ClusterAdmin, s topicSpec, is *sarama.TopicMetadata) error {
+func (o *Options) prepareTopic(admin sarama.ClusterAdmin, s topicSpec, is *sarama.TopicMetadata) (created bool, err error) {
 	if is == nil || errors.Is(is.Err, sarama.ErrUnknownTopicOrPartition) {
 		err := o.create(admin, s)
-		if err == nil || errors.Is(err, sarama.ErrTopicAlreadyExists) {
-			return nil // another node may have been quicker
+		if errors.Is(err, sarama.ErrTopicAlreadyExists) {
+			return false, nil // another node was quicker
 		}
-		return fmt.Errorf("topic %s does not exist and cannot be created: %w; create it with %d partitions, or let this user create topics", s.name, err, s.partitions)
+		if err != nil {
+			return false, fmt.Errorf("topic %s does not exist and cannot be created: %w; create it with %d partitions, or let this user create topics", s.name, err, s.partitions)
+		}
+		return true, nil
 	}
 	switch {
 	case !errors.Is(is.Err, sarama.ErrNoError):
-		return fmt.Errorf("topic %s: %w", s.name, is.Err)
+		return false, fmt.Errorf("topic %s: %w", s.name, is.Err)
 	case int32(len(is.Partitions)) < s.partitions:
-		return fmt.Errorf("topic %s has %d partitions, partitions is %d: add partitions to the topic", s.name, len(is.Partitions), s.partitions)
+		return false, fmt.Errorf("topic %s has %d partitions, partitions is %d: add partitions to the topic", s.name, len(is.Partitions), s.partitions)
 	}
-	return nil
-}
-
-// warnOfLoss tells an operator whose brokers keep one copy only.
-func (o *Options) warnOfLoss(admin sarama.ClusterAdmin) error {
-	found, err := admin.DescribeTopics([]string{o.Prefix + laneTopics[bus.RPC]})
-	if err != nil {
-		return fmt.Errorf("asking for the replicas of the inbox: %w", err)
-	}
-	for _, t := range found {
-		for _, p := range t.Partitions {
-			if len(p.Replicas) < 2 {
-				o.Log.Warn("the topics have one replica: a broker that is lost takes messages with it; three, with min.insync.replicas 2, are safe", "topic", t.Name)
-				return nil
-			}
-		}
-	}
-	return nil
+	return false, nil
 }
 
 func (o *Options) create(admin sarama.ClusterAdmin, s topicSpec) error {
@@ -113,6 +129,54 @@ func (o *Options) create(admin sarama.ClusterAdmin, s topicSpec) error {
 	}
 	o.Log.Info("topic created", "topic", s.name, "partitions", s.partitions)
 	return nil
+}
+
+// The settings of a topic that decide what it takes and how safe that is.
+const (
+	keyMessageBytes = "max.message.bytes"
+	keyInSync       = "min.insync.replicas"
+)
+
+// batchOverhead is what a batch has beside its records, and some room.
+const batchOverhead = 256
+
+// checkSafety tells an operator whose brokers may lose messages, and answers how many bytes a message may have. A topic that was just created
+// with the brokers' own number of replicas is made to keep two of three.
+func (o *Options) checkSafety(admin sarama.ClusterAdmin, topic string, is *sarama.TopicMetadata, created bool) (limit int, err error) {
+	limit = MessageBytesMax - batchOverhead
+	settings, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{keyMessageBytes, keyInSync}})
+	if err != nil && temporary(err) {
+		return 0, err
+	}
+	if err != nil {
+		o.Log.Warn("the settings of a topic cannot be read; it should take large messages and keep two copies", "topic", topic, "error", err)
+		return limit, nil
+	}
+	values := map[string]int{}
+	for _, s := range settings {
+		if n, err := strconv.Atoi(s.Value); err == nil {
+			values[s.Name] = n
+		}
+	}
+	replicas := len(is.Partitions[0].Replicas)
+	if created && replicas > 2 && values[keyInSync] < 2 {
+		two := "2"
+		err := admin.IncrementalAlterConfig(sarama.TopicResource, topic, map[string]sarama.IncrementalAlterConfigsEntry{
+			keyInSync: {Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &two},
+		}, false)
+		if err != nil {
+			return 0, fmt.Errorf("setting %s of topic %s: %w", keyInSync, topic, err)
+		}
+		values[keyInSync] = 2
+	}
+	if replicas < 2 || values[keyInSync] < 2 {
+		o.Log.Warn("a broker that is lost may take messages with it; three replicas with min.insync.replicas 2 are safe", "topic", topic, "replicas", replicas, keyInSync, values[keyInSync])
+	}
+	if n := values[keyMessageBytes]; n > 0 && n < MessageBytesMax {
+		o.Log.Warn("a topic takes small messages only; larger calls are refused", "topic", topic, keyMessageBytes, n, "wanted", MessageBytesMax)
+		limit = max(n-batchOverhead, 0)
+	}
+	return limit, nil
 }
 
 // topicIDs asks a broker for the ids of the lanes' topics, and whether all their partitions have a leader.
@@ -139,6 +203,9 @@ func (o *Options) topicIDs(client sarama.Client) (ids [bus.Lanes]uuid.UUID, err 
 				ids[lane] = uuid.UUID(t.Uuid)
 			}
 		}
+	}
+	if slices.Contains(ids[:], uuid.Nil) {
+		return ids, errors.New("the brokers give topics no ids: Apache Kafka 2.8 or newer is needed")
 	}
 	return ids, nil
 }

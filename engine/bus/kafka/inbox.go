@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"callchain/engine/bus"
 	"callchain/engine/bus/local"
@@ -20,6 +21,7 @@ type Inbox struct {
 	writers [bus.Lanes]*writer
 	readers [bus.Lanes]*reader
 	health  *health
+	limits  [bus.Lanes]int // bytes of a message
 	counts  counts
 	lost    atomic.Pointer[bus.LostError]
 	closing sync.Once
@@ -29,15 +31,15 @@ type Inbox struct {
 
 var _ bus.Inbox = (*Inbox)(nil)
 
-func openInbox(o *Options) (_ *Inbox, err error) {
-	in := &Inbox{options: o, waiting: local.New(o.Most)}
+func openInbox(ctx context.Context, o *Options, limits [bus.Lanes]int) (_ *Inbox, err error) {
+	in := &Inbox{options: o, waiting: local.New(o.Most), limits: limits}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, in.end())
 		}
 	}()
 	for lane := range in.writers {
-		if in.writers[lane], err = openWriter(in, bus.Lane(lane)); err != nil {
+		if in.writers[lane], err = openWriter(ctx, in, bus.Lane(lane)); err != nil {
 			return nil, fmt.Errorf("writing to %s: %w", o.Prefix+laneTopics[lane], err)
 		}
 		if in.readers[lane], err = openReader(in, bus.Lane(lane)); err != nil {
@@ -97,8 +99,14 @@ func (in *Inbox) Begin(ctx context.Context, from []bus.From) error {
 	if err != nil {
 		return fmt.Errorf("asking for the topics of the inbox: %w", err)
 	}
+	var starts [bus.Lanes][]part
+	for lane, r := range in.readers { // first see whether all is there
+		if starts[lane], err = r.starts(ctx, ids[lane], from); err != nil {
+			return err
+		}
+	}
 	for lane, r := range in.readers {
-		if err := r.begin(ctx, ids[lane], from); err != nil {
+		if err := r.begin(ids[lane], from, starts[lane]); err != nil {
 			return err
 		}
 	}
@@ -117,6 +125,19 @@ func (in *Inbox) Trouble() error {
 	return in.health.away()
 }
 
+// late tells that a write waits too long for its acknowledgement. It is tried again, so it also tells when that has passed.
+func (in *Inbox) late(now time.Time) error {
+	for _, w := range in.writers {
+		switch since, met := w.underWay(now); {
+		case since > writeLate && met != nil:
+			return fmt.Errorf("a write to %s is not acknowledged for %s: %w", w.topic, since.Round(100*time.Millisecond), met)
+		case since > writeLate:
+			return fmt.Errorf("a write to %s is not acknowledged for %s", w.topic, since.Round(100*time.Millisecond))
+		}
+	}
+	return nil
+}
+
 // losing stops everything that would go on as if nothing was lost.
 func (in *Inbox) losing(e *bus.LostError) {
 	if in.lost.CompareAndSwap(nil, e) {
@@ -127,6 +148,11 @@ func (in *Inbox) losing(e *bus.LostError) {
 // Close implements bus.Inbox.
 func (in *Inbox) Close() {
 	in.closed.Store(true)
+	for _, w := range in.writers {
+		if w != nil {
+			w.refuse()
+		}
+	}
 	in.waiting.Close()
 }
 

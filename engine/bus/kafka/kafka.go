@@ -35,12 +35,12 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := o.prepareTopics(ctx); err != nil {
+	limits, err := o.prepareTopics(ctx)
+	if err != nil {
 		return nil, err
 	}
 	b := &Bus{options: o}
-	var err error
-	if b.inbox, err = openInbox(&b.options); err != nil {
+	if b.inbox, err = openInbox(ctx, &b.options, limits); err != nil {
 		return nil, err
 	}
 	if err = b.inbox.settle(ctx); err != nil {
@@ -53,18 +53,21 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 }
 
 // prepareTopics tries until ctx ends: brokers that were just started may not know their controller yet.
-func (o *Options) prepareTopics(ctx context.Context) error {
+func (o *Options) prepareTopics(ctx context.Context) (limits [bus.Lanes]int, err error) {
 	c, err := o.config("admin")
 	if err != nil {
-		return err
+		return limits, err
 	}
-	return insist(ctx, func() error {
+	created := map[string]bool{}
+	err = insist(ctx, func() error {
 		admin, err := sarama.NewClusterAdmin(o.Brokers, c)
 		if err != nil {
 			return fmt.Errorf("no broker answers: %w", err)
 		}
-		return errors.Join(o.prepare(admin), admin.Close())
+		limits, err = o.prepare(admin, created)
+		return errors.Join(err, admin.Close())
 	})
+	return limits, err
 }
 
 // insist tries again while ctx lasts and the error may pass by itself.
@@ -87,7 +90,8 @@ func insist(ctx context.Context, try func() error) error {
 // temporary tells errors that may pass by themselves.
 func temporary(err error) bool {
 	for _, one := range []error{
-		sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrOffsetNotAvailable, sarama.ErrNotController, sarama.ErrControllerNotAvailable, sarama.ErrRequestTimedOut, sarama.ErrBrokerNotAvailable,
+		sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrOffsetNotAvailable, sarama.ErrNotController,
+		sarama.ErrControllerNotAvailable, sarama.ErrRequestTimedOut, sarama.ErrBrokerNotAvailable, sarama.ErrConsumerCoordinatorNotAvailable, sarama.ErrOffsetsLoadInProgress,
 	} {
 		if errors.Is(err, one) {
 			return true

@@ -54,10 +54,10 @@ const MessageBytesMax = 20 << 20
 
 // Times that decide how soon an outage is noticed and survived.
 const (
-	dialTimeout  = 3 * time.Second
-	ioTimeout    = 5 * time.Second // of one request
-	backOff      = 100 * time.Millisecond
-	writeRetries = 300 // of a message, one a backOff: about half a minute; the client keeps a few bytes for each and partition
+	dialTimeout = 3 * time.Second
+	ackTimeout  = 3 * time.Second // of the replicas
+	ioTimeout   = 5 * time.Second // of one request
+	backOff     = 100 * time.Millisecond
 )
 
 // config is what all clients of this package have in common.
@@ -125,7 +125,7 @@ func (t *TLS) config() (*tls.Config, error) {
 	return conf, nil
 }
 
-// producerConfig is for clients that write: acknowledged by all replicas, each message once and in order, nothing waits for company.
+// producerConfig is for the client library's own producers, which write to the topics beside the inbox: acknowledged by all replicas, each message once and in order, nothing waits for company.
 func (o *Options) producerConfig(purpose string) (*sarama.Config, error) {
 	c, err := o.config(purpose)
 	if err != nil {
@@ -134,8 +134,8 @@ func (o *Options) producerConfig(purpose string) (*sarama.Config, error) {
 	c.Producer.RequiredAcks = sarama.WaitForAll
 	c.Producer.Idempotent, c.Net.MaxOpenRequests = true, 1
 	c.Producer.MaxMessageBytes = MessageBytesMax
-	c.Producer.Timeout = ioTimeout
-	c.Producer.Retry.Max, c.Producer.Retry.Backoff = writeRetries, backOff
+	c.Producer.Timeout = ackTimeout
+	c.Producer.Retry.Max, c.Producer.Retry.Backoff = 10, backOff // the caller tries again
 	c.Producer.Return.Successes, c.Producer.Return.Errors = true, true
 	c.Producer.Partitioner = sarama.NewManualPartitioner
 	return c, nil

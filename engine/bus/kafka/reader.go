@@ -53,9 +53,8 @@ func openReader(in *Inbox, lane bus.Lane) (*reader, error) {
 	return r, nil
 }
 
-// begin reads the partitions from their positions on.
-func (r *reader) begin(ctx context.Context, topic uuid.UUID, from []bus.From) error {
-	r.topics = topic
+// starts finds where the reading of partitions begins.
+func (r *reader) starts(ctx context.Context, topic uuid.UUID, from []bus.From) ([]part, error) {
 	starts := make([]part, len(from))
 	for i, f := range from {
 		err := insist(ctx, func() (err error) {
@@ -63,9 +62,17 @@ func (r *reader) begin(ctx context.Context, topic uuid.UUID, from []bus.From) er
 			return err
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
+	return starts, nil
+}
+
+// begin reads the partitions from their starts on.
+func (r *reader) begin(topic uuid.UUID, from []bus.From, starts []part) error {
+	r.mu.Lock()
+	r.topics = topic
+	r.mu.Unlock()
 	for i, f := range from {
 		if err := r.read(f.Partition, starts[i]); err != nil {
 			return err
@@ -118,14 +125,12 @@ func (r *reader) read(partition int32, p part) error {
 	}
 	p.source = source
 	r.parts[partition] = &p
-	r.runs.Add(2)
-	go r.messages(partition, &p)
-	go r.errors(partition, source)
+	r.runs.Go(func() { r.messages(partition, &p) })
+	r.runs.Go(func() { r.errors(partition, source) })
 	return nil
 }
 
 func (r *reader) messages(partition int32, p *part) {
-	defer r.runs.Done()
 	for record := range p.source.Messages() {
 		m := bus.Message{Partition: partition, Lane: r.lane, Place: bus.Place{Topic: r.topics, Offset: record.Offset}}
 		if key, err := uuid.ParseBytes(record.Key); err == nil {
@@ -170,7 +175,6 @@ func (r *reader) madeRoom() {
 
 // errors looks at what keeps a partition from being read. The client tries again by itself, but for what is gone.
 func (r *reader) errors(partition int32, source sarama.PartitionConsumer) {
-	defer r.runs.Done()
 	var told time.Time
 	for err := range source.Errors() {
 		if errors.Is(err.Err, sarama.ErrOffsetOutOfRange) {

@@ -42,7 +42,6 @@ func openTopics(o *Options) (*Topics, error) {
 	if err != nil {
 		return nil, errors.Join(err, events.Close())
 	}
-	c.Producer.Retry.Max = 10 // a second; the caller tries again
 	others, err := wkafka.NewPublisher(wkafka.PublisherConfig{Brokers: o.Brokers, Marshaler: marshaler{}, OverwriteSaramaConfig: c}, logger(o))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("publishing to topics: %w", err), events.Close())
@@ -165,7 +164,6 @@ func newBatchPublisher(o *Options) (*batchPublisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Producer.Retry.Max = 10
 	p := &batchPublisher{}
 	if p.client, err = sarama.NewClient(o.Brokers, c); err != nil {
 		return nil, err

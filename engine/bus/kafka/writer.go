@@ -1,7 +1,7 @@
 package kafka
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -12,27 +12,51 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// writer writes a lane. One batch is under way at a time, and the next gathers meanwhile: so a failed message can be tried again without
-// overtaking others of its key, and nothing waits for a timer.
+// writer writes a lane. What waits for a partition goes in one batch, and the next gathers until that is acknowledged: nothing waits for
+// a timer. A batch keeps its number until its fate is known, however long the brokers are away; so they tell a batch that they have from
+// one that they miss, nothing is written twice, and nothing overtakes others of its key. (The client library's own producer gives a batch
+// up when its leader is away, and a message that is put again then has another number.)
 type writer struct {
-	in       *Inbox
-	lane     bus.Lane
-	topic    string
-	client   sarama.Client
-	producer sarama.SyncProducer
+	in     *Inbox
+	lane   bus.Lane
+	topic  string
+	client sarama.Client
 
-	mu      sync.Mutex
-	queue   []*entry
-	writing int // entries of the batch under way
+	mu     sync.Mutex
+	parts  []outgoing
+	count  int // messages whose fate is not known
+	closed bool
+
 	wake    chan struct{}
+	answers chan *flight
+	looked  chan sight
 	stop    chan struct{}
 	done    chan struct{}
-	since   atomic.Int64 // when the batch under way began, ns; 0: none
+	asking  sync.WaitGroup // requests under way
+
+	// Only run touches these.
+	identity identity
+	leaders  []*sarama.Broker // by partition; nil: not known
+	flying   map[*sarama.Broker]struct{}
+	first    int // the partition that is served first
+	looking  bool
+	lookAt   time.Time
+	stale    bool // a leader is not known
+	unnamed  bool // a new identity is needed
+}
+
+// outgoing is what a partition has to write.
+type outgoing struct {
+	queue    []*entry
+	batch    *batch // what is under way, or is tried again
+	sequence int32  // the number of the next record
+	most     int    // records of the next batch; 0: as many as fit
 }
 
 // entry is a message on its way.
 type entry struct {
-	record *sarama.ProducerMessage
+	record *sarama.Record
+	bytes  int
 	put    time.Time
 	vital  bool
 	told   atomic.Bool
@@ -48,58 +72,68 @@ func (e *entry) outcome(err error) {
 
 // The bounds of a batch, and how long a sender waits for what is not vital.
 const (
-	batchRecords = 2_000
-	batchBytes   = 4 << 20
-	patience     = 5 * time.Second
-	closeGrace   = 2 * time.Second
+	batchRecords   = 2_000
+	batchBytes     = 1 << 20 // but for a message that is larger alone
+	requestBytes   = 8 << 20
+	recordOverhead = 64 // bytes of a record beside key, value and headers, at most; and likewise of a header
+	patience       = 5 * time.Second
+	closeGrace     = 2 * time.Second
 )
 
-func openWriter(in *Inbox, lane bus.Lane) (*writer, error) {
-	c, err := in.options.producerConfig("inbox-writer")
+func openWriter(ctx context.Context, in *Inbox, lane bus.Lane) (*writer, error) {
+	c, err := in.options.config("inbox-writer")
 	if err != nil {
 		return nil, err
 	}
+	c.Net.MaxOpenRequests = 1
 	w := &writer{
 		in: in, lane: lane, topic: in.options.Prefix + laneTopics[lane],
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		parts: make([]outgoing, in.options.Partitions), leaders: make([]*sarama.Broker, in.options.Partitions), flying: map[*sarama.Broker]struct{}{}, stale: true,
+		wake: make(chan struct{}, 1), answers: make(chan *flight), looked: make(chan sight), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	if w.client, err = sarama.NewClient(in.options.Brokers, c); err != nil {
 		return nil, err
 	}
-	if w.producer, err = sarama.NewSyncProducerFromClient(w.client); err != nil {
-		return nil, errors.Join(err, w.client.Close())
+	err = insist(ctx, func() (err error) {
+		w.identity, err = w.identify()
+		return err
+	})
+	if err != nil {
+		_ = w.client.Close() // the first error tells more
+		return nil, err
 	}
 	go w.run()
 	return w, nil
 }
 
-// put takes a message into the queue.
+// put takes a message into the queue of its partition.
 func (w *writer) put(m bus.Message) error {
-	value, headers, err := w.in.options.Codec.Encode(m.Value)
-	if err != nil {
-		return fmt.Errorf("encoding a message: %w", err)
-	}
-	if len(value) > MessageBytesMax-1024 {
-		return fmt.Errorf("the message has %d bytes, the inbox takes %d", len(value), MessageBytesMax-1024)
+	if m.Partition < 0 || int(m.Partition) >= len(w.parts) {
+		return fmt.Errorf("the inbox has no partition %d, it has %d", m.Partition, len(w.parts))
 	}
 	if !m.Vital && w.in.Trouble() != nil {
 		return bus.ErrAway
 	}
-	record := &sarama.ProducerMessage{Topic: w.topic, Partition: m.Partition, Value: sarama.ByteEncoder(value)}
-	record.Key = sarama.StringEncoder(m.Key.String())
-	for name, text := range headers {
-		record.Headers = append(record.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(text)})
+	e, err := w.entry(&m)
+	if err != nil {
+		return err
 	}
 	bound := w.in.options.Most
 	if m.Vital {
 		bound *= 2
 	}
 	w.mu.Lock()
-	if len(w.queue)+w.writing >= bound {
+	switch {
+	case w.closed:
+		w.mu.Unlock()
+		return bus.ErrClosed
+	case w.count >= bound:
 		w.mu.Unlock()
 		return bus.ErrFull
 	}
-	w.queue = append(w.queue, &entry{record: record, put: time.Now(), vital: m.Vital, tell: m.Done})
+	w.count++
+	p := &w.parts[m.Partition]
+	p.queue = append(p.queue, e)
 	w.mu.Unlock()
 	select {
 	case w.wake <- struct{}{}:
@@ -108,156 +142,114 @@ func (w *writer) put(m bus.Message) error {
 	return nil
 }
 
-// run writes batches until stop.
-func (w *writer) run() {
-	defer close(w.done)
-	for {
-		batch := w.gather()
-		if len(batch) == 0 {
-			select {
-			case <-w.wake:
-				continue
-			case <-w.stop:
-				return
-			}
-		}
-		w.again(w.write(batch))
+// entry is a message as it is written.
+func (w *writer) entry(m *bus.Message) (*entry, error) {
+	value, headers, err := w.in.options.Codec.Encode(m.Value)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a message: %w", err)
 	}
+	key := []byte(m.Key.String())
+	e := &entry{record: &sarama.Record{Key: key, Value: value}, put: time.Now(), vital: m.Vital, tell: m.Done, bytes: len(key) + len(value) + recordOverhead}
+	for name, text := range headers {
+		e.record.Headers = append(e.record.Headers, &sarama.RecordHeader{Key: []byte(name), Value: []byte(text)})
+		e.bytes += len(name) + len(text) + recordOverhead
+	}
+	if most := w.in.limits[w.lane]; e.bytes > most {
+		return nil, fmt.Errorf("%w: it has %d bytes, topic %s takes %d (max.message.bytes)", bus.ErrTooLarge, e.bytes, w.topic, most)
+	}
+	return e, nil
 }
 
-// gather takes the next batch from the queue.
-func (w *writer) gather() []*entry {
+// underWay is how long the oldest batch waits for its acknowledgement, and what it met last.
+func (w *writer) underWay(now time.Time) (oldest time.Duration, met error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n, bytes := 0, 0
-	for n < len(w.queue) && n < batchRecords && (n == 0 || bytes < batchBytes) {
-		bytes += w.queue[n].record.Value.Length()
-		n++
-	}
-	batch := w.queue[:n:n]
-	if w.queue = w.queue[n:]; len(w.queue) == 0 {
-		w.queue = nil
-	}
-	w.writing = n
-	return batch
-}
-
-// write writes a batch and tells the senders; it gives back what is to be tried again.
-func (w *writer) write(batch []*entry) (again []*entry) {
-	began := time.Now()
-	w.since.Store(began.UnixNano())
-	impatient := time.AfterFunc(patience, func() { w.giveUp(batch) })
-	records := make([]*sarama.ProducerMessage, len(batch))
-	for i, e := range batch {
-		records[i] = e.record
-	}
-	err := w.producer.SendMessages(records)
-	impatient.Stop()
-	w.since.Store(0)
-	failed := map[*sarama.ProducerMessage]error{}
-	var each sarama.ProducerErrors
-	if errors.As(err, &each) {
-		for _, one := range each {
-			failed[one.Msg] = one.Err
-		}
-	} else if err != nil {
-		for _, r := range records {
-			failed[r] = err
+	for i := range w.parts {
+		if b := w.parts[i].batch; b != nil && now.Sub(b.began) > oldest {
+			oldest, met = now.Sub(b.began), b.met
 		}
 	}
-	w.in.counts.wrote(w.lane, len(batch)-len(failed), len(failed), time.Since(began))
-	for _, e := range batch {
-		err := failed[e.record]
-		switch {
-		case err == nil:
-			e.outcome(nil)
-		case e.vital && !w.stopping() && !refused(err):
-			e.record.Metadata, e.record.Offset = nil, 0
-			again = append(again, e)
-		default:
-			e.outcome(fmt.Errorf("%w: %w", bus.ErrAway, err))
-		}
-	}
-	if len(failed) > 0 {
-		w.in.options.Log.Warn("messages could not be written to the inbox", "topic", w.topic, "failed", len(failed), "again", len(again), "error", err)
-	}
-	return again
+	return oldest, met
 }
 
-// giveUp tells the senders of what is not vital that nobody knows what became of it.
-func (w *writer) giveUp(batch []*entry) {
-	w.mu.Lock()
-	queue := w.queue
-	w.queue = nil
-	for _, e := range queue {
-		if e.vital {
-			w.queue = append(w.queue, e)
-		}
-	}
-	w.mu.Unlock()
-	for _, e := range append(append([]*entry(nil), batch...), queue...) {
-		if !e.vital {
-			e.outcome(fmt.Errorf("%w: no acknowledgement within %s", bus.ErrAway, patience))
-		}
-	}
-}
-
-// refused tells errors that the same message meets every time.
-func refused(err error) bool {
-	return errors.Is(err, sarama.ErrMessageSizeTooLarge) || errors.Is(err, sarama.ErrInvalidMessage) || errors.Is(err, sarama.ErrTopicAuthorizationFailed)
-}
-
-// again puts entries before the queue.
-func (w *writer) again(entries []*entry) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.writing = 0
-	if len(entries) > 0 {
-		w.queue = append(entries, w.queue...)
-	}
-}
-
-// underWay is how long the batch under way waits for its acknowledgement.
-func (w *writer) underWay(now time.Time) time.Duration {
-	if since := w.since.Load(); since != 0 {
-		return now.Sub(time.Unix(0, since))
-	}
-	return 0
-}
-
-func (w *writer) stopping() bool {
-	select {
-	case <-w.stop:
-		return true
-	default:
-		return false
-	}
-}
-
-// waiting is the number of messages that are not written yet.
+// waiting is the number of messages whose fate is not known.
 func (w *writer) waiting() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.queue) + w.writing
+	return w.count
+}
+
+// loseHope tells the senders of what is not vital, and waited for long, that nobody knows what becomes of it. What was not sent yet is taken
+// back.
+func (w *writer) loseHope(now time.Time) {
+	var lost []*entry
+	w.mu.Lock()
+	if w.count == 0 {
+		w.mu.Unlock()
+		return
+	}
+	hopeless := func(e *entry) bool { return !e.vital && now.Sub(e.put) > patience }
+	for i := range w.parts {
+		p := &w.parts[i]
+		if p.batch != nil {
+			for _, e := range p.batch.entries {
+				if hopeless(e) {
+					lost = append(lost, e) // it is still tried: it may be written already
+				}
+			}
+		}
+		if len(p.queue) == 0 || now.Sub(p.queue[0].put) <= patience {
+			continue
+		}
+		keep := p.queue[:0:0]
+		for _, e := range p.queue {
+			if hopeless(e) {
+				lost = append(lost, e)
+				w.count--
+				continue
+			}
+			keep = append(keep, e)
+		}
+		p.queue = keep
+	}
+	w.mu.Unlock()
+	for _, e := range lost {
+		e.outcome(fmt.Errorf("%w: no acknowledgement within %s", bus.ErrAway, patience))
+	}
+}
+
+// abandon tells everybody who waits that nobody knows.
+func (w *writer) abandon() {
+	var lost []*entry
+	w.mu.Lock()
+	for i := range w.parts {
+		p := &w.parts[i]
+		if p.batch != nil {
+			lost = append(lost, p.batch.entries...)
+		}
+		lost = append(lost, p.queue...)
+		*p = outgoing{}
+	}
+	w.count = 0
+	w.mu.Unlock()
+	for _, e := range lost {
+		e.outcome(fmt.Errorf("%w: no acknowledgement before the end", bus.ErrAway))
+	}
+}
+
+// refuse lets put take nothing any more.
+func (w *writer) refuse() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
 }
 
 // close writes what waits, for two seconds at most; who waits longer is told that nobody knows.
 func (w *writer) close() error {
+	w.refuse()
 	close(w.stop)
-	late := time.NewTimer(closeGrace)
-	defer late.Stop()
-	select {
-	case <-w.done:
-	case <-late.C:
-		err := closedAlready(w.client.Close()) // a write that waits for a broker ends with it
-		w.mu.Lock()
-		left := w.queue
-		w.queue = nil
-		w.mu.Unlock()
-		for _, e := range left {
-			e.outcome(bus.ErrAway)
-		}
-		return err
-	}
-	return errors.Join(w.producer.Close(), closedAlready(w.client.Close()))
+	<-w.done
+	err := closedAlready(w.client.Close()) // requests under way end with it
+	w.asking.Wait()
+	return err
 }
