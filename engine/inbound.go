@@ -68,6 +68,12 @@ func (e *Engine) session(id uuid.UUID, done func(error)) *transports.Session {
 // Connect implements transports.Inbound.
 func (e uplink) Connect(s transports.Session, done func(error)) {
 	e.sessions.add(s)
+	if s.Aside {
+		if done != nil {
+			done(nil)
+		}
+		return
+	}
 	e.send(&s, bus.RPC, false, fleeting, step.RPC{Do: rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: e.config.Node}}, func(err error) {
 		if err != nil {
 			e.sessions.remove(s.ID)
@@ -96,7 +102,7 @@ func (e uplink) Unsubscribe(session uuid.UUID, done func(error)) {
 
 // Disconnect implements transports.Inbound.
 func (e uplink) Disconnect(session uuid.UUID, why string) {
-	if s := e.sessions.remove(session); s != nil {
+	if s := e.sessions.remove(session); s != nil && !s.Aside {
 		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Disconnect{Session: session, Why: why}}, nil)
 	}
 }

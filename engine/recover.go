@@ -234,6 +234,9 @@ func (o *owner) rouse() {
 		}
 	}
 	for _, s := range o.e.sessions.all() {
+		if s.Aside {
+			continue
+		}
 		add(s.Identity.Device, rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: o.e.config.Node})
 		if s.wants {
 			add(s.Identity.Device, rpc.Subscribe{Session: s.ID})

@@ -55,6 +55,10 @@ type Session struct {
 	Transport string // "mqtt", "http", "coap"
 	Remote    string // address of the peer, for the log
 	Link      Link
+	// Aside: the session carries messages of the device and their answers, and does not take the device's place. Older sessions
+	// go on, no calls or updates come, and its Connect and Disconnect leave no trace. It is for protocols whose devices send
+	// without being connected.
+	Aside bool
 }
 
 // Command is a server-side call on its way to a device.
@@ -134,7 +138,7 @@ type Inbound interface {
 	// Telemetry and Attributes carry the payload as the device sent it (checked to be JSON by the transport).
 	Telemetry(session uuid.UUID, payload []byte, done func(error))
 	Attributes(session uuid.UUID, payload []byte, done func(error))
-	// RequestAttributes asks for values; nil keys with both slices nil means all. The answer comes through the Link.
+	// RequestAttributes asks for values; nil keys with both slices nil means all, an empty key all of its scope. The answer comes through the Link.
 	RequestAttributes(session uuid.UUID, request int32, client, shared []string, done func(error))
 }
 

@@ -219,10 +219,13 @@ func (e *Engine) String() string {
 	return text
 }
 
-// Connect records a session and closes an older one of its device.
+// Connect records a session and, unless it is one aside, closes an older one of its device.
 func (e *Engine) Connect(s transports.Session, done func(error)) {
 	var older transports.Link
 	e.record(Event{Kind: Connect, Session: s.ID, Text: s.Identity.Name}, done, func() {
+		if s.Aside {
+			return
+		}
 		if was, ok := e.sessions[s.Identity.Device]; ok {
 			older = was.Link
 		}
