@@ -67,6 +67,16 @@ if ! scripts/clients.sh >"$work/clients.log" 2>&1; then
   not_run "tests with mosquitto_pub and mosquitto_sub" "they are not installed ($(tail -n 1 "$work/clients.log"))"
 fi
 
+heading "AsyncAPI"
+scripts/asyncapi.sh >"$work/asyncapi.log" 2>&1
+asyncapi=$?
+cat "$work/asyncapi.log"
+if [[ $asyncapi == 2 ]]; then
+  not_run "validation of docs/asyncapi.yaml" "the validator could not be had: $(tail -n 1 "$work/asyncapi.log")"
+else
+  check AsyncAPI test "$asyncapi" = 0
+fi
+
 heading "Go tests, race detector on"
 mapfile -t packages < <(go list ./... | grep -Ev '/(test/e2e|engine/bus/kafka)$')
 go test -race -json -timeout 15m "${packages[@]}" 2>&1 | "$work/tally" -to "$counts"
