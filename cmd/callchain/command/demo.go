@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"time"
 
@@ -24,11 +25,14 @@ import (
 const demoMax = time.Minute
 
 func (a *app) demo() *cobra.Command {
-	return &cobra.Command{
+	on := map[string]*string{"store.url": new(string), "bus.kafka.brokers": new(string)}
+	c := &cobra.Command{
 		Use: "demo", Short: "See calls go to a device and back, in a few seconds", Args: args(0, 0),
 		Long: `Start a server in a temporary folder on free ports, connect simulated devices, send calls through the root chain, let a device call
-the server, print the history of one call, verify the log, and clean up. Nothing is left behind.`,
-		Example: "  callchain demo",
+the server, print the history of one call, verify the log, and clean up. Nothing is left behind, unless a database or brokers are
+named: what the demo stores there stays.`,
+		Example: `  callchain demo
+  callchain demo --store.url postgres://postgres@127.0.0.1:5432/empty --bus.kafka.brokers 127.0.0.1:9092`,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			ctx, cancel := context.WithTimeout(c.Context(), demoMax)
 			defer cancel()
@@ -37,23 +41,29 @@ the server, print the history of one call, verify the log, and clean up. Nothing
 				return fmt.Errorf("making a folder for the demo: %w", err)
 			}
 			defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-			d := &demo{app: a, folder: folder}
+			d := &demo{app: a, settings: map[string]string{"data.dir": folder}}
+			for key, value := range on {
+				d.settings[key] = *value
+			}
 			defer func() { err = errors.Join(err, d.stop()) }()
 			return d.run(ctx)
 		},
 	}
+	c.Flags().StringVar(on["store.url"], "store.url", "", "a PostgreSQL database without tables, instead of the embedded database")
+	c.Flags().StringVar(on["bus.kafka.brokers"], "bus.kafka.brokers", "", "Kafka's brokers, instead of queues in the process; needs --store.url")
+	return c
 }
 
 // demo is one run of the demo.
 type demo struct {
 	*app
-	folder  string
-	server  *serve.Server
-	rest    *client.Client
-	devices *fleet.Fleet
-	got     chan string // what thermostat-1 is sent
-	shown   string      // the call whose history is printed
-	result  map[string]any
+	settings map[string]string // where the server keeps everything
+	server   *serve.Server
+	rest     *client.Client
+	devices  *fleet.Fleet
+	got      chan string // what thermostat-1 is sent
+	shown    string      // the call whose history is printed
+	result   map[string]any
 }
 
 func (d *demo) run(ctx context.Context) error {
@@ -81,9 +91,9 @@ const demoUser = "demo@localhost"
 
 func (d *demo) start(ctx context.Context) error {
 	password := uuid.NewString()
-	loaded, err := settings.Load(settings.Sources{Flags: map[string]string{
-		"data.dir": d.folder, "http.addr": "127.0.0.1:0", "mqtt.addr": "127.0.0.1:0", "admin.email": demoUser, "admin.password": password,
-	}})
+	flags := map[string]string{"http.addr": "127.0.0.1:0", "mqtt.addr": "127.0.0.1:0", "admin.email": demoUser, "admin.password": password}
+	maps.Copy(flags, d.settings)
+	loaded, err := settings.Load(settings.Sources{Flags: flags})
 	if err != nil {
 		return err
 	}
@@ -100,13 +110,24 @@ func (d *demo) start(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	d.tell("A server is ready after %d ms: REST on %s, MQTT on %s, its database in %s.\n",
-		time.Since(begin).Milliseconds(), d.server.HTTPAddr(), d.server.MQTTAddr(), d.folder)
+	d.tell("A server is ready after %d ms: REST on %s, MQTT on %s, %s.\n",
+		time.Since(begin).Milliseconds(), d.server.HTTPAddr(), d.server.MQTTAddr(), d.place(&loaded.Settings))
 	if d.rest, err = client.New("http://"+d.server.HTTPAddr().String(), ""); err != nil {
 		return err
 	}
 	_, err = d.rest.Login(ctx, demoUser, password)
 	return err
+}
+
+// place says where the server keeps everything.
+func (d *demo) place(s *settings.Settings) string {
+	switch {
+	case s.Store.URL == "":
+		return "its database in " + s.Data.Dir
+	case s.Bus.Kafka.Brokers == "":
+		return "its database is " + s.Store.URL.String()
+	}
+	return fmt.Sprintf("commands and events go through Kafka on %s, its database is %s", s.Bus.Kafka.Brokers, s.Store.URL)
 }
 
 // storedCall makes the devices and sends a persistent call to one that is not there yet.
@@ -244,7 +265,7 @@ func (d *demo) history(ctx context.Context) error {
 
 // verify reads the log in a second handle beside the running server, as "callchain events verify" does.
 func (d *demo) verify(ctx context.Context) (err error) {
-	loaded, err := settings.Load(settings.Sources{Flags: map[string]string{"data.dir": d.folder}})
+	loaded, err := settings.Load(settings.Sources{Flags: d.settings})
 	if err != nil {
 		return err
 	}
