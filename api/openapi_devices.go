@@ -16,7 +16,16 @@ func naming(more ...openapi.Parameter) []openapi.Parameter {
 
 func deviceOperations() operations {
 	conflict := []int{http.StatusNotFound, http.StatusConflict}
+	devices := openapi.Operation{
+		Summary: "Devices of the tenant, or with deviceName the one with that name.", Answer: openapi.AnyOf{pageOf[deviceView]{}, deviceView{}}, Codes: []int{http.StatusNotFound},
+		Query: paging(ask("type", "Only devices of the profile with this name.", text), ask("deviceName", "The name of one.", text)),
+	}
+	infos := openapi.Operation{
+		Summary: "Devices of the tenant, and whether they are connected.", Answer: pageOf[deviceInfoView]{},
+		Query: paging(ask("type", "Only devices of the profile with this name.", text), ask("deviceProfileId", "Only devices of this profile.", maybeID)),
+	}
 	return operations{
+		"GET /api/tenant/devices": devices, "GET /api/user/devices": devices, "GET /api/tenant/deviceInfos": infos, "GET /api/deviceInfos/all": infos,
 		"POST /api/device": {
 			Summary: "Makes a device, or changes the one with the id given.", Body: deviceBody{}, Needs: []string{"name"}, Answer: deviceView{}, Codes: conflict,
 			Query: naming(ask("accessToken", "The new device's access token; a random one if left out.", text)),
@@ -32,14 +41,6 @@ func deviceOperations() operations {
 		"GET /api/devices": {
 			Summary: "Devices by their ids; what is not there is left out.", Answer: []deviceView{},
 			Query: []openapi.Parameter{need("deviceIds", "Ids with commas between them.", text)},
-		},
-		"GET /api/tenant/devices": {
-			Summary: "Devices of the tenant, or with deviceName the one with that name.", Answer: openapi.AnyOf{pageOf[deviceView]{}, deviceView{}}, Codes: []int{http.StatusNotFound},
-			Query: paging(ask("type", "Only devices of the profile with this name.", text), ask("deviceName", "The name of one.", text)),
-		},
-		"GET /api/tenant/deviceInfos": {
-			Summary: "Devices of the tenant, and whether they are connected.", Answer: pageOf[deviceInfoView]{},
-			Query: paging(ask("type", "Only devices of the profile with this name.", text), ask("deviceProfileId", "Only devices of this profile.", maybeID)),
 		},
 		"GET /api/tenant/device": {
 			Summary: "The device with a name.", Answer: deviceView{}, Codes: []int{http.StatusNotFound},

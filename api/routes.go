@@ -84,6 +84,8 @@ var deviceRoutes = []route{
 	{"GET", "/api/device/types", tenants, deviceTypes, ordinary},
 	{"GET", "/api/devices", tenants, devicesByIDs, ordinary},
 	{"GET", "/api/tenant/deviceInfos", tenantAdmins, listDeviceInfos, ordinary},
+	{"GET", "/api/deviceInfos/all", tenantAdmins, listDeviceInfos, ordinary},
+	{"GET", "/api/user/devices", tenantAdmins, listDevices, ordinary},
 	{"GET", "/api/tenant/devices", tenantAdmins, listDevices, ordinary},
 	{"GET", "/api/tenant/device", tenantAdmins, deviceByName, ordinary},
 	{"GET", "/api/device/:deviceId/credentials", tenants, getCredentials, ordinary},

@@ -185,7 +185,7 @@ func (r *recorded) persistent(t *testing.T, offline []int) {
 	r.replay(t, 113)
 	d.client.Close()
 	<-d.client.Done()
-	d = connectTaped(t, r.mqtt, "persist", 0)
+	connectTaped(t, r.mqtt, "persist", 0)
 	r.replay(t, 114)
 	r.settles(t, 115)
 	r.replay(t, 116)
