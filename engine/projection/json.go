@@ -1,12 +1,13 @@
 package projection
 
 import (
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
+	"callchain/engine/rpc"
 	"callchain/eventstore"
 
 	"github.com/google/uuid"
@@ -49,15 +50,48 @@ func EventOf(e *eventstore.Event) Event {
 	return v
 }
 
-// AppendEvent appends the JSON of what others see of an event, on one line.
+// AppendEvent appends the JSON of EventOf on one line: every committed event takes this way, so it is written by hand.
 func AppendEvent(dst []byte, e *eventstore.Event) ([]byte, error) {
-	buf := bytes.NewBuffer(dst)
-	enc := json.NewEncoder(buf)
-	enc.SetEscapeHTML(false) // the data stays as it was hashed
-	if err := enc.Encode(EventOf(e)); err != nil {
-		return dst, fmt.Errorf("encoding event %d of partition %d: %w", e.Seq, e.Partition, err)
+	if !json.Valid(e.Data) {
+		return dst, fmt.Errorf("encoding event %d of partition %d: its data is no JSON", e.Seq, e.Partition)
 	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), nil
+	dst = rpc.AppendString(append(dst, `{"stream":`...), e.Stream)
+	dst = Time(e.Began).append(append(dst, `,"began":`...))
+	dst = strconv.AppendInt(append(dst, `,"version":`...), e.Version, 10)
+	dst = strconv.AppendInt(append(dst, `,"partition":`...), int64(e.Partition), 10)
+	dst = strconv.AppendInt(append(dst, `,"seq":`...), e.Seq, 10)
+	dst = rpc.AppendString(append(dst, `,"type":`...), e.Type)
+	dst = strconv.AppendInt(append(dst, `,"typeVersion":`...), int64(e.TypeVersion), 10)
+	dst = Time(e.At).append(append(dst, `,"at":`...))
+	dst = Time(e.Occurred).append(append(dst, `,"occurred":`...))
+	dst = appendID(dst, "tenantId", e.Tenant)
+	dst = appendID(dst, "deviceId", e.Device)
+	dst = rpc.AppendString(append(dst, `,"actor":`...), e.Actor)
+	dst = rpc.AppendString(append(dst, `,"cause":`...), e.Cause)
+	if e.Hops != 0 {
+		dst = strconv.AppendInt(append(dst, `,"hops":`...), int64(e.Hops), 10)
+	}
+	if e.Trace != [16]byte{} {
+		dst = append(hex.AppendEncode(append(dst, `,"trace":"`...), e.Trace[:]), '"')
+	}
+	if e.ChainVersion != "" {
+		dst = rpc.AppendString(append(dst, `,"chain":`...), e.ChainVersion)
+	}
+	if e.KeyID != "" {
+		dst = rpc.AppendString(append(dst, `,"keyId":`...), e.KeyID)
+	}
+	dst = append(append(dst, `,"data":`...), e.Data...) // as it was hashed: the store has it without white space
+	dst = hex.AppendEncode(append(dst, `,"hash":"`...), e.Hash[:])
+	return append(dst, `"}`...), nil
+}
+
+func appendID(dst []byte, name string, id uuid.UUID) []byte {
+	if id == uuid.Nil {
+		return dst
+	}
+	dst = append(append(append(dst, `,"`...), name...), `":"`...)
+	text, _ := id.MarshalText() // it never fails
+	return append(append(dst, text...), '"')
 }
 
 // Time is a point in time in microseconds since 1970, written as RFC 3339 with six decimals, in UTC.
@@ -66,6 +100,10 @@ type Time int64
 // MarshalText implements encoding.TextMarshaler.
 func (t Time) MarshalText() ([]byte, error) {
 	return time.UnixMicro(int64(t)).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000000Z"), nil
+}
+
+func (t Time) append(dst []byte) []byte {
+	return time.UnixMicro(int64(t)).UTC().AppendFormat(dst, `"2006-01-02T15:04:05.000000Z"`)
 }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
