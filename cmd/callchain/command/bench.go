@@ -52,7 +52,7 @@ Exit status 3 if other programs used more than 0.3 core meanwhile, unless --nois
 	flags.IntVar(&o.PID, "server-pid", 0, "process of the server, for its use of processor and memory")
 	flags.StringSliceVar(&f.names, "server-program", nil, "programs that work for the server, like postgres")
 	flags.BoolVar(&o.Keep, "keep", false, "leave the devices that were made for the run")
-	flags.BoolVar(&f.serve, "serve", false, "start a server for the run, in a temporary folder")
+	flags.BoolVar(&f.serve, "serve", false, "start a server for the run, in a temporary folder; its other settings come from the environment")
 	flags.StringVar(&f.storeURL, "store-url", "", "with --serve: its store.url")
 	flags.BoolVar(&f.noisy, "noisy", false, "take the figures although other programs disturb")
 	c.RunE = func(c *cobra.Command, args []string) error {
