@@ -17,6 +17,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // operations are what callers must know of routes beyond their line in the table, by method and path. A test holds them against the table.
@@ -29,6 +30,12 @@ func described() map[string]operations {
 		"Device profiles": profileOperations(), "Attributes and telemetry": telemetryOperations(), "Rule chains": chainOperations(),
 		"Rule chains as in ThingsBoard": ruleChainOperations(), "Traces": traceOperations(),
 	}
+}
+
+// Document is the OpenAPI document (JSON) of a server that has all routes, as GET /api/openapi.json gives it.
+func Document() ([]byte, error) {
+	s := &server{dead: struct{ DeadLetters }{}} // it is not asked
+	return document(append(s.routes(prometheus.NewRegistry()), ownRoute))
 }
 
 // document is the OpenAPI document of routes.
@@ -88,10 +95,12 @@ func codesOf(r *route, o *openapi.Operation) []int {
 	return slices.Compact(codes)
 }
 
+// ownRoute is the document's own; documented gives it its handler.
+var ownRoute = route{"GET", "/api/openapi.json", anybody, nil, ordinary}
+
 // documented adds the route of the document of all routes, itself included.
 func (s *server) documented(all []route) []route {
-	own := route{"GET", "/api/openapi.json", anybody, nil, ordinary}
-	all = append(all, own)
+	all = append(all, ownRoute)
 	doc, err := document(all)
 	if err != nil {
 		panic("api: " + err.Error()) // made of constants

@@ -19,7 +19,9 @@ const generatedFrom = "<!-- From here on: go test ./test/docs -run Generated -re
 
 // TestGeneratedPages compares the pages that repeat what the code says of itself with the code.
 func TestGeneratedPages(t *testing.T) {
-	for page, want := range map[string]string{"docs/nodes.md": kindsOfNodes(), "docs/settings.md": settings.Markdown()} {
+	for page, want := range map[string]string{
+		"docs/nodes.md": kindsOfNodes(), "docs/settings.md": settings.Markdown(), "docs/endpoints.md": endpoints(t),
+	} {
 		top, got, found := strings.Cut(read(t, page), generatedFrom)
 		switch {
 		case !found:
