@@ -16,6 +16,7 @@ const rootExport = "../../chains/thingsboard/testdata/exports/root.json"
 
 // A chain of ThingsBoard is brought over with the command line, runs, and goes back as it came.
 func TestChainComesFromThingsBoardAndGoesBack(t *testing.T) {
+	needsBinary(t)
 	s := start(t, newPlace(t))
 	admin := s.login(t)
 	call := func(args ...string) string {
