@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"callchain/registry"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -47,5 +49,54 @@ func TestEveryRouteAsksForATokenAndARole(t *testing.T) {
 				t.Errorf("%s as %s: 401", name, token)
 			}
 		}
+	}
+}
+
+// TestEveryRouteAsksForTheOwner walks the routes with ids of what the caller may not see: a customer's user gets 403 for a device of
+// somebody else, and another tenant's things are as unknown as what does not exist.
+func TestEveryRouteAsksForTheOwner(t *testing.T) {
+	const right = `{"method":"m","name":"n","a":1}` // is right for every route that takes a body
+	looked := map[string]int{}
+	for _, r := range allRoutes(t) {
+		h := newHouse(t)
+		fillStore(t, h.store)
+		close(h.engine.feed)
+		chain, err := h.dir.SaveChain(t.Context(), registry.Chain{Tenant: tenantID, Name: "c", Definition: []byte("{}"), Format: "json"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(token, part, id string) int {
+			path := strings.NewReplacer(":"+part, id, ":scope", "SERVER_SCOPE", ":ttl", "1").Replace(r.path)
+			return h.do(r.method, path+"?pageSize=1&page=0&keys=a", token, right).Code
+		}
+		for _, c := range []struct {
+			part, id, token string
+			role            roles
+			want            int
+		}{
+			{"deviceId", loneID.String(), "customer", customerUsers, http.StatusForbidden},
+			{"deviceId", foreignID.String(), "tenant", tenantAdmins, http.StatusNotFound},
+			{"deviceId", deviceID.String(), "other", tenantAdmins, http.StatusNotFound},
+			{"callId", loneCallID.String(), "customer", customerUsers, http.StatusForbidden},
+			{"callId", openID.String(), "other", tenantAdmins, http.StatusNotFound},
+			{"rpcId", loneCallID.String(), "customer", customerUsers, http.StatusForbidden},
+			{"rpcId", openID.String(), "other", tenantAdmins, http.StatusNotFound},
+			{"profileId", profileID.String(), "other", tenantAdmins, http.StatusNotFound},
+			{"chainId", chain.ID.String(), "other", tenantAdmins, http.StatusNotFound},
+			{"ruleChainId", chain.ID.String(), "other", tenantAdmins, http.StatusNotFound},
+			{"userId", adminID.String(), "other", tenantAdmins, http.StatusNotFound},
+			{"tenantId", tenantID.String(), "other", tenantAdmins, http.StatusForbidden},
+		} {
+			if !strings.Contains(r.path, "/:"+c.part) || r.roles&c.role == 0 {
+				continue
+			}
+			looked[c.part+" "+c.token]++
+			if got := ask(c.token, c.part, c.id); got != c.want {
+				t.Errorf("%s %s as %s: %d, want %d", r.method, r.path, c.token, got, c.want)
+			}
+		}
+	}
+	if len(looked) != 12 {
+		t.Errorf("only looked at %v", looked)
 	}
 }
