@@ -2,11 +2,13 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"callchain/cmd/callchain/client"
 	"callchain/eventstore/pgtest"
 
+	"github.com/IBM/sarama"
 	"github.com/google/uuid"
 )
 
@@ -42,9 +45,29 @@ func onKafka(t *testing.T) *place {
 	if brokers == "" {
 		t.Skip("CALLCHAIN_TEST_KAFKA is not set: give it the address that scripts/kafka-up.sh prints")
 	}
-	p := newPlace(t, "--bus.kafka.brokers", brokers, "--bus.kafka.prefix", "e2e-"+uuid.NewString()[:8]+".", "--node.id", "e2e")
+	prefix := "e2e-" + uuid.NewString()[:8] + "."
+	p := newPlace(t, "--bus.kafka.brokers", brokers, "--bus.kafka.prefix", prefix, "--node.id", "e2e", "--partitions", "16")
 	p.store = pgtest.Database(t)
+	t.Cleanup(func() { removeTopics(t, brokers, prefix) })
 	return p
+}
+
+// removeTopics leaves the broker as it was: one that is killed looks through everything it holds.
+func removeTopics(t *testing.T, brokers, prefix string) {
+	admin, err := sarama.NewClusterAdmin([]string{brokers}, nil)
+	if err != nil {
+		t.Errorf("removing the topics %s…: %v", prefix, err)
+		return
+	}
+	topics, err := admin.ListTopics()
+	for name := range topics {
+		if strings.HasPrefix(name, prefix) {
+			err = errors.Join(err, admin.DeleteTopic(name))
+		}
+	}
+	if err = errors.Join(err, admin.Close()); err != nil {
+		t.Errorf("removing the topics %s…: %v", prefix, err)
+	}
 }
 
 // controlled is a service that these tests may end; they skip without.
