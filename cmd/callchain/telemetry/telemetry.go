@@ -4,10 +4,10 @@ package telemetry
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/url"
 	"strings"
 	"time"
@@ -128,7 +128,7 @@ type ids struct{}
 func (g ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 	var id trace.TraceID
 	for !id.IsValid() {
-		fill(id[:])
+		_, _ = rand.Read(id[:]) // it cannot fail
 	}
 	return id, g.NewSpanID(ctx, id)
 }
@@ -137,13 +137,7 @@ func (g ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 func (ids) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
 	id, _ := engine.SpanID(ctx)
 	for !id.IsValid() {
-		fill(id[:])
+		_, _ = rand.Read(id[:]) // it cannot fail
 	}
 	return id
-}
-
-func fill(b []byte) {
-	for i := range b {
-		b[i] = byte(rand.Uint32())
-	}
 }

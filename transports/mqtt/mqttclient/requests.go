@@ -28,8 +28,18 @@ type Filter struct {
 // Publish sends a message. With QoS 1 acked, which may be nil, is called with the reason code of the PUBACK, or with the error that
 // ended the connection before it. With QoS 0 acked is not called. It fails with ErrNoID or with what ended the connection.
 func (c *Client) Publish(topic string, payload []byte, qos byte, acked func(code byte, err error)) error {
+	return c.publish(mqttwire.Message{Topic: []byte(topic), Payload: payload, QoS: qos}, acked)
+}
+
+// PublishWith does the same with a user property of MQTT 5.
+func (c *Client) PublishWith(name, value, topic string, payload []byte, qos byte, acked func(code byte, err error)) error {
 	m := mqttwire.Message{Topic: []byte(topic), Payload: payload, QoS: qos}
-	if qos > 0 {
+	m.Properties = mqttwire.AppendString(mqttwire.AppendString([]byte{packets.PropUser}, name), value)
+	return c.publish(m, acked)
+}
+
+func (c *Client) publish(m mqttwire.Message, acked func(code byte, err error)) error {
+	if m.QoS > 0 {
 		var err error
 		m.ID, err = c.expect(mqttwire.Puback, func(codes []byte, err error) {
 			if acked != nil && err != nil {
