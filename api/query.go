@@ -1,9 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"callchain/registry"
 
@@ -33,6 +36,35 @@ func askedPage(c *gin.Context) (registry.Page, error) {
 		return p, badQuery("sortOrder", "Unsupported sort order '%s'! Only 'ASC' or 'DESC' types are allowed.", clip(order, 20))
 	}
 	return p, nil
+}
+
+// checkQuery refuses texts that a database cannot look for: with a NUL, or not UTF-8.
+func checkQuery(c *gin.Context) error {
+	if c.Request.URL.RawQuery == "" {
+		return nil
+	}
+	for name, values := range c.Request.URL.Query() {
+		for _, v := range values {
+			if strings.ContainsRune(v, 0) || !utf8.ValidString(v) {
+				return badQuery(strings.ToValidUTF8(clip(name, 40), "?"), "must be UTF-8 without a NUL character")
+			}
+		}
+	}
+	return nil
+}
+
+// hasNUL tells whether a text in JSON has the escape \u0000. Backslashes stand in texts only, each before what it escapes.
+func hasNUL(body []byte) bool {
+	for {
+		i := bytes.IndexByte(body, '\\')
+		if i < 0 || i+1 >= len(body) {
+			return false
+		}
+		if bytes.HasPrefix(body[i+1:], []byte("u0000")) {
+			return true
+		}
+		body = body[i+2:]
+	}
 }
 
 // askedInt reads a required number that fits 32 bits, as Java's int.

@@ -43,7 +43,14 @@ func (s *server) serve(r route) gin.HandlerFunc {
 				return
 			}
 		}
-		if err := r.handle(s, c, &who); err != nil {
+		var err error
+		if r.lane != probing {
+			err = checkQuery(c)
+		}
+		if err == nil {
+			err = r.handle(s, c, &who)
+		}
+		if err != nil {
 			s.answer(c, err)
 		}
 	}

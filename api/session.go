@@ -121,6 +121,9 @@ func (s *server) readJSON(c *gin.Context, limit int64, into any) error {
 	if string(bytes.TrimSpace(b.bytes)) == "null" {
 		return badBody(errors.New("an object is expected"))
 	}
+	if hasNUL(b.bytes) {
+		return badBody(errors.New(`a text has the character \u0000, which the database cannot keep`))
+	}
 	if err := json.Unmarshal(b.bytes, into); err != nil {
 		return badBody(err)
 	}
