@@ -88,7 +88,7 @@ func (e uplink) Connect(s transports.Session, done func(error)) {
 func (e uplink) Subscribe(session uuid.UUID, done func(error)) {
 	if s := e.session(session, done); s != nil {
 		e.sessions.want(session, true)
-		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Subscribe{Session: session}}, done)
+		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Subscribe{Session: session, Once: s.Once}}, done)
 	}
 }
 

@@ -239,7 +239,7 @@ func (o *owner) rouse() {
 		}
 		add(s.Identity.Device, rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: o.e.config.Node})
 		if s.wants {
-			add(s.Identity.Device, rpc.Subscribe{Session: s.ID})
+			add(s.Identity.Device, rpc.Subscribe{Session: s.ID, Once: s.Once})
 		}
 	}
 	slices.SortStableFunc(first, func(a, b bus.Message) int { return slices.Compare(a.Key[:], b.Key[:]) })

@@ -59,6 +59,9 @@ type Session struct {
 	// go on, no calls or updates come, and its Connect and Disconnect leave no trace. It is for protocols whose devices send
 	// without being connected.
 	Aside bool
+	// Once: each Subscribe is for one call only, the first in order (ThingsBoard's SYNC sessions). It is for protocols whose devices
+	// fetch their calls one by one.
+	Once bool
 }
 
 // Command is a server-side call on its way to a device.
@@ -116,7 +119,8 @@ type Link interface {
 type Inbound interface {
 	// Connect opens a session; an older session of the device is closed with ReasonTakenOver.
 	Connect(s Session, done func(error))
-	// Subscribe makes the session receive calls. done comes when the engine has judged it live (SUBACK follows).
+	// Subscribe makes the session receive calls, or one call if it is a session with Once; what is still owed is sent again. done comes
+	// when the engine has judged it live (SUBACK follows).
 	Subscribe(session uuid.UUID, done func(error))
 	// Unsubscribe ends that; the session stays.
 	Unsubscribe(session uuid.UUID, done func(error))

@@ -124,6 +124,7 @@ type Connect struct {
 // Subscribe makes the session take calls.
 type Subscribe struct {
 	Session uuid.UUID `json:"session"`
+	Once    bool      `json:"once,omitempty"` // one call, the first in order; then nothing before the next Subscribe
 }
 
 // Unsubscribe ends that.

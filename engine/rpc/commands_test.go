@@ -40,7 +40,7 @@ func action(t *rapid.T, w *world) rpc.Action {
 		func() rpc.Action { return rpc.Cancel{Call: call} },
 		func() rpc.Action { return rpc.Remove{Call: call, Ended: w.ended(name)} },
 		func() rpc.Action { return rpc.Connect{Session: named(session)} },
-		func() rpc.Action { return rpc.Subscribe{Session: named(session)} },
+		func() rpc.Action { return rpc.Subscribe{Session: named(session), Once: flip(t)} },
 		func() rpc.Action { return rpc.Unsubscribe{Session: named(session)} },
 		func() rpc.Action { return rpc.Disconnect{Session: named(session)} },
 		func() rpc.Action { return rpc.Tick{Call: call} },

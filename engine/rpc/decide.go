@@ -93,7 +93,7 @@ func (w *draft) dispatch(a Dispatch) error {
 	case c.Expires <= w.meta.At:
 		w.emit(c.ID, Expired{Offline: true})
 		return nil
-	case a.FailOffline && !w.device.Session.Subscribed:
+	case a.FailOffline && !w.device.Session.takesCalls():
 		w.emit(c.ID, Rejected{Code: CodeOffline})
 		return nil
 	}

@@ -129,6 +129,7 @@ type SessionOpened struct {
 // Subscribed: the session takes calls from here on.
 type Subscribed struct {
 	Session uuid.UUID `json:"session"`
+	Once    bool      `json:"once,omitempty"` // one call only
 }
 
 // Unsubscribed: the session takes no calls any more.

@@ -76,7 +76,7 @@ func (d Device) withSession(f Fact) Device {
 		d.Session = Session{ID: f.Session}
 	case Subscribed:
 		if d.Session.ID == f.Session {
-			d.Session.Subscribed = true
+			d.Session = Session{ID: f.Session, Subscribed: true, Once: f.Once}
 			d.Open = slices.Clone(d.Open)
 			for i, c := range d.Open { // each subscription begins new deliveries, also on the same connection
 				again := *c
@@ -115,7 +115,7 @@ func unawaited(calls []*Call) []*Call {
 // issued begins the deliveries that may begin now. What was issued shows in Session and Attempt of the call; Outstanding
 // reads it there.
 func (d Device) issued() Device {
-	if !d.Session.Subscribed {
+	if !d.Session.takesCalls() {
 		return d
 	}
 	copied, undelivered, open := false, false, false
@@ -132,6 +132,10 @@ func (d Device) issued() Device {
 			next.AckDue = 0
 			next.Attempt++
 			d.Open[i] = &next
+			if d.Session.Once {
+				d.Session.Spent = true
+				return d
+			}
 		}
 		undelivered = undelivered || c.Phase < PhaseDelivered
 		open = true

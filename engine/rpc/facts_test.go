@@ -34,7 +34,7 @@ func factGens() map[string]*rapid.Generator[rpc.Fact] {
 		"SessionOpened": gen(func(t *rapid.T) rpc.SessionOpened {
 			return rpc.SessionOpened{Session: id(t), Transport: text(t), Remote: text(t), Node: text(t)}
 		}),
-		"Subscribed":    gen(func(t *rapid.T) rpc.Subscribed { return rpc.Subscribed{Session: id(t)} }),
+		"Subscribed":    gen(func(t *rapid.T) rpc.Subscribed { return rpc.Subscribed{Session: id(t), Once: flip(t)} }),
 		"Unsubscribed":  gen(func(t *rapid.T) rpc.Unsubscribed { return rpc.Unsubscribed{Session: id(t)} }),
 		"SessionClosed": gen(func(t *rapid.T) rpc.SessionClosed { return rpc.SessionClosed{Session: id(t), Why: text(t)} }),
 	}

@@ -135,7 +135,12 @@ type Call struct {
 type Session struct {
 	ID         uuid.UUID // uuid.Nil: none
 	Subscribed bool      // it takes calls
+	Once       bool      // one call for each subscription (ThingsBoard's SYNC sessions)
+	Spent      bool      // Once: that call was issued
 }
+
+// takesCalls tells whether a call that is queued now would leave.
+func (s Session) takesCalls() bool { return s.Subscribed && !s.Spent }
 
 // Device is the state of one device: what Decide needs to know.
 type Device struct {

@@ -120,7 +120,7 @@ func (s *script) action(verb string, a *args) rpc.Action {
 	case "connect":
 		return rpc.Connect{Session: a.id(), Transport: "mqtt", Remote: "192.0.2.7:4711"}
 	case "subscribe":
-		return rpc.Subscribe{Session: a.id()}
+		return rpc.Subscribe{Session: a.id(), Once: a.has("once")}
 	case "unsubscribe":
 		return rpc.Unsubscribe{Session: a.id()}
 	case "disconnect":

@@ -20,7 +20,7 @@ func (w *draft) session(do Action) error {
 		if live.ID != a.Session {
 			return refuse(CodeSessionGone, "session %s is not the device's", a.Session)
 		}
-		w.emit(uuid.Nil, Subscribed{Session: a.Session})
+		w.emit(uuid.Nil, Subscribed{Session: a.Session, Once: a.Once})
 	case Unsubscribe:
 		if live.ID == a.Session && live.Subscribed {
 			w.emit(uuid.Nil, Unsubscribed{Session: a.Session})

@@ -150,7 +150,7 @@ func foldStored(t *testing.T, events []stored) string {
 			t.Fatal(err)
 		}
 	}
-	text := fmt.Sprintf("device: next wire %d, session %+v\n", w.device.NextWire, w.device.Session)
+	text := fmt.Sprintf("device: next wire %d, session %s\n", w.device.NextWire, connection(w.device.Session))
 	for _, name := range names {
 		c, body := rpc.FoldCall(w.stream(named(name)), w.device.Settings), bodies[name]
 		text += fmt.Sprintf("%s: %s\n  record %s\n", name, state(c), rpc.AppendRecord(nil, named("tenant"), w.device.ID, &c, &body))
@@ -164,4 +164,13 @@ func state(c rpc.Call) string {
 	text += fmt.Sprintf(", retries %d, failures %d, written %d, direction %d, order %d", c.Retries, c.Failures, c.Written, c.Direction, c.Order)
 	text += fmt.Sprintf(", oneway %t, persistent %t, waiting %t, removed %t", c.Oneway, c.Persistent, c.Waiting, c.Removed)
 	return text + fmt.Sprintf(", run %s, reason %q", c.Run, c.Reason)
+}
+
+// connection is a session as the oldest histories show it; what came later is shown if it is set.
+func connection(s rpc.Session) string {
+	text := fmt.Sprintf("{ID:%s Subscribed:%v}", s.ID, s.Subscribed)
+	if s.Once {
+		text += fmt.Sprintf(", one call at a time, spent %v", s.Spent)
+	}
+	return text
 }

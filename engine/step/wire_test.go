@@ -42,6 +42,7 @@ func examples() map[string]step.Command {
 		"remove":            life(rpc.Remove{Call: id(1)}),
 		"connect":           life(rpc.Connect{Session: id(3), Transport: "mqtt", Remote: "127.0.0.1:9", Node: "node-1"}),
 		"subscribe":         life(rpc.Subscribe{Session: id(3)}),
+		"subscribe.once":    life(rpc.Subscribe{Session: id(3), Once: true}),
 		"unsubscribe":       life(rpc.Unsubscribe{Session: id(3)}),
 		"disconnect":        life(rpc.Disconnect{Session: id(3), Why: "closed"}),
 	} {
