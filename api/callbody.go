@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strings"
 	"time"
 
 	"callchain/api/jackson"
@@ -39,6 +40,9 @@ func decodeCall(body []byte) (callBody, error) {
 	}
 	if !b.hasMethod {
 		return b, badBody(fmt.Errorf(`"method" is missing`))
+	}
+	if strings.ContainsRune(b.method, 0) {
+		return b, badBody(fmt.Errorf(`"method" has a NUL character, which the database cannot keep`))
 	}
 	return b, nil
 }
