@@ -31,6 +31,9 @@ type batch struct {
 	letters  []bus.Record                   // dead letters to publish
 	spans    []trace.Span                   // of the steps, to be ended when it is stored
 	ended    []rpc.Call                     // traced calls that end with it
+	passages []passage                      // stages that calls reach with it
+	ends     []ending                       // of calls
+	oldest   [bus.Lanes]rpc.Instant         // when the first of messages was sent
 	single   bool                           // only the last message has left anything to store
 	sealed   eventstore.Batch
 }
@@ -163,6 +166,7 @@ func (o *owner) track(ctx context.Context, d Device, device uuid.UUID, c *rpc.Ca
 		Tenant: d.Tenant, Device: device, Partition: d.Partition, State: *c, Body: o.bodyAfter(ctx, d, c, events), Version: o.versionOf(c.ID),
 	}
 	o.traceCall(c, events)
+	o.passes(c, events)
 	if c.Phase.Terminal() {
 		row.Ended = o.ends(d, device, c, events)
 	} else {
@@ -197,7 +201,6 @@ func (o *owner) ends(d Device, device uuid.UUID, c *rpc.Call, events []step.Even
 		return past.at
 	}
 	at := events[len(events)-1].Event.At
-	o.e.metrics.ended.WithLabelValues(c.Phase.String(), string(c.Reason)).Inc()
 	o.ended.set(c.ID, endedCall{head: h, call: *c, at: at}, 1)
 	if c.Direction == rpc.ToDevice {
 		o.wires.set(wireKey{device, c.Wire}, c.ID, 1)

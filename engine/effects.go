@@ -64,6 +64,9 @@ func (w *writer) append(b *batch) {
 		cancel()
 		w.e.metrics.commit.Observe(time.Since(began).Seconds())
 		w.e.metrics.batch.Observe(float64(b.events))
+		if err == nil {
+			w.e.metrics.appended.SetToCurrentTime()
+		}
 	}
 	if err == nil && len(fenced) == 0 {
 		w.stored <- b
@@ -82,6 +85,7 @@ func (w *writer) perform(b *batch) {
 	for _, e := range b.effects {
 		w.e.perform(e)
 	}
+	w.e.metrics.passages.committed(b)
 	for _, c := range b.ended {
 		w.e.spans.ended(c.ID, c.Phase)
 	}

@@ -78,6 +78,7 @@ type Engine struct {
 	bodies      *generations[uuid.UUID, rpc.Body]
 	aside       *aside
 
+	inHand   inHand
 	ready    atomic.Pointer[string] // why not ready, nil when ready
 	stopping atomic.Bool
 }

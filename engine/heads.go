@@ -9,6 +9,20 @@ import (
 	"github.com/google/uuid"
 )
 
+// head is the end of a stream.
+type head struct {
+	began    int64
+	accepted rpc.Instant // calls: when the sender accepted it
+	version  int64
+	hash     eventstore.Hash
+}
+
+type endedCall struct {
+	head head
+	call rpc.Call
+	at   rpc.Instant
+}
+
 // deviceHead is the end of a device's stream, and what of its row was not written yet.
 type deviceHead struct {
 	head
@@ -41,7 +55,7 @@ func (o *owner) headOf(d Device, part *partition, ev *step.Event, at int64) (str
 		name, h = dh.stream, dh.head
 	}
 	if h.version == 0 {
-		h.began = at
+		h.began, h.accepted = at, min(ev.Event.Occurred, ev.Event.At)
 		if ev.Stream.Kind != step.DeviceStream {
 			part.behind.open(name)
 		}

@@ -13,7 +13,9 @@ type Metrics struct {
 	commands   counters               // by kind
 	events     counters               // by type
 	refusals   *prometheus.CounterVec // by code
-	ended      *prometheus.CounterVec // calls by phase and reason
+	passages   *passages              // of calls
+	open       prometheus.Gauge       // calls
+	appended   prometheus.Gauge       // when the store last took an append
 	batch      prometheus.Histogram   // events a transaction
 	commit     prometheus.Histogram   // seconds of an append
 	inboxFull  prometheus.Counter
@@ -37,12 +39,19 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		r.MustRegister(h)
 		return h
 	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "callchain", Name: name, Help: help})
+		r.MustRegister(g)
+		return g
+	}
 	return &Metrics{
 		registerer: r,
 		commands:   counters{vec: counter("commands_total", "Commands stepped, by kind.", "kind")},
 		events:     counters{vec: counter("events_total", "Events committed, by type.", "type")},
 		refusals:   counter("refusals_total", "Commands refused, by code.", "code"),
-		ended:      counter("calls_ended_total", "Calls that reached their end, by phase and reason.", "phase", "reason"),
+		passages:   newPassages(r),
+		open:       gauge("open_calls", "Calls that have not ended."),
+		appended:   gauge("append_last_timestamp_seconds", "When the store last took an append, in seconds since 1970."),
 		batch:      histogram("append_events", "Events in one append.", prometheus.ExponentialBuckets(1, 2, 11)),
 		commit:     histogram("append_seconds", "Duration of an append.", prometheus.ExponentialBuckets(0.0001, 2, 14)),
 		inboxFull:  counter("inbox_full_total", "Messages refused because the inbox was full.").WithLabelValues(),
@@ -70,13 +79,31 @@ func (c *counters) inc(label string) {
 
 // watch adds the measurements that are read off the engine when somebody asks.
 func (m *Metrics) watch(e *Engine) {
-	gauge := func(name, help string, read func() int) {
-		m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callchain", Name: name, Help: help}, func() float64 {
-			return float64(read())
-		}))
+	gauge := func(name, help string, labels prometheus.Labels, read func() float64) {
+		opts := prometheus.GaugeOpts{Namespace: "callchain", Name: name, Help: help, ConstLabels: labels}
+		m.registerer.MustRegister(prometheus.NewGaugeFunc(opts, read))
 	}
-	gauge("sessions", "Connections of devices.", e.sessions.len)
-	gauge("waiting_calls", "Calls that somebody waits for.", e.waiters.len)
-	gauge("inbox_rpc", "Commands that wait in the RPC lane.", func() int { return e.inbox.Len(bus.RPC) })
-	gauge("inbox_data", "Messages that wait in the data lane.", func() int { return e.inbox.Len(bus.Data) })
+	for lane, name := range map[bus.Lane]string{bus.RPC: "rpc", bus.Data: "data"} {
+		labels := prometheus.Labels{"lane": name}
+		gauge("inbox_waiting", "Commands that wait in this process to be taken by their owner.", labels, func() float64 { return float64(e.inbox.Len(lane)) })
+		gauge("inbox_oldest_seconds", "How long the oldest command waits that is not committed yet.", labels, func() float64 { return e.oldest(lane).Seconds() })
+	}
+	for _, transport := range wayNames[1:] {
+		gauge("sessions", "Connections of devices, by transport.", prometheus.Labels{"transport": transport}, func() float64 {
+			return float64(e.sessions.count(transport))
+		})
+	}
+	gauge("waiting_callers", "Calls that somebody waits for.", nil, func() float64 { return float64(e.waiters.len()) })
+	gauge("ready", "1 if the engine serves, 0 if it does not.", nil, func() float64 {
+		if len(e.Ready()) > 0 {
+			return 0
+		}
+		return 1
+	})
+	gauge("relay_waiting_events", "Committed events that are not published yet.", nil, func() float64 {
+		if e.relay == nil {
+			return 0
+		}
+		return float64(e.relay.lag())
+	})
 }

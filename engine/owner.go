@@ -65,19 +65,6 @@ type partition struct {
 	moved   bool // the positions are ahead of the stored ones
 }
 
-// head is the end of a stream.
-type head struct {
-	began   int64
-	version int64
-	hash    eventstore.Hash
-}
-
-type endedCall struct {
-	head head
-	call rpc.Call
-	at   rpc.Instant
-}
-
 type wireKey struct {
 	device uuid.UUID
 	wire   int32
@@ -212,6 +199,7 @@ func (o *owner) step(m bus.Message, cmd step.Command) (held bool) {
 	case err != nil:
 		o.refuse(m, cmd, fmt.Errorf("%w: %w", ErrBusy, err))
 	}
+	o.batch.notes(m.Lane, &cmd)
 	o.batch.messages = append(o.batch.messages, m)
 	o.passed(m)
 	return false
@@ -434,6 +422,8 @@ func (o *owner) handOver() bool {
 	}
 	o.batch.single = o.single
 	o.seal()
+	o.e.inHand.note(o.batch.oldest)
+	o.e.metrics.open.Set(float64(len(o.calls)))
 	o.writer.batches <- o.batch
 	o.batch, o.busy = newBatch(), true
 	return true
@@ -444,6 +434,7 @@ func (o *owner) settled(ctx context.Context, w written) error {
 	o.busy = false
 	if w.err == nil && len(w.fenced) == 0 {
 		o.failures = 0
+		o.e.inHand.note([bus.Lanes]rpc.Instant{})
 		return nil
 	}
 	return o.startAgain(ctx, w)

@@ -209,7 +209,9 @@ func (o *owner) restoreCall(part *partition, stream string, events []eventstore.
 		return nil
 	}
 	o.state.Devices[last.Device] = rpc.Restore(o.state.Devices[last.Device], call)
-	o.calls[call.ID] = headAfter(last)
+	h := headAfter(last)
+	h.accepted = rpc.Instant(events[0].Occurred)
+	o.calls[call.ID] = h
 	if id := events[0].Trace; id != [16]byte{} {
 		o.traces[call.ID] = o.e.spans.recalled(call.ID, id)
 	}

@@ -62,6 +62,8 @@ type rig struct {
 	info   func(device uuid.UUID) step.Info
 	gone   *sync.Map // devices that were deleted
 	stop   func() error
+
+	measured *prometheus.Registry
 }
 
 // inBubble runs a test with an engine of its own over a fresh store, once for each kind of inbox.
@@ -108,9 +110,10 @@ func newRig(t *testing.T, store *sim.Store, inbox bus.Inbox) *rig {
 
 // start runs an engine until stop; stop may be called more than once.
 func (r *rig) start() {
+	r.measured = prometheus.NewRegistry()
 	c := engine.DefaultConfig()
 	c.Partitions = partitions
-	r.engine = engine.New(c, r.store, r.inbox, directory{r}, engine.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	r.engine = engine.New(c, r.store, r.inbox, directory{r}, engine.NewMetrics(r.measured), slog.New(slog.DiscardHandler))
 	if r.topics != nil {
 		r.engine.PublishTo(r.topics)
 	}

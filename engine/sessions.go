@@ -12,6 +12,7 @@ import (
 type sessions struct {
 	mu   sync.RWMutex
 	byID map[uuid.UUID]*live
+	by   map[string]int // connections by transport
 }
 
 // live is one connection; wants says that it asked for calls.
@@ -20,10 +21,13 @@ type live struct {
 	wants bool
 }
 
-func newSessions() *sessions { return &sessions{byID: map[uuid.UUID]*live{}} }
+func newSessions() *sessions { return &sessions{byID: map[uuid.UUID]*live{}, by: map[string]int{}} }
 
 func (s *sessions) add(one transports.Session) {
 	s.mu.Lock()
+	if s.byID[one.ID] == nil {
+		s.by[one.Transport]++
+	}
 	s.byID[one.ID] = &live{Session: one}
 	s.mu.Unlock()
 }
@@ -55,13 +59,15 @@ func (s *sessions) remove(id uuid.UUID) *transports.Session {
 		return nil
 	}
 	delete(s.byID, id)
+	s.by[one.Transport]--
 	return &one.Session
 }
 
-func (s *sessions) len() int {
+// count is the number of connections of a transport.
+func (s *sessions) count(transport string) int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return len(s.byID)
+	return s.by[transport]
 }
 
 // all is a copy of what is connected now.

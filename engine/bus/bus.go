@@ -87,6 +87,12 @@ func (e *LostError) Error() string {
 	return "topic " + e.Topic + ": " + e.Detail
 }
 
+// Peeker is an Inbox that shows what waits longest, for those who measure.
+type Peeker interface {
+	// First is the message that Take would give next; false if the lane is empty.
+	First(lane Lane) (Message, bool)
+}
+
 // Inbox takes messages from anybody and hands them to one consumer.
 type Inbox interface {
 	// Put adds a message, or fails with ErrFull, ErrClosed, ErrAway or ErrTooLarge. It does not block and does not call Done when it fails.
