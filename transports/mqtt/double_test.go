@@ -194,7 +194,7 @@ func TestTransport(t *testing.T) {
 					}
 				},
 				Features: transporttest.Features{
-					Evidence: transports.EvidencePuback, Connections: true, AnswersData: true, ClientCalls: true, AsksForData: true,
+					Evidence: transports.EvidencePuback, Confirms: true, Numbers: true, Connections: true, AnswersData: true, ClientCalls: true, AsksForData: true,
 					UpdatesData: true, Stalls: true, PayloadMax: mqtt.Default().MaxPacket, ForeignPaths: true,
 				},
 			})

@@ -23,6 +23,8 @@ type Kind string
 // The kinds of events that an Engine records.
 const (
 	Connect           Kind = "connect"
+	ConnectAside      Kind = "connect aside" // of a session that does not take the device's place
+	DisconnectAside   Kind = "disconnect aside"
 	Subscribe         Kind = "subscribe"
 	Unsubscribe       Kind = "unsubscribe"
 	Disconnect        Kind = "disconnect"
@@ -62,13 +64,18 @@ type Engine struct {
 	denied   map[Kind]error
 	slow     map[Kind]time.Duration
 	sessions map[uuid.UUID]transports.Session // live ones by device
+	links    map[uuid.UUID]transports.Link    // by session, also of sessions aside
+	polls    map[uuid.UUID]*polling           // by session, of those with Once
+	reached  map[uuid.UUID]bool               // sessions whose subscription was accepted
+	aside    map[uuid.UUID]bool               // sessions aside
 }
 
 // NewEngine returns an engine that settles everything.
 func NewEngine() *Engine {
 	return &Engine{
 		changed: make(chan struct{}), seen: map[Kind]int{}, held: map[Kind]bool{}, denied: map[Kind]error{},
-		slow: map[Kind]time.Duration{}, sessions: map[uuid.UUID]transports.Session{},
+		slow: map[Kind]time.Duration{}, sessions: map[uuid.UUID]transports.Session{}, links: map[uuid.UUID]transports.Link{},
+		polls: map[uuid.UUID]*polling{}, reached: map[uuid.UUID]bool{}, aside: map[uuid.UUID]bool{},
 	}
 }
 
@@ -123,12 +130,17 @@ func (e *Engine) record(ev Event, done func(error), then func()) {
 		then()
 	}
 	e.events = append(e.events, ev)
-	close(e.changed)
-	e.changed = make(chan struct{})
+	e.announce()
 	e.mu.Unlock()
 	if done != nil && !held {
 		done(err)
 	}
+}
+
+// announce wakes whoever waits for a change. The lock is held.
+func (e *Engine) announce() {
+	close(e.changed)
+	e.changed = make(chan struct{})
 }
 
 func orNow(at time.Time) time.Time {
@@ -197,7 +209,8 @@ func (e *Engine) Events(kinds ...Kind) []Event {
 	return out
 }
 
-// Session returns the live session of a device, and fails if there is none.
+// Session returns the live session of a device, and fails if there is none. The Link of a session with Once hands over one command
+// for each subscription, as the engine does; the others wait in order.
 func (e *Engine) Session(t testing.TB, token string) transports.Session {
 	t.Helper()
 	e.mu.Lock()
@@ -206,7 +219,31 @@ func (e *Engine) Session(t testing.TB, token string) transports.Session {
 	if !ok {
 		t.Fatalf("%s has no session; there are %v", token, slices.Collect(maps.Keys(e.sessions)))
 	}
+	if p := e.polls[s.ID]; p != nil {
+		s.Link = p
+	}
 	return s
+}
+
+// link returns the link of a session that brought a message, and fails if the session has ended.
+func (e *Engine) link(t testing.TB, session uuid.UUID) transports.Link {
+	t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.links[session]
+	if l == nil {
+		t.Fatalf("session %s has ended", session)
+	}
+	return l
+}
+
+// reachable waits until a session of the device is subscribed.
+func (e *Engine) reachable(t testing.TB, token string) {
+	t.Helper()
+	e.Until(t, token+" is subscribed", func([]Event) bool {
+		s, ok := e.sessions[DeviceID(token)]
+		return ok && e.reached[s.ID]
+	})
 }
 
 // String lists the last events, for messages of failed tests.
@@ -221,15 +258,19 @@ func (e *Engine) String() string {
 
 // Connect records a session and, unless it is one aside, closes an older one of its device.
 func (e *Engine) Connect(s transports.Session, done func(error)) {
+	if s.Aside {
+		e.record(Event{Kind: ConnectAside, Session: s.ID, Text: s.Identity.Name}, done, func() { e.links[s.ID], e.aside[s.ID] = s.Link, true })
+		return
+	}
 	var older transports.Link
 	e.record(Event{Kind: Connect, Session: s.ID, Text: s.Identity.Name}, done, func() {
-		if s.Aside {
-			return
-		}
 		if was, ok := e.sessions[s.Identity.Device]; ok {
 			older = was.Link
 		}
-		e.sessions[s.Identity.Device] = s
+		e.sessions[s.Identity.Device], e.links[s.ID] = s, s.Link
+		if s.Once {
+			e.polls[s.ID] = &polling{Link: s.Link, spent: true}
+		}
 	})
 	if older != nil {
 		older.Close(transports.ReasonTakenOver)
@@ -238,14 +279,38 @@ func (e *Engine) Connect(s transports.Session, done func(error)) {
 
 // Disconnect records the end of a session.
 func (e *Engine) Disconnect(session uuid.UUID, why string) {
-	e.record(Event{Kind: Disconnect, Session: session, Text: why}, nil, func() {
+	kind := Disconnect
+	e.set(func() {
+		if e.aside[session] {
+			kind = DisconnectAside
+		}
+	})
+	e.record(Event{Kind: kind, Session: session, Text: why}, nil, func() {
 		maps.DeleteFunc(e.sessions, func(_ uuid.UUID, s transports.Session) bool { return s.ID == session })
+		delete(e.links, session)
+		delete(e.polls, session)
+		delete(e.reached, session)
+		delete(e.aside, session)
 	})
 }
 
-// Subscribe records it.
+// Subscribe records it. A session with Once gets its next command when that is settled.
 func (e *Engine) Subscribe(session uuid.UUID, done func(error)) {
-	e.record(Event{Kind: Subscribe, Session: session}, done, nil)
+	e.record(Event{Kind: Subscribe, Session: session}, func(err error) {
+		var p *polling
+		if err == nil {
+			e.set(func() {
+				e.reached[session], p = true, e.polls[session]
+				e.announce()
+			})
+		}
+		if done != nil {
+			done(err)
+		}
+		if p != nil {
+			p.next()
+		}
+	}, nil)
 }
 
 // Unsubscribe records it.
@@ -255,7 +320,7 @@ func (e *Engine) Unsubscribe(session uuid.UUID, done func(error)) {
 
 // Written records it.
 func (e *Engine) Written(session, call uuid.UUID, attempt int, at time.Time, ack bool) {
-	e.record(Event{Kind: Written, Session: session, Call: call, Number: int32(attempt), At: at, Ack: ack}, nil, nil)
+	e.record(Event{Kind: Written, Session: session, Call: call, Number: int32(attempt), At: at, Ack: ack}, nil, func() { e.polls[session].reported(call) })
 }
 
 // Acknowledged records it.
@@ -265,7 +330,7 @@ func (e *Engine) Acknowledged(session, call uuid.UUID, evidence string, at time.
 
 // Failed records it.
 func (e *Engine) Failed(session, call uuid.UUID, reason string) {
-	e.record(Event{Kind: Failed, Session: session, Call: call, Text: reason}, nil, nil)
+	e.record(Event{Kind: Failed, Session: session, Call: call, Text: reason}, nil, func() { e.polls[session].reported(call) })
 }
 
 // Reply records it.

@@ -4,7 +4,9 @@
 package transporttest
 
 import (
+	"bytes"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -23,6 +25,9 @@ type Fixture struct {
 // Features is what a protocol promises.
 type Features struct {
 	Evidence     string // what proves that a device has a command; EvidenceWritten if nothing does
+	ProvesItself bool   // the evidence needs nothing from the device: Ack does nothing
+	Confirms     bool   // the server tells a device when it is reachable
+	Numbers      bool   // a device numbers its own calls and requests; else each comes with 0, in a session of its own
 	Connections  bool   // a session is a connection: it can be taken over, told to end, and its loss is seen
 	AnswersData  bool   // telemetry and attributes are acknowledged
 	ClientCalls  bool   // a device can call the server
@@ -52,7 +57,7 @@ type Answer struct {
 // Device is a device double. Methods that return a channel send a message at once; the channel yields nil when the protocol
 // acknowledges it, or why it never will.
 type Device interface {
-	// Subscribe makes the device reachable and returns when the server says that it is.
+	// Subscribe makes the device reachable and returns when the server says that it is, or at once if it never does.
 	Subscribe() error
 	// Commands yields server-side calls in the order of arrival. They are not acknowledged before Ack.
 	Commands() <-chan Received
@@ -90,7 +95,7 @@ func Run(t *testing.T, f Fixture) {
 		{"a device's message is acknowledged only when settled", f.AnswersData, "data is not acknowledged", acknowledgedWhenSettled},
 		{"a message that the engine is too busy for stays unacknowledged", f.AnswersData, "data is not acknowledged", busy},
 		{"a reply is acknowledged only when settled", true, "", replyWhenSettled},
-		{"subscribing returns only when settled", true, "", subscribedWhenSettled},
+		{"subscribing returns only when settled", f.Confirms, "a device is not told", subscribedWhenSettled},
 		{"a command past its deadline never leaves", true, "", pastDeadline},
 		{"a command of an older epoch never leaves", true, "", staleEpoch},
 		{"evidence follows the device's acknowledgement", true, "", evidence},
@@ -137,6 +142,9 @@ func (w world) ready(t testing.TB, token string) (Device, transports.Session) {
 	d := w.connect(t, token)
 	if err := d.Subscribe(); err != nil {
 		t.Fatalf("subscribing %s: %v", token, err)
+	}
+	if !w.features.Confirms {
+		w.engine.reachable(t, token)
 	}
 	return d, w.engine.Session(t, token)
 }
@@ -185,4 +193,15 @@ func open(acked <-chan error) bool {
 	default:
 		return true
 	}
+}
+
+// Numbered takes apart what a protocol without another place for the request id sends: {"id":…,"method":…,"params":…}.
+func Numbered(body []byte) (Received, error) {
+	rest, ok := bytes.CutPrefix(body, []byte(`{"id":`))
+	id, rest, more := bytes.Cut(rest, []byte(","))
+	wire, err := strconv.ParseInt(string(id), 10, 32)
+	if !ok || !more || err != nil {
+		return Received{}, fmt.Errorf("%.100q is no command with an id", body)
+	}
+	return Received{Wire: int32(wire), Payload: append([]byte("{"), rest...)}, nil
 }
