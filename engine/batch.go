@@ -279,12 +279,12 @@ func valueRow(w nodes.Write) eventstore.Row {
 	k, v := w.Key, w.Value
 	if k.Scope == "" {
 		if w.Delete {
-			return eventstore.Row{Table: projection.Latest, Delete: true, Values: []any{k.Entity.ID, k.Name}}
+			return eventstore.Row{Table: projection.Latest, Delete: true, Values: []any{k.Entity.ID, projection.Storable(k.Name)}}
 		}
-		return eventstore.Row{Table: projection.Latest, Values: []any{k.Entity.ID, k.Name, v.JSON, v.TS}}
+		return eventstore.Row{Table: projection.Latest, Values: []any{k.Entity.ID, projection.Storable(k.Name), v.JSON, v.TS}}
 	}
 	if w.Delete {
-		return eventstore.Row{Table: projection.Attributes, Delete: true, Values: []any{k.Entity.ID, k.Scope, k.Name}}
+		return eventstore.Row{Table: projection.Attributes, Delete: true, Values: []any{k.Entity.ID, k.Scope, projection.Storable(k.Name)}}
 	}
-	return eventstore.Row{Table: projection.Attributes, Values: []any{k.Entity.ID, k.Scope, k.Name, v.JSON, v.TS}}
+	return eventstore.Row{Table: projection.Attributes, Values: []any{k.Entity.ID, k.Scope, projection.Storable(k.Name), v.JSON, v.TS}}
 }

@@ -326,3 +326,32 @@ func TestDeadLettersArePublished(t *testing.T) {
 		}
 	})
 }
+
+// TestNULFromADevice: a database that has no NUL in its texts must not be tried again for ever because a device sent one.
+func TestNULFromADevice(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.store.Before = func(_ context.Context, b eventstore.Batch) error {
+			for i := range b.Partitions {
+				for _, row := range b.Partitions[i].Rows {
+					for _, v := range row.Values {
+						if text, ok := v.(string); ok && strings.Contains(text, "\x00") {
+							return &eventstore.RefusedError{Err: fmt.Errorf("a NUL in table %s", row.Table.Name)}
+						}
+					}
+				}
+			}
+			return nil
+		}
+		d := r.connect("d1", "A")
+		in := r.engine.Inbound()
+		in.Call(d.session, 1, "a\x00b", []byte(`{"c\u0000":1}`), r.mustBe("call", nil))
+		in.Telemetry(d.session, []byte(`{"key\u0000":1}`), r.mustBe("telemetry", nil))
+		pass(2 * time.Minute)
+		if n := countEvents(t, r, "CommandRejected"); n != 0 {
+			t.Errorf("%d commands were rejected", n)
+		}
+		if n := countEvents(t, r, "Expired"); n != 1 {
+			t.Errorf("%d calls ended at their deadline, want the device's own", n)
+		}
+	})
+}

@@ -254,7 +254,7 @@ func (o *owner) fetchValue(ctx context.Context, k nodes.Key) error {
 		q.Where = append(q.Where, eventstore.Cond{Column: "scope", Op: eventstore.Eq, Value: k.Scope})
 	}
 	if k.Name != "" {
-		q.Where = append(q.Where, eventstore.Cond{Column: "key", Op: eventstore.Eq, Value: k.Name})
+		q.Where = append(q.Where, eventstore.Cond{Column: "key", Op: eventstore.Eq, Value: projection.Storable(k.Name)})
 	}
 	rows, err := o.e.store.Rows(ctx, q)
 	if err != nil {

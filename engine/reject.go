@@ -85,7 +85,7 @@ func (o *owner) deadLetter(part *partition, d Device, device uuid.UUID, dl step.
 	}
 	pb := o.batch.part(part.cp)
 	pb.Rows = append(pb.Rows, eventstore.Row{Table: projection.DeadLetters, Values: []any{
-		id, d.Tenant, device, int64(part.cp.Partition), int64(part.lastAt), dl.Reason, dl.Detail, data,
+		id, d.Tenant, device, int64(part.cp.Partition), int64(part.lastAt), dl.Reason, projection.Storable(dl.Detail), data,
 	}})
 	if o.e.relay != nil {
 		o.batch.letters = append(o.batch.letters, letterRecord(letter{

@@ -40,7 +40,7 @@ func (c *Call) Row() (eventstore.Row, error) {
 	}
 	return eventstore.Row{Table: Calls, Values: []any{
 		c.Tenant, c.State.ID, c.Device, int64(c.Partition), c.State.Persistent, int64(c.State.Direction), c.State.Oneway, wire,
-		c.Body.Method, c.State.Phase.String(), c.State.Status.String(), string(c.State.Reason), c.State.Removed,
+		Storable(c.Body.Method), c.State.Phase.String(), c.State.Status.String(), string(c.State.Reason), c.State.Removed,
 		int64(c.State.Created), int64(c.State.Expires), ended, c.State.Content[:], request, response, c.Version,
 	}}, nil
 }

@@ -2,7 +2,11 @@
 // They are written in the transaction of the events they follow from, and can be dropped and rebuilt.
 package projection
 
-import "callchain/eventstore"
+import (
+	"strings"
+
+	"callchain/eventstore"
+)
 
 // Calls holds a row a call: of a persistent call from its first event on, of a light call from its end on.
 var Calls = &eventstore.Table{Name: "calls", Key: 2, Columns: []eventstore.Column{
@@ -75,6 +79,9 @@ var DeadLetters = &eventstore.Table{Name: "dead_letters", Key: 1, Columns: []eve
 	{Name: "detail", Kind: eventstore.Text},
 	{Name: "command", Kind: eventstore.JSON},
 }}
+
+// Storable is a text from outside as the columns of texts keep it. PostgreSQL has no NUL in them; JSON does, and keeps it.
+func Storable(text string) string { return strings.ReplaceAll(text, "\x00", "\uFFFD") }
 
 // Tables is the one list of all tables.
 func Tables() []*eventstore.Table {
