@@ -115,16 +115,16 @@ func TestLog(t *testing.T) {
 		`{"text":"${k} is $[a]"}`: "v is 1",
 		`{"scriptLang":"JS","jsScript":"return '\\nIncoming message:\\n' + JSON.stringify(msg) + '\\nIncoming metadata:\\n' + JSON.stringify(metadata);"}`: `Incoming message: {"a":1} Incoming metadata: {"k":"v"}`,
 	} {
-		if out := build(t, action.Log, config).Process(m); len(out.Logs) != 1 || out.Logs[0].Text != want {
+		if out := build(t, action.Log.With(nil), config).Process(m); len(out.Logs) != 1 || out.Logs[0].Text != want {
 			t.Errorf("%s: %+v; want %s", config, out.Logs, want)
 		}
 	}
 	long := m.WithData(nodes.Raw([]byte(`"` + strings.Repeat("é", 4000) + `"`)))
-	out := build(t, action.Log, `{"text":"$[*]"}`).Process(long)
+	out := build(t, action.Log.With(nil), `{"text":"$[*]"}`).Process(long)
 	if line := out.Logs[0].Text; len(line) > 4100 || !strings.HasSuffix(line, "é…") {
 		t.Errorf("a long line has %d bytes and ends with %q", len(line), line[len(line)-6:])
 	}
-	if _, err := action.Log.New(map[string]any{"tbelScript": "return msg.a;"}); err == nil || !strings.Contains(err.Error(), "scripts are not run here") {
+	if _, err := action.Log.With(nil).New(map[string]any{"tbelScript": "return msg.a;"}); err == nil || !strings.Contains(err.Error(), "scripts are not run here") {
 		t.Errorf("a script gives %v", err)
 	}
 }

@@ -11,11 +11,12 @@ import (
 
 	"callchain/nodes/builtin"
 	"callchain/nodes/nodetest"
+	"callchain/nodes/script/goja"
 )
 
 func TestKinds(t *testing.T) {
-	kinds := builtin.Registry().Kinds()
-	if len(kinds) < 15 {
+	kinds := builtin.WithScripts(goja.New(0)).Kinds()
+	if len(kinds) < 18 {
 		t.Fatalf("the registry has %d kinds", len(kinds))
 	}
 	for _, k := range kinds {
@@ -45,7 +46,7 @@ func TestEveryDefinedKindIsListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(builtin.Registry().Kinds()); defined != n {
+	if n := len(builtin.WithScripts(goja.New(0)).Kinds()); defined != n {
 		t.Errorf("%d kinds are defined, %d are listed", defined, n)
 	}
 }
@@ -72,7 +73,19 @@ func selectors(t *testing.T, path string) []string {
 	return out
 }
 
-// definitions are the variables of a file that nodes.Define makes, with their package.
+// Where no engine is at hand, kinds that need none are there all the same, and a log node with a script says why it is refused.
+func TestWithoutEngine(t *testing.T) {
+	kinds := builtin.Registry()
+	if _, there := kinds.Lookup("script filter"); there {
+		t.Error("a node that only runs a script is there, and nothing can run it")
+	}
+	k, _ := kinds.Lookup("log")
+	if _, err := k.New(map[string]any{"jsScript": "return 'x';"}); err == nil || !strings.Contains(err.Error(), "jsScript: scripts are not run here") {
+		t.Errorf("a script without an engine: %v", err)
+	}
+}
+
+// definitions are the variables of a file that Define and DefineWith make, with their package.
 func definitions(t *testing.T, path string) []string {
 	var out []string
 	f := parse(t, path)
@@ -90,7 +103,7 @@ func definitions(t *testing.T, path string) []string {
 			if !ok {
 				continue
 			}
-			if s, ok := call.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Define" {
+			if s, ok := call.Fun.(*ast.SelectorExpr); ok && strings.HasPrefix(s.Sel.Name, "Define") {
 				out = append(out, f.Name.Name+"."+v.Names[0].Name)
 			}
 		}
