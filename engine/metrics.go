@@ -44,6 +44,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		r.MustRegister(g)
 		return g
 	}
+	letters := counter("dead_letters_total", "Dead letters, by reason.", "reason")
+	for _, reason := range deadLetterReasons {
+		letters.WithLabelValues(reason) // a rise from nothing cannot be told from a beginning
+	}
 	return &Metrics{
 		registerer: r,
 		commands:   counters{vec: counter("commands_total", "Commands stepped, by kind.", "kind")},
@@ -59,9 +63,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		reloads:    counter("reloads_total", "Times that the memory of the partitions was dropped and loaded again.").WithLabelValues(),
 		foreign:    counter("foreign_answers_total", "Answers of devices to calls that nobody knows.").WithLabelValues(),
 		untraced:   counter("traces_dropped_total", "Traces of rule nodes that found no room in their batch.").WithLabelValues(),
-		deadLetter: counter("dead_letters_total", "Dead letters, by reason.", "reason"),
+		deadLetter: letters,
 	}
 }
+
+// deadLetterReasons are why something becomes a dead letter.
+var deadLetterReasons = []string{"command_rejected", "command_unreadable", "causation_loop", "chain_gone", "quarantined"}
 
 // counters are counters by one label, found without building the label's hash each time.
 type counters struct {

@@ -8,13 +8,10 @@ import (
 	"callchain/api"
 	"callchain/engine"
 	"callchain/engine/rpc"
-	"callchain/nodes/builtin"
 	"callchain/registry"
 	"callchain/registry/auth"
 	"callchain/transports"
 	"callchain/transports/mqtt"
-
-	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // assemble wires engine and transports.
@@ -31,7 +28,7 @@ func (s *Server) assemble(ctx context.Context) (err error) {
 	if s.access, err = s.openAccess(ctx); err != nil {
 		return fmt.Errorf("auth: %w", err)
 	}
-	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.measure()
 	config := engine.DefaultConfig()
 	config.Node, config.Partitions, config.ClientTimeout = s.node, int32(s.settings.Partitions), s.settings.RPC.ClientSide
 	s.directory = &directory{registry: s.registry, programs: s.programs, rules: s.rules()}
@@ -105,7 +102,7 @@ func (s *Server) serveHTTP(ctx context.Context) error {
 	c.Body, c.Requests = int64(s.settings.Limits.HTTPBody), s.settings.Limits.HTTPRequests
 	c.Traces = s.settings.Retention.Traces
 	h := api.New(c, api.Deps{
-		Engine: s.engine, Store: s.store, Directory: s.registry, Access: s.access, Nodes: builtin.Registry(), Metrics: s.metrics, Log: s.log,
+		Engine: s.engine, Store: s.store, Directory: s.registry, Access: s.access, Nodes: s.kinds, Metrics: s.metrics, Log: s.log,
 		Waiting: s.waiting, Tracer: s.tracer(),
 	})
 	return api.Serve(ctx, s.listener.http, h, c, httpGrace, s.log)

@@ -4,6 +4,7 @@ import (
 	"callchain/transports/mqtt"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // registerMQTT shows the transport's counters.
@@ -40,5 +41,16 @@ func registerMQTT(r *prometheus.Registry, server *mqtt.Server) {
 	} {
 		opts := prometheus.CounterOpts{Namespace: "callchain", Subsystem: "mqtt", Name: c.name, Help: c.help}
 		r.MustRegister(prometheus.NewCounterFunc(opts, func() float64 { return float64(c.value(server.Stats())) }))
+	}
+}
+
+// measure shows what is not the engine's, the API's or a transport's to show.
+func (s *Server) measure() {
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), s.newStorage())
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callchain", Name: "build_info", Help: "1, with the version of the program."}, []string{"version"})
+	build.WithLabelValues(s.version).Set(1)
+	s.metrics.MustRegister(build)
+	if s.kafka != nil {
+		s.metrics.MustRegister(newBrokers(s.kafka.Stats))
 	}
 }
