@@ -22,3 +22,6 @@ store=$(scripts/pg-up.sh "$services/pg" 2>"$services/pg.log") || { cat "$service
 wait "$starting"
 brokers=$(<"$services/brokers")
 "$binary" demo --store.url "$store" --bus.kafka.brokers "$brokers"
+
+printf '\nThe same calls as others read them from the topic callchain.events (examples/consumers/go):\n\n'
+go run ./examples/consumers/go --brokers "$brokers" --state "$services/positions.json" --once
