@@ -10,6 +10,7 @@ import (
 	"callchain/cmd/callchain/settings"
 	"callchain/nodes"
 	"callchain/nodes/builtin"
+	"callchain/nodes/script/goja"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the generated parts of the pages")
@@ -46,7 +47,7 @@ func kindsOfNodes() string {
 	}
 	var b strings.Builder
 	var last nodes.Category
-	for _, k := range builtin.Registry().Kinds() {
+	for _, k := range builtin.WithScripts(goja.New(0)).Kinds() {
 		if k.Category != last {
 			b.WriteString("\n## " + titles[k.Category] + "\n")
 			last = k.Category

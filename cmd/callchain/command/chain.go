@@ -10,6 +10,7 @@ import (
 	"callchain/chains"
 	"callchain/nodes"
 	"callchain/nodes/builtin"
+	"callchain/nodes/script/goja"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -20,6 +21,9 @@ func (a *app) chain() *cobra.Command {
 		"Check rule chain files, and try what they do with a message: no server is needed. Bring chains over from ThingsBoard and back.",
 		a.chainLint(), a.chainTest(), a.chainRun(), a.serverFlags(a.chainImport()), a.serverFlags(a.chainExport()))
 }
+
+// kinds are all kinds of nodes; scripts run as in a server that sets nothing else.
+func kinds() nodes.Registry { return builtin.WithScripts(goja.New(0)) }
 
 func (a *app) chainLint() *cobra.Command {
 	return &cobra.Command{
@@ -38,7 +42,7 @@ func (a *app) chainLint() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				problems = append(problems, chains.Lint(file, text, builtin.Registry())...)
+				problems = append(problems, chains.Lint(file, text, kinds())...)
 			}
 			return a.printProblems(checked, problems)
 		},
@@ -108,7 +112,7 @@ printed. Attributes and latest values that it reads are given with --value scope
 		if err != nil {
 			return err
 		}
-		program, err := chains.Compile(d, builtin.Registry(), uuid.Nil, 1)
+		program, err := chains.Compile(d, kinds(), uuid.Nil, 1)
 		if err != nil {
 			return err
 		}

@@ -7,7 +7,6 @@ import (
 
 	"callchain/chains"
 	"callchain/chains/thingsboard"
-	"callchain/nodes/builtin"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -51,7 +50,7 @@ What will have no effect here is told, too. With --check no server is needed.`,
 		case f.print && len(list) != 1:
 			return wrongUse("--print takes a file with one chain, this one has %d", len(list))
 		case f.print:
-			d, _ := list[0].Definition("", builtin.Registry()) // it compiled
+			d, _ := list[0].Definition("", kinds()) // it compiled
 			a.printf("%s", chains.Print(d))
 			return nil
 		}
@@ -62,7 +61,7 @@ What will have no effect here is told, too. With --check no server is needed.`,
 
 // readExport reads the chains of a file and tells what is wrong with them, and what has no effect.
 func readExport(file string, text []byte) (list []thingsboard.Chain, problems, ignored chains.Problems, err error) {
-	kinds := builtin.Registry()
+	all := kinds()
 	if list, err = thingsboard.ReadExport(file, text); err != nil {
 		known, ok := errors.AsType[chains.Problems](err)
 		if !ok {
@@ -75,8 +74,8 @@ func readExport(file string, text []byte) (list []thingsboard.Chain, problems, i
 		if len(list) > 1 {
 			place += " (" + chain.Head.Name + ")"
 		}
-		ignored = append(ignored, chain.Ignored(place, kinds)...)
-		_, err := chain.Compile(place, kinds, uuid.Max, 1)
+		ignored = append(ignored, chain.Ignored(place, all)...)
+		_, err := chain.Compile(place, all, uuid.Max, 1)
 		known, ok := errors.AsType[chains.Problems](err)
 		if err != nil && !ok {
 			return nil, nil, nil, err

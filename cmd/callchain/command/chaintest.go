@@ -9,7 +9,6 @@ import (
 
 	"callchain/chains"
 	"callchain/chains/dryrun"
-	"callchain/nodes/builtin"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -122,7 +121,7 @@ func loadSuite(file string) (dryrun.Suite, *chains.Program, error) {
 	if err != nil {
 		return suite, nil, err
 	}
-	program, err := chains.Compile(d, builtin.Registry(), uuid.Nil, 1)
+	program, err := chains.Compile(d, kinds(), uuid.Nil, 1)
 	return suite, program, err
 }
 

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"callchain/chains"
-	"callchain/nodes/builtin"
 	"callchain/registry"
 
 	"github.com/google/uuid"
@@ -122,7 +121,7 @@ func (s *Server) loadChain(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if problems := chains.Lint(name, text, builtin.Registry()); len(problems) > 0 {
+	if problems := chains.Lint(name, text, s.kinds); len(problems) > 0 {
 		return problems
 	}
 	d, err := chains.Parse(name, text)

@@ -12,7 +12,7 @@ import (
 	"callchain/chains"
 	"callchain/chains/standard"
 	"callchain/chains/stored"
-	"callchain/nodes/builtin"
+	"callchain/nodes"
 	"callchain/registry"
 
 	"github.com/google/uuid"
@@ -21,6 +21,7 @@ import (
 // programs are the compiled chains. Readers take a snapshot without a lock; changes replace it.
 type programs struct {
 	registry *registry.Registry
+	kinds    nodes.Registry
 	log      *slog.Logger
 	mu       sync.Mutex // one change at a time
 	now      atomic.Pointer[snapshot]
@@ -46,15 +47,15 @@ const oldMax = 1000
 // lookUp bounds how long a change may wait for the database.
 const lookUp = 5 * time.Second
 
-func newPrograms(r *registry.Registry, log *slog.Logger) *programs {
-	p := &programs{registry: r, log: log, old: map[pin]*chains.Program{}}
+func newPrograms(r *registry.Registry, kinds nodes.Registry, log *slog.Logger) *programs {
+	p := &programs{registry: r, kinds: kinds, log: log, old: map[pin]*chains.Program{}}
 	p.now.Store(&snapshot{})
 	return p
 }
 
 // openChains gives a tenant without a root chain the standard one, and compiles all active chains.
 func (s *Server) openChains(ctx context.Context) error {
-	s.programs = newPrograms(s.registry, s.log)
+	s.programs = newPrograms(s.registry, s.kinds, s.log)
 	if err := s.programs.reload(ctx); err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func (p *programs) reload(ctx context.Context) error {
 		c := &list[i]
 		program := before.active[c.ID]
 		if program == nil || program.Version != c.Version {
-			if program, err = compile(c); err != nil {
+			if program, err = p.compile(c); err != nil {
 				p.log.Error("a stored rule chain cannot be used", "chain", c.ID, "name", c.Name, "version", c.Version, "error", err)
 				continue
 			}
@@ -129,8 +130,8 @@ func (p *programs) changed(c registry.Change) {
 	}
 }
 
-func compile(c *registry.Chain) (*chains.Program, error) {
-	return stored.Text{File: c.Name, Format: c.Format, Body: c.Definition}.Compile(builtin.Registry(), c.ID, c.Version)
+func (p *programs) compile(c *registry.Chain) (*chains.Program, error) {
+	return stored.Text{File: c.Name, Format: c.Format, Body: c.Definition}.Compile(p.kinds, c.ID, c.Version)
 }
 
 // of is the chain of a device profile, or the tenant's root chain.
@@ -160,7 +161,7 @@ func (p *programs) pinned(id uuid.UUID, version int) *chains.Program {
 	c, err := p.registry.AnyChainVersion(ctx, id, version)
 	if err == nil {
 		var program *chains.Program
-		if program, err = compile(&c); err == nil {
+		if program, err = p.compile(&c); err == nil {
 			if len(p.old) >= oldMax {
 				clear(p.old)
 			}

@@ -20,6 +20,7 @@ import (
 	"callchain/engine/bus"
 	"callchain/engine/bus/kafka"
 	"callchain/eventstore"
+	"callchain/nodes"
 	"callchain/registry"
 	"callchain/registry/auth"
 	"callchain/transports/mqtt"
@@ -38,6 +39,7 @@ type Server struct {
 	database  *sql.DB // of the registry
 	first     registry.Started
 	password  string // file with the password made at random, empty if none was
+	kinds     nodes.Registry
 	programs  *programs
 	folder    folder
 	access    *auth.Access
@@ -92,7 +94,7 @@ func New(ctx context.Context, s settings.Settings, log *slog.Logger, more ...Opt
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		server.openStore, server.openRegistry, server.openChains, server.listener.open(s), server.assemble,
+		server.openStore, server.openRegistry, server.openScripts, server.openChains, server.listener.open(s), server.assemble,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

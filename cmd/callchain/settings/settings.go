@@ -123,7 +123,8 @@ type SysLogin struct {
 
 // Chains is where rule chains come from besides REST.
 type Chains struct {
-	Dir string `key:"dir" default:"" optional:"true" doc:"Folder of chain files, loaded at start and on change; empty: none."`
+	Dir          string        `key:"dir" default:"" optional:"true" doc:"Folder of chain files, loaded at start and on change; empty: none."`
+	ScriptBudget time.Duration `key:"script_budget" default:"50ms" min:"5ms" max:"500ms" doc:"How long one run of a script may take; after three longer ones within a minute the node's script is suspended for a minute."`
 }
 
 // RPC are the rules of calls; defaults are ThingsBoard's.
