@@ -2,9 +2,11 @@
 package bustest
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -20,33 +22,126 @@ const boundMost = 1 << 20
 // patience ends a wait for a signal that was lost.
 const patience = 20 * time.Second
 
-// Run runs the suite. make opens an empty inbox that the test may close; its lanes should hold a few hundred messages.
-func Run(t *testing.T, make func(t *testing.T) bus.Inbox) {
-	cases := []struct {
-		name string
-		run  func(*testing.T, bus.Inbox)
-	}{
+// Fixture is an implementation, as the suite needs it.
+type Fixture struct {
+	// Site makes an empty place for the messages of one test. It is removed with the test.
+	Site func(t *testing.T) *Site
+	// Bound is the number of messages that a lane holds: a few hundred.
+	Bound int
+	// Partitions that every inbox has; 4 or more.
+	Partitions int32
+	// Why says of cases that this implementation leaves out why it does.
+	Why map[string]string
+}
+
+// Site is a place where messages are kept, or go through.
+type Site struct {
+	// Open opens an inbox. It ends with the test, or when end is called.
+	Open func(t *testing.T) (in bus.Inbox, end func())
+	// The rest is for inboxes that remember.
+	Renew func(t *testing.T, lane bus.Lane)                                // removes the lane's topic and makes it anew, empty
+	Trim  func(t *testing.T, lane bus.Lane, partition int32, before int64) // removes the messages before an offset
+	Spoil func(t *testing.T, lane bus.Lane, partition int32, bytes []byte) // adds bytes that no inbox wrote
+	Down  func(t *testing.T) (up func())                                   // kills what remembers; up starts it again
+}
+
+// A testCase is run with an inbox that hands over what it is given.
+type testCase struct {
+	name string
+	run  func(*testing.T, *place)
+}
+
+// place is what a case works on.
+type place struct {
+	*Site
+	fixture *Fixture
+	in      bus.Inbox
+	end     func() // of in
+}
+
+// Run runs the suite. Some cases are for inboxes that remember, some for those that don't, most for all.
+func Run(t *testing.T, f Fixture) {
+	all := []testCase{
 		{"many producers, one consumer that waits for signals", manyProducers},
 		{"a signal for what was left behind", leftBehind},
 		{"a signal while the consumer takes", signalWhileTaking},
-		{"a full lane refuses, vital messages go beyond", fullLane},
 		{"lanes do not disturb each other", lanesApart},
 		{"order across growth and wrap", orderAcrossWrap},
 		{"closed", closed},
-		{"closing races with producers", closeRace},
 	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) { c.run(t, make(t)) })
+	inbox, _ := f.Site(t).Open(t)
+	if inbox.Remembers() {
+		all = append(remembering(), all...)
+	} else {
+		all = append(all, testCase{"a full lane refuses, vital messages go beyond", fullLane}, testCase{"closing races with producers", closeRace})
 	}
+	for _, c := range all {
+		t.Run(c.name, func(t *testing.T) {
+			if why := f.Why[c.name]; why != "" {
+				t.Skip(why)
+			}
+			p := &place{Site: f.Site(t), fixture: &f}
+			p.in, p.end = p.Open(t)
+			c.run(t, p)
+		})
+	}
+}
+
+// begin lets the inbox deliver all partitions, from their beginning but where from says another place.
+func (p *place) begin(t *testing.T, from ...bus.From) {
+	t.Helper()
+	if err := p.tryBegin(t.Context(), from...); err != nil {
+		t.Fatalf("Begin: %v", err)
+	}
+}
+
+func (p *place) tryBegin(ctx context.Context, from ...bus.From) error {
+	all := make([]bus.From, p.fixture.Partitions)
+	for i := range all {
+		all[i].Partition = int32(i)
+	}
+	for _, f := range from {
+		all[f.Partition] = f
+	}
+	return p.in.Begin(ctx, all)
 }
 
 // parcel is what the suite sends: the n-th message of a producer.
 type parcel struct{ producer, n int }
 
+// Parcel is a value that Codec knows, for tests of one implementation.
+func Parcel(n int) any { return parcel{0, n} }
+
+// Codec writes and reads what the suite sends.
+type Codec struct{}
+
+// Encode implements bus.Codec.
+func (Codec) Encode(value any) ([]byte, map[string]string, error) {
+	switch v := value.(type) {
+	case parcel:
+		return fmt.Appendf(nil, "%d/%d", v.producer, v.n), map[string]string{"producer": strconv.Itoa(v.producer)}, nil
+	case bulk:
+		return make([]byte, v), nil, nil
+	}
+	return nil, nil, fmt.Errorf("a %T is no parcel", value)
+}
+
+// Decode implements bus.Codec.
+func (Codec) Decode(b []byte) (any, error) {
+	var p parcel
+	if _, err := fmt.Sscanf(string(b), "%d/%d", &p.producer, &p.n); err != nil {
+		return nil, fmt.Errorf("reading a parcel: %w", err)
+	}
+	return p, nil
+}
+
+// bulk is a value of that many bytes.
+type bulk int
+
 func message(lane bus.Lane, p parcel) bus.Message {
 	var key uuid.UUID
 	binary.BigEndian.PutUint64(key[:], uint64(p.producer)+1)
-	return bus.Message{Lane: lane, Key: key, Value: p}
+	return bus.Message{Partition: int32(p.producer % 4), Lane: lane, Key: key, Value: p}
 }
 
 func parcelOf(t *testing.T, m bus.Message) parcel {
@@ -80,7 +175,9 @@ func putAll(in bus.Inbox, lane bus.Lane, producer, count int, room <-chan struct
 
 // manyProducers: whatever the interleaving, the order of each producer is kept, nothing is lost or doubled, and a consumer
 // that sleeps until a signal comes gets all of it.
-func manyProducers(t *testing.T, in bus.Inbox) {
+func manyProducers(t *testing.T, p *place) {
+	p.begin(t)
+	in := p.in
 	const producers, count = 16, 2_000
 	room := make(chan struct{}, 4*producers)
 	var done sync.WaitGroup
@@ -147,45 +244,58 @@ func wantSignal(t *testing.T, in bus.Inbox) {
 	}
 }
 
+// take takes exactly count messages of a lane, and waits for them.
+func take(t *testing.T, in bus.Inbox, lane bus.Lane, count int) []bus.Message {
+	t.Helper()
+	var got []bus.Message
+	for len(got) < count {
+		was := len(got)
+		if got = in.Take(lane, count-was, got); len(got) == was {
+			wantSignal(t, in)
+		}
+	}
+	return got
+}
+
 // leftBehind: one signal may stand for many messages, so what a Take leaves needs another.
-func leftBehind(t *testing.T, in bus.Inbox) {
+func leftBehind(t *testing.T, p *place) {
+	p.begin(t)
+	in := p.in
 	for n := range 5 {
 		mustPut(t, in, message(bus.RPC, parcel{0, n}))
 	}
-	for n := range 5 {
+	for n := 0; n < 5; {
 		wantSignal(t, in)
-		got := in.Take(bus.RPC, 1, nil)
-		if len(got) != 1 || parcelOf(t, got[0]).n != n {
-			t.Fatalf("take %d gave %v", n, got)
+		for _, m := range in.Take(bus.RPC, 1, nil) {
+			if parcelOf(t, m).n != n {
+				t.Fatalf("take %d gave %v", n, m)
+			}
+			n++
 		}
 	}
 	wantEmpty(t, in)
 }
 
 // signalWhileTaking: a message that is put after the consumer looked and before it sleeps must wake it, for either lane.
-func signalWhileTaking(t *testing.T, in bus.Inbox) {
+func signalWhileTaking(t *testing.T, p *place) {
+	p.begin(t)
 	for n := range 200 {
 		lane := bus.Lane(n % int(bus.Lanes))
 		put := make(chan struct{})
 		go func() {
 			defer close(put)
-			if err := in.Put(message(lane, parcel{0, n})); err != nil {
+			if err := p.in.Put(message(lane, parcel{0, n})); err != nil {
 				t.Error(err)
 			}
 		}()
-		for got := 0; got == 0; {
-			got = len(in.Take(lane, 10, nil))
-			if got == 0 {
-				wantSignal(t, in)
-			}
-		}
+		take(t, p.in, lane, 1)
 		<-put
 	}
 }
 
 // fullLane fills a lane to its bound. A refused message is not in the inbox, its Done is not called.
-func fullLane(t *testing.T, in bus.Inbox) {
-	bound := 0
+func fullLane(t *testing.T, p *place) {
+	in, bound := p.in, 0
 	for ; bound < boundMost; bound++ {
 		m := message(bus.Data, parcel{0, bound})
 		m.Done = func(error) { t.Error("the inbox called Done; that is for the owner") }
@@ -197,8 +307,8 @@ func fullLane(t *testing.T, in bus.Inbox) {
 			t.Fatal(err)
 		}
 	}
-	if bound == 0 || bound == boundMost {
-		t.Fatalf("the lane took %d messages; every queue has a bound", bound)
+	if bound != p.fixture.Bound {
+		t.Fatalf("the lane took %d messages, its bound is %d", bound, p.fixture.Bound)
 	}
 	vital := 0
 	for ; vital <= boundMost; vital++ {
@@ -216,8 +326,7 @@ func fullLane(t *testing.T, in bus.Inbox) {
 	if n := in.Len(bus.Data); n != bound+vital {
 		t.Errorf("%d messages wait, %d were taken", n, bound+vital)
 	}
-	got := in.Take(bus.Data, boundMost, nil)
-	for n, m := range got {
+	for n, m := range in.Take(bus.Data, boundMost, nil) {
 		if parcelOf(t, m).n != n {
 			t.Fatalf("place %d has parcel %d", n, parcelOf(t, m).n)
 		}
@@ -225,25 +334,45 @@ func fullLane(t *testing.T, in bus.Inbox) {
 	mustPut(t, in, message(bus.Data, parcel{1, 0}))
 }
 
-// lanesApart: a full data lane refuses no RPC.
-func lanesApart(t *testing.T, in bus.Inbox) {
-	for n := 0; in.Put(message(bus.Data, parcel{0, n})) == nil; n++ {
-		if n > boundMost {
-			t.Fatal("the lane has no bound")
+// lanesApart: a data lane that nobody empties, with more behind it, delays no RPC.
+func lanesApart(t *testing.T, p *place) {
+	p.begin(t)
+	flood := 10 * p.fixture.Bound
+	for n := range flood {
+		if err := p.in.Put(message(bus.Data, parcel{n, 0})); err != nil && !errors.Is(err, bus.ErrFull) {
+			t.Fatal(err)
 		}
 	}
-	mustPut(t, in, message(bus.RPC, parcel{1, 0}))
-	if got := in.Take(bus.RPC, 10, nil); len(got) != 1 || parcelOf(t, got[0]).producer != 1 {
-		t.Errorf("the RPC lane gave %v", got)
+	for p.in.Len(bus.Data) < p.fixture.Bound {
+		wantSignal(t, p.in)
 	}
-	if n := in.Len(bus.RPC); n != 0 {
+	for n := range 50 {
+		mustPut(t, p.in, message(bus.RPC, parcel{1, n}))
+		if got := take(t, p.in, bus.RPC, 1); parcelOf(t, got[0]) != (parcel{1, n}) {
+			t.Fatalf("the RPC lane gave %v", got)
+		}
+	}
+	if n := p.in.Len(bus.RPC); n != 0 {
 		t.Errorf("the RPC lane has %d messages left", n)
+	}
+	if n := p.in.Len(bus.Data); n != p.fixture.Bound {
+		t.Errorf("%d messages wait in the data lane, its bound is %d", n, p.fixture.Bound)
 	}
 }
 
 // orderAcrossWrap lets the queue grow and shrink so that its memory wraps. Take appends behind what it was given.
-func orderAcrossWrap(t *testing.T, in bus.Inbox) {
-	put, took := 0, 0
+func orderAcrossWrap(t *testing.T, p *place) {
+	p.begin(t)
+	in, put, took := p.in, 0, 0
+	next := func(got []bus.Message) {
+		t.Helper()
+		for _, m := range got {
+			if p := parcelOf(t, m); p.n != took {
+				t.Fatalf("parcel %d came, %d was next", p.n, took)
+			}
+			took++
+		}
+	}
 	into := []bus.Message{message(bus.RPC, parcel{9, 9})}
 	for round := range 60 {
 		for range round {
@@ -254,28 +383,23 @@ func orderAcrossWrap(t *testing.T, in bus.Inbox) {
 		if len(got) == 0 || parcelOf(t, got[0]) != (parcel{9, 9}) {
 			t.Fatal("Take lost what it was to append to")
 		}
-		for _, m := range got[1:] {
-			if p := parcelOf(t, m); p.n != took {
-				t.Fatalf("parcel %d came, %d was next", p.n, took)
-			}
-			took++
-		}
-		for in.Len(bus.RPC) > 100 {
-			took += len(in.Take(bus.RPC, 50, nil))
-		}
+		next(got[1:])
+		next(take(t, in, bus.RPC, max(0, put-took-100)))
 	}
-	took += len(in.Take(bus.RPC, boundMost, nil))
-	if took != put {
-		t.Errorf("%d were put, %d came", put, took)
-	}
+	next(take(t, in, bus.RPC, put-took))
 	if got := in.Take(bus.RPC, 0, nil); len(got) != 0 {
 		t.Errorf("Take of 0 gave %d", len(got))
 	}
 }
 
 // closed: nothing is taken any more, what waits can still be had. Closing twice is harmless.
-func closed(t *testing.T, in bus.Inbox) {
+func closed(t *testing.T, p *place) {
+	p.begin(t)
+	in := p.in
 	mustPut(t, in, message(bus.RPC, parcel{0, 0}))
+	for in.Len(bus.RPC) == 0 {
+		wantSignal(t, in)
+	}
 	in.Close()
 	in.Close()
 	for _, vital := range []bool{false, true} {
@@ -291,32 +415,11 @@ func closed(t *testing.T, in bus.Inbox) {
 }
 
 // closeRace: what Put took before Close is there, what it refused is not.
-func closeRace(t *testing.T, in bus.Inbox) {
+func closeRace(t *testing.T, p *place) {
 	const producers = 8
-	var done sync.WaitGroup
-	took := make([]int, producers)
-	start := make(chan struct{})
-	for p := range producers {
-		done.Go(func() {
-			<-start
-			for n := 0; ; n++ {
-				err := in.Put(message(bus.RPC, parcel{p, n}))
-				if err == nil {
-					took[p]++
-					continue
-				}
-				if !errors.Is(err, bus.ErrClosed) && !errors.Is(err, bus.ErrFull) {
-					t.Error(err)
-				}
-				return
-			}
-		})
-	}
-	close(start)
-	in.Close()
-	done.Wait()
+	took := raceWithClose(t, p, producers, nil)
 	next := make([]int, producers)
-	for _, m := range in.Take(bus.RPC, boundMost, nil) {
+	for _, m := range p.in.Take(bus.RPC, boundMost, nil) {
 		p := parcelOf(t, m)
 		if p.n != next[p.producer] {
 			t.Fatalf("producer %d: parcel %d came, %d was next", p.producer, p.n, next[p.producer])
@@ -328,4 +431,35 @@ func closeRace(t *testing.T, in bus.Inbox) {
 			t.Errorf("producer %d: %d were taken, %d came", p, took[p], next[p])
 		}
 	}
+}
+
+// raceWithClose closes the inbox while producers put, until each is refused. It answers how many messages of each were taken.
+func raceWithClose(t *testing.T, p *place, producers int, done func(producer, n int, err error)) []int {
+	var putting sync.WaitGroup
+	took := make([]int, producers)
+	start := make(chan struct{})
+	for producer := range producers {
+		putting.Go(func() {
+			<-start
+			for n := 0; ; n++ {
+				m := message(bus.RPC, parcel{producer, n})
+				if done != nil {
+					m.Done = func(err error) { done(producer, n, err) }
+				}
+				err := p.in.Put(m)
+				if err == nil {
+					took[producer]++
+					continue
+				}
+				if !errors.Is(err, bus.ErrClosed) && !errors.Is(err, bus.ErrFull) {
+					t.Error(err)
+				}
+				return
+			}
+		})
+	}
+	close(start)
+	p.in.Close()
+	putting.Wait()
+	return took
 }

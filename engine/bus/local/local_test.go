@@ -9,5 +9,10 @@ import (
 )
 
 func TestInbox(t *testing.T) {
-	bustest.Run(t, func(*testing.T) bus.Inbox { return local.New(300) })
+	const bound = 300
+	open := func(*testing.T) (bus.Inbox, func()) {
+		in := local.New(bound)
+		return in, in.Close
+	}
+	bustest.Run(t, bustest.Fixture{Bound: bound, Partitions: 4, Site: func(*testing.T) *bustest.Site { return &bustest.Site{Open: open} }})
 }

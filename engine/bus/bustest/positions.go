@@ -1,0 +1,144 @@
+package bustest
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"callchain/engine/bus"
+
+	"github.com/google/uuid"
+)
+
+// wantLost: the error names the topic of the lane, the partition and what happened.
+func wantLost(t *testing.T, err error, lane bus.Lane, what string) {
+	t.Helper()
+	var lost *bus.LostError
+	if !errors.As(err, &lost) {
+		t.Fatalf("%v, want a LostError", err)
+	}
+	if name := [bus.Lanes]string{"inbox", "data"}[lane]; !strings.Contains(lost.Topic, name) || !strings.Contains(lost.Error(), what) {
+		t.Errorf("%v, want one of the topic %s that tells of %q", lost, name, what)
+	}
+}
+
+// madeAnew: a position in a topic that is not there any more is no position in the one that has its name.
+func madeAnew(t *testing.T, p *place) {
+	p.begin(t)
+	putKept(t, p.in, bus.Data, 1, 0, 5)
+	at := after(take(t, p.in, bus.Data, 5)[0])
+	p.end()
+	p.Renew(t, bus.Data)
+	p.in, p.end = p.Open(t)
+	wantLost(t, p.tryBegin(t.Context(), at), bus.Data, "made anew")
+	if n := p.in.Len(bus.Data) + p.in.Len(bus.RPC); n != 0 {
+		t.Errorf("%d messages were handed over all the same", n)
+	}
+}
+
+// madeAnewWhileRead: the inbox notices by itself, names it, and refuses to go on.
+func madeAnewWhileRead(t *testing.T, p *place) {
+	p.begin(t)
+	putKept(t, p.in, bus.RPC, 1, 0, 5)
+	take(t, p.in, bus.RPC, 5)
+	p.Renew(t, bus.RPC)
+	var lost *bus.LostError
+	until(t, "the inbox names what was lost", func() bool { return errors.As(p.in.Trouble(), &lost) })
+	wantLost(t, p.in.Trouble(), bus.RPC, "")
+	if err := p.in.Put(message(bus.RPC, parcel{1, 5})); !errors.Is(err, bus.ErrAway) {
+		t.Errorf("Put: %v, want ErrAway", err)
+	}
+	if got := p.in.Take(bus.RPC, 10, nil); len(got) != 0 {
+		t.Errorf("%d messages were handed over all the same", len(got))
+	}
+}
+
+// trimmed: what was removed before it was taken is named; the other partitions' positions do not matter then.
+func trimmed(t *testing.T, p *place) {
+	p.begin(t)
+	putKept(t, p.in, bus.RPC, 1, 0, 10)
+	got := take(t, p.in, bus.RPC, 10)
+	p.end()
+	p.Trim(t, bus.RPC, got[0].Partition, got[6].Place.Offset)
+	p.in, p.end = p.Open(t)
+	wantLost(t, p.tryBegin(t.Context(), after(got[2])), bus.RPC, "removed")
+	p.begin(t, after(got[5])) // nothing was lost for this one
+	if rest := take(t, p.in, bus.RPC, 4); parcelOf(t, rest[0]).n != 6 {
+		t.Errorf("parcel %v came, 6 was next", rest[0].Value)
+	}
+}
+
+// beyondTheEnd: a position that the topic has not reached means that it lost messages.
+func beyondTheEnd(t *testing.T, p *place) {
+	p.begin(t)
+	putKept(t, p.in, bus.RPC, 1, 0, 3)
+	last := take(t, p.in, bus.RPC, 3)[2]
+	p.end()
+	p.in, p.end = p.Open(t)
+	last.Place.Offset++
+	wantLost(t, p.tryBegin(t.Context(), after(last)), bus.RPC, "ends before")
+}
+
+// anyPosition: from each place on, exactly the messages behind it come, with the same places, and from nowhere all of them.
+func anyPosition(t *testing.T, p *place) {
+	const count = 7
+	p.begin(t)
+	var all [bus.Lanes][]bus.Message
+	for lane := range bus.Lanes {
+		putKept(t, p.in, lane, 2, 0, count)
+		all[lane] = take(t, p.in, lane, count)
+	}
+	for from := range count + 1 {
+		p.end()
+		p.in, p.end = p.Open(t)
+		at := bus.From{Partition: all[bus.RPC][0].Partition}
+		for lane := range bus.Lanes {
+			if from > 0 {
+				at.Next[lane] = after(all[lane][from-1]).Next[lane]
+			}
+		}
+		p.begin(t, at)
+		for lane := range bus.Lanes {
+			want := all[lane][from:]
+			for n, m := range take(t, p.in, lane, len(want)) {
+				if m.Place != want[n].Place || m.Value != want[n].Value || m.Key != want[n].Key || m.Partition != want[n].Partition || m.Lane != want[n].Lane {
+					t.Fatalf("from %d on, message %d is %+v, want %+v", from, n, m, want[n])
+				}
+			}
+			last := len(all[lane])
+			putKept(t, p.in, lane, 2, last, 1)
+			more := take(t, p.in, lane, 1) // nothing else comes between
+			if parcelOf(t, more[0]).n != last {
+				t.Fatalf("%v came, parcel %d was next", more[0].Value, last)
+			}
+			all[lane] = append(all[lane], more...)
+		}
+	}
+	if rpc, data := all[bus.RPC][0].Place.Topic, all[bus.Data][0].Place.Topic; rpc == uuid.Nil || rpc == data {
+		t.Errorf("the topics of the lanes are %s and %s", rpc, data)
+	}
+}
+
+// notBegun: messages are kept before the inbox begins, none is handed over, and it does not claim to know what is kept.
+func notBegun(t *testing.T, p *place) {
+	putKept(t, p.in, bus.RPC, 1, 0, 20)
+	if n := p.in.Len(bus.RPC); n != 0 {
+		t.Errorf("%d messages wait before the inbox began", n)
+	}
+	if !p.in.Behind() {
+		t.Error("nobody knows what is kept, but the inbox is not behind")
+	}
+	if err := p.in.Trouble(); err != nil {
+		t.Errorf("trouble: %v", err)
+	}
+	p.begin(t)
+	var got []bus.Message
+	until(t, "the inbox is not behind", func() bool {
+		settled := !p.in.Behind() // asked before: what it handed over by then can be taken
+		got = p.in.Take(bus.RPC, 7, got)
+		return settled && p.in.Len(bus.RPC) == 0
+	})
+	if len(got) != 20 {
+		t.Errorf("%d messages were handed over when the inbox was not behind any more, want 20", len(got))
+	}
+}

@@ -1,0 +1,160 @@
+package bustest
+
+import (
+	"errors"
+	"sync/atomic"
+	"testing"
+
+	"callchain/engine/bus"
+)
+
+// closeRaceTold: whoever put a message before the inbox was closed is told once, and finds it afterwards if that was the word.
+func closeRaceTold(t *testing.T, p *place) {
+	const producers = 8
+	told := newOutcomes()
+	took := raceWithClose(t, p, producers, func(producer, n int, err error) { told.of(parcel{producer, n})(err) })
+	p.end()
+	total := 0
+	for _, n := range took {
+		total += n
+	}
+	if told.len() != total {
+		t.Errorf("%d of %d senders were told anything when the inbox had ended", told.len(), total)
+	}
+	kept := told.kept(t)
+	p.in, p.end = p.Open(t)
+	p.begin(t)
+	got := take(t, p.in, bus.RPC, len(kept))
+	wantOnceInOrder(t, got)
+	for _, m := range got {
+		delete(kept, parcelOf(t, m))
+	}
+	if len(kept) > 0 {
+		t.Errorf("%d messages that are kept did not come", len(kept))
+	}
+}
+
+// bounds: no more messages than the bound wait to be taken, or are written at once; vital ones up to twice of it. All come in the end.
+func bounds(t *testing.T, p *place) {
+	p.begin(t)
+	var unknown, most atomic.Int64
+	told := newOutcomes()
+	put := func(n int, vital bool) error {
+		m := message(bus.RPC, parcel{1, n})
+		m.Vital = vital
+		tell := told.of(parcel{1, n})
+		m.Done = func(err error) {
+			unknown.Add(-1)
+			tell(err)
+		}
+		most.Store(max(most.Load(), unknown.Add(1)))
+		err := p.in.Put(m)
+		if err != nil {
+			unknown.Add(-1)
+		}
+		return err
+	}
+	count, full := 5*p.fixture.Bound, 0
+	for n := 0; n < count; n++ {
+		err := put(n, false)
+		if errors.Is(err, bus.ErrFull) {
+			full++
+			err = put(n, true) // beyond the bound
+		}
+		if errors.Is(err, bus.ErrFull) {
+			until(t, "there is room again", func() bool { return unknown.Load() < int64(p.fixture.Bound) })
+			n--
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waiting := p.in.Len(bus.RPC); waiting > p.fixture.Bound {
+			t.Fatalf("%d messages wait to be taken, the bound is %d", waiting, p.fixture.Bound)
+		}
+	}
+	told.wait(t, count)
+	if most.Load() > int64(2*p.fixture.Bound+1) {
+		t.Errorf("the fate of %d messages was not known at once, the bound is %d", most.Load(), 2*p.fixture.Bound)
+	}
+	until(t, "the queue is full", func() bool { return p.in.Len(bus.RPC) == p.fixture.Bound })
+	wantOnceInOrder(t, take(t, p.in, bus.RPC, count))
+	t.Logf("a full lane refused %d of %d messages", full, count)
+}
+
+// toldOnce: the sender is told when the message is kept, whether or not anybody takes it; the owner has nobody to tell.
+func toldOnce(t *testing.T, p *place) {
+	const count = 100
+	told := newOutcomes()
+	for n := range count {
+		m := message(bus.Lane(n%2), parcel{n % 5, n})
+		m.Done = told.of(parcel{n % 5, n})
+		mustPut(t, p.in, m)
+	}
+	told.wait(t, count)
+	p.begin(t)
+	for lane := range bus.Lanes {
+		for _, m := range take(t, p.in, lane, count/2) {
+			if m.Done != nil {
+				t.Fatalf("%v still has a sender to be told", m.Value)
+			}
+		}
+	}
+	if kept := told.kept(t); len(kept) != count {
+		t.Errorf("%d of %d messages were kept", len(kept), count)
+	}
+}
+
+// fleeting: a message that makes sense to this process only is handed over with its sender, even before the inbox begins, and is gone with it.
+func fleeting(t *testing.T, p *place) {
+	told := 0
+	m := message(bus.RPC, parcel{1, 0})
+	m.Fleeting, m.Done = true, func(error) { told++ }
+	mustPut(t, p.in, m)
+	got := take(t, p.in, bus.RPC, 1)[0]
+	if got.Place != (bus.Place{}) || got.Done == nil || told != 0 {
+		t.Errorf("a fleeting message came with the place %v, a sender: %t, told %d times", got.Place, got.Done != nil, told)
+	}
+	p.end()
+	p.in, p.end = p.Open(t)
+	p.begin(t)
+	until(t, "the inbox is not behind", func() bool { return !p.in.Behind() })
+	wantEmpty(t, p.in)
+}
+
+// spoiled: bytes that the codec cannot read come at their place, and do not hold up what stands behind.
+func spoiled(t *testing.T, p *place) {
+	bytes := []byte("\xff\x00 nobody can read this")
+	putKept(t, p.in, bus.RPC, 1, 0, 1)
+	p.Spoil(t, bus.RPC, 1, bytes)
+	putKept(t, p.in, bus.RPC, 1, 1, 1)
+	p.begin(t)
+	got := take(t, p.in, bus.RPC, 3)
+	bad, ok := got[1].Value.(bus.Spoiled)
+	if !ok || string(bad.Bytes) != string(bytes) || bad.Err == nil {
+		t.Errorf("the bytes came as %#v", got[1].Value)
+	}
+	if got[1].Place.Offset != got[0].Place.Offset+1 || got[1].Partition != 1 {
+		t.Errorf("the bytes came at %v of partition %d", got[1].Place, got[1].Partition)
+	}
+	if parcelOf(t, got[0]).n != 0 || parcelOf(t, got[2]).n != 1 {
+		t.Errorf("before and behind them came %v and %v", got[0].Value, got[2].Value)
+	}
+}
+
+// tooLarge: it is refused for what it is; the others go on.
+func tooLarge(t *testing.T, p *place) {
+	p.begin(t)
+	m := message(bus.RPC, parcel{1, 0})
+	m.Value, m.Vital, m.Done = bulk(256<<20), true, func(error) { t.Error("the sender of a refused message was told") }
+	if err := p.in.Put(m); !errors.Is(err, bus.ErrTooLarge) {
+		t.Errorf("Put: %v, want ErrTooLarge", err)
+	}
+	putKept(t, p.in, bus.RPC, 1, 0, 1)
+	take(t, p.in, bus.RPC, 1)
+	m.Value, m.Done = bulk(16<<20), nil // what REST takes
+	mustPut(t, p.in, m)
+	if bad, ok := take(t, p.in, bus.RPC, 1)[0].Value.(bus.Spoiled); !ok || len(bad.Bytes) != 16<<20 {
+		t.Error("a message of 16 MiB did not come whole")
+	}
+}

@@ -1,0 +1,166 @@
+package kafka_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"callchain/engine/bus"
+	"callchain/engine/bus/bustest"
+	"callchain/engine/bus/kafka"
+
+	"github.com/IBM/sarama"
+	"github.com/google/uuid"
+)
+
+// The bound of a lane, and the partitions, of the inboxes that tests open.
+const (
+	bound      = 300
+	partitions = 4
+)
+
+// site is a set of topics of one test.
+type site struct {
+	prefix  string
+	brokers []string
+	admin   sarama.ClusterAdmin
+}
+
+// newSite removes its topics with the test.
+func newSite(t testing.TB) *site {
+	t.Helper()
+	broker := os.Getenv("CALLCHAIN_TEST_KAFKA")
+	if broker == "" {
+		t.Skip("CALLCHAIN_TEST_KAFKA names no broker (host:port)")
+	}
+	s := &site{prefix: "test-" + uuid.NewString()[:8] + ".", brokers: []string{broker}}
+	c := sarama.NewConfig()
+	c.Version = sarama.V2_8_0_0
+	var err error
+	if s.admin, err = sarama.NewClusterAdmin(s.brokers, c); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		topics, err := s.admin.ListTopics()
+		if err != nil {
+			t.Errorf("removing the topics of the test: %v", err)
+		}
+		for name := range topics {
+			if strings.HasPrefix(name, s.prefix) {
+				if err := s.admin.DeleteTopic(name); err != nil {
+					t.Errorf("removing topic %s: %v", name, err)
+				}
+			}
+		}
+		if err := s.admin.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s *site) options(t testing.TB) kafka.Options {
+	return kafka.Options{
+		Brokers: s.brokers, Prefix: s.prefix, Node: "n", Partitions: partitions, Most: bound, Codec: bustest.Codec{},
+		Log: slog.New(slog.NewTextHandler(output{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+}
+
+// output lets a test tell what was logged, if it fails.
+type output struct{ t testing.TB }
+
+func (o output) Write(b []byte) (int, error) {
+	o.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+// open opens a bus that ends with the test, or when end is called.
+func (s *site) open(t testing.TB, o kafka.Options) (b *kafka.Bus, end func()) {
+	t.Helper()
+	b, err := kafka.Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end = func() {
+		if err := b.Close(); err != nil {
+			t.Errorf("closing the bus: %v", err)
+		}
+	}
+	t.Cleanup(end)
+	return b, end
+}
+
+func (s *site) topic(lane bus.Lane) string {
+	return s.prefix + [bus.Lanes]string{bus.RPC: "callchain.inbox", bus.Data: "callchain.data"}[lane]
+}
+
+// renew removes a lane's topic and makes it anew.
+func (s *site) renew(t *testing.T, lane bus.Lane) {
+	t.Helper()
+	if err := s.admin.DeleteTopic(s.topic(lane)); err != nil {
+		t.Fatal(err)
+	}
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(20 * time.Second); ; <-look.C {
+		err := s.admin.CreateTopic(s.topic(lane), &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1}, false)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s *site) trim(t *testing.T, lane bus.Lane, partition int32, before int64) {
+	t.Helper()
+	if err := s.admin.DeleteRecords(s.topic(lane), map[int32]int64{partition: before}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *site) spoil(t *testing.T, lane bus.Lane, partition int32, bytes []byte) {
+	t.Helper()
+	c := sarama.NewConfig()
+	c.Producer.Partitioner, c.Producer.Return.Successes = sarama.NewManualPartitioner, true
+	p, err := sarama.NewSyncProducer(s.brokers, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: s.topic(lane), Partition: partition, Value: sarama.ByteEncoder(bytes)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// control stops, kills or starts the broker.
+func control(t *testing.T, what string) {
+	t.Helper()
+	if out, err := exec.Command(os.Getenv("CALLCHAIN_TEST_KAFKA_CTL"), what).CombinedOutput(); err != nil {
+		t.Fatalf("%s of the broker: %v\n%s", what, err, out)
+	}
+}
+
+// down kills the broker; up starts it again, at the end of the test at the latest.
+func down(t *testing.T) (up func()) {
+	t.Helper()
+	control(t, "kill")
+	back := false
+	up = func() {
+		if !back {
+			back = true
+			control(t, "start")
+		}
+	}
+	t.Cleanup(up)
+	return up
+}
