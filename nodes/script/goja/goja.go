@@ -47,16 +47,28 @@ func New(budget time.Duration) *Engine {
 	if budget <= 0 {
 		budget = BudgetDefault
 	}
-	boundExpressions()
+	boundExpressions(budget)
 	return &Engine{budget: budget, free: make(chan *machine, 2*runtime.GOMAXPROCS(0))}
 }
 
-// expressionMax bounds one match of an expression that goes back and forth (look-ahead, references back). It is more than any budget that can be set,
-// so that a match that is given up is never taken for none: the watchdog has fired by then.
-const expressionMax = 600 * time.Millisecond
+// expressions guards what the library of regular expressions has for the whole process only; nothing else here uses it.
+var expressions sync.Mutex
 
-// boundExpressions sets what the library of regular expressions has for the whole process only; nothing else here uses it.
-var boundExpressions = sync.OnceFunc(func() { regexp2.DefaultMatchTimeout = expressionMax })
+// boundExpressions bounds one match of an expression that goes back and forth (look-ahead, references back): such a match hears no
+// interrupt. It may take no less than a budget, so that a match that is given up is never taken for none: the watchdog has fired by then.
+func boundExpressions(budget time.Duration) {
+	expressions.Lock()
+	defer expressions.Unlock()
+	if none := regexp2.DefaultMatchTimeout > time.Hour; none {
+		regexp2.SetTimeoutCheckPeriod(expressionClock)
+		regexp2.DefaultMatchTimeout = budget
+	} else if budget > regexp2.DefaultMatchTimeout {
+		regexp2.DefaultMatchTimeout = budget
+	}
+}
+
+// expressionClock is how often the library looks at the time.
+const expressionClock = 10 * time.Millisecond
 
 // Stats are counters since the engine was made.
 type Stats struct {

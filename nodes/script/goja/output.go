@@ -45,6 +45,9 @@ func (out *output) result(v js.Value) (any, error) {
 			if list[i], err = out.record(item); err != nil {
 				return nil, err
 			}
+			if _, nothing := list[i].(script.Undefined); nothing {
+				list[i] = nil
+			}
 		}
 		return list, nil
 	case "Promise":
@@ -173,8 +176,12 @@ func (out *output) object(o *js.Object, depth int) (any, error) {
 	switch class {
 	case "Function":
 		return gone{}, nil
-	case "Number", "String", "Boolean":
-		return out.value(out.vm.ToValue(o.Export()), nil, depth+1)
+	case "String":
+		return out.value(o.ToString(), nil, depth+1)
+	case "Number":
+		return out.value(o.ToNumber(), nil, depth+1)
+	case "Boolean":
+		return o.Export(), nil
 	case "Array":
 		return out.list(o, depth)
 	}

@@ -42,7 +42,9 @@ type scope struct{ declared, assigned map[unistring.String]bool }
 
 func (r *rewriter) rewrite(f *ast.FunctionLiteral) error {
 	r.names = map[unistring.String]bool{}
-	r.walk(reflect.ValueOf(f))
+	r.enter(f)
+	r.walk(reflect.ValueOf(f.Body))
+	r.leave(f)
 	for _, c := range r.calls {
 		if id, ok := c.Callee.(*ast.Identifier); ok && !r.names[id.Name] {
 			c.Callee = &ast.DotExpression{Left: &ast.Identifier{Name: unicodeName(tbelName), Idx: id.Idx}, Identifier: *id}

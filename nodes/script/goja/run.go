@@ -72,19 +72,18 @@ func (c *compiled) run(w *machine, m nodes.Msg, node string) (v any, err error, 
 	w.watched(c.engine.budget, func() {
 		defer func() {
 			if x := recover(); x != nil {
-				v, err, clean = nil, c.broken(x), false
+				v, err, clean = nil, c.broken(w, x), false
 			}
 		}()
-		thrown := w.vm.Try(func() { v, err = c.evaluate(w, m) })
-		if thrown != nil {
+		if thrown := w.vm.Try(func() { v, err = c.evaluate(w, m) }); thrown != nil {
 			err = thrown
 		}
-		clean = true
+		clean = !isExcess(err)
+		if err != nil {
+			v, err = nil, c.told(w, err) // what was thrown is asked for its text, which is the script's work, too
+		}
 	})
-	if err == nil {
-		return v, nil, clean
-	}
-	return nil, c.told(err), clean && !isExcess(err)
+	return v, err, clean
 }
 
 // evaluate converts the message, calls the function and converts its result.
@@ -155,9 +154,9 @@ func isExcess(err error) bool {
 }
 
 // broken is what becomes of a panic: the failure of this node, nothing else.
-func (c *compiled) broken(x any) error {
+func (c *compiled) broken(w *machine, x any) error {
 	if err, ok := x.(error); ok {
-		if told := c.told(err); told != err {
+		if told := c.told(w, err); told != err {
 			return told
 		}
 	}
@@ -165,7 +164,7 @@ func (c *compiled) broken(x any) error {
 }
 
 // told puts what the engine says into the contract's words.
-func (c *compiled) told(err error) error {
+func (c *compiled) told(w *machine, err error) error {
 	if isExcess(err) {
 		return &script.Excess{Budget: c.engine.budget}
 	}
@@ -173,7 +172,7 @@ func (c *compiled) told(err error) error {
 		return at(deep.Stack(), fmt.Sprintf("the script calls itself too often: more than %d calls within calls", callsMax))
 	}
 	if thrown, ok := errors.AsType[*js.Exception](err); ok {
-		return at(thrown.Stack(), thrownText(thrown.Value()))
+		return at(thrown.Stack(), w.thrownText(thrown.Value()))
 	}
 	return err
 }
@@ -182,21 +181,23 @@ func (c *compiled) told(err error) error {
 const textMax = 1000
 
 // thrownText is the message of an error, or what else was thrown.
-func thrownText(v js.Value) (text string) {
-	defer func() {
-		if recover() != nil { // its toString throws, too
-			text = "the script threw something that has no text"
-		}
-	}()
+func (w *machine) thrownText(v js.Value) (text string) {
 	if v == nil {
 		return "the script failed"
 	}
-	text = strings.ToValidUTF8(v.String(), "\uFFFD")
-	if len(text) > textMax {
-		text = strings.ToValidUTF8(text[:textMax], "") + "…"
-	}
-	if text == "" {
+	thrown := w.vm.Try(func() {
+		if o, is := v.(*js.Object); is && o.ClassName() == "Object" {
+			v = w.stringify(js.FunctionCall{Arguments: []js.Value{o}})
+		}
+		text = strings.ToValidUTF8(v.String(), "\uFFFD")
+	})
+	switch {
+	case thrown != nil:
+		return "the script threw something that has no text"
+	case text == "":
 		return "the script threw an empty text"
+	case len(text) > textMax:
+		return strings.ToValidUTF8(text[:textMax], "") + "…"
 	}
 	return text
 }

@@ -88,7 +88,11 @@ func (w *writer) value(holder *js.Object, key string, v js.Value, depth int) boo
 	switch o.ClassName() {
 	case "Function":
 		return false
-	case "Number", "String", "Boolean":
+	case "String":
+		return w.simple(o.ToString())
+	case "Number":
+		return w.simple(o.ToNumber())
+	case "Boolean":
 		return w.simple(w.m.vm.ToValue(o.Export()))
 	case "Array":
 		w.list(o, depth)
