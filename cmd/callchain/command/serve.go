@@ -64,7 +64,7 @@ func (a *app) runServer(ctx context.Context, s settings.Settings) error {
 		return err
 	}
 	if _, file := server.First(); file != "" {
-		log.Info("the first administrator was made", "email", s.Admin.Email, "password file", file)
+		log.Info("the first administrator was made", "email", s.Admin.Email, "file", file)
 	}
 	server.Start()
 	select {

@@ -10,6 +10,6 @@ func fileSystem(dir string) (total, free int64, ok bool) {
 	if unix.Statfs(dir, &st) != nil {
 		return 0, 0, false
 	}
-	block := int64(st.Bsize)                                        //nolint:unconvert // its type differs by system
-	return int64(st.Blocks) * block, int64(st.Bavail) * block, true //nolint:unconvert // likewise
+	block := int64(st.Bsize) //nolint:unconvert // its type differs by system
+	return int64(st.Blocks) * block, int64(st.Bavail) * block, true
 }
