@@ -82,7 +82,7 @@ func (a *aside) deliver(d asideDelivery) {
 	if d.body == nil {
 		body, err := a.e.readBody(d.session.Identity.Tenant, d.do.Call.ID)
 		if err != nil {
-			a.e.log.Error("the body of a call cannot be read", "call", d.do.Call.ID, "error", err)
+			a.e.log.Error("the body of a call cannot be read", "rpcId", d.do.Call.ID, "device", d.do.Device, "tenant", d.session.Identity.Tenant, "error", err)
 			uplink{Engine: a.e}.Failed(d.session.ID, d.do.Call.ID, "body_unreadable")
 			return
 		}

@@ -163,7 +163,7 @@ func (o *owner) place(part *partition, h head, e eventstore.Event) head {
 // track keeps what the owner knows of a call: its place for others, its timer, its body, its row.
 func (o *owner) track(ctx context.Context, d Device, device uuid.UUID, c *rpc.Call, events []step.Event) {
 	row := &projection.Call{
-		Tenant: d.Tenant, Device: device, Partition: d.Partition, State: *c, Body: o.bodyAfter(ctx, d, c, events), Version: o.versionOf(c.ID),
+		Tenant: d.Tenant, Device: device, Partition: d.Partition, State: *c, Body: o.bodyAfter(ctx, d, device, c, events), Version: o.versionOf(c.ID),
 	}
 	o.traceCall(c, events)
 	o.passes(c, events)
@@ -215,7 +215,7 @@ func (o *owner) ends(d Device, device uuid.UUID, c *rpc.Call, events []step.Even
 }
 
 // bodyAfter is the body of a call after the events of a step.
-func (o *owner) bodyAfter(ctx context.Context, d Device, c *rpc.Call, events []step.Event) rpc.Body {
+func (o *owner) bodyAfter(ctx context.Context, d Device, device uuid.UUID, c *rpc.Call, events []step.Event) rpc.Body {
 	body, known := o.e.bodies.get(c.ID)
 	changed := false
 	for i := range events {
@@ -225,7 +225,7 @@ func (o *owner) bodyAfter(ctx context.Context, d Device, c *rpc.Call, events []s
 		}
 		if !known {
 			if _, begins := ev.Fact.(rpc.Requested); !begins {
-				body = o.readBody(ctx, d.Tenant, c.ID)
+				body = o.readBody(ctx, d.Tenant, device, c.ID)
 			}
 			known = true
 		}

@@ -121,7 +121,7 @@ func (e uplink) Written(session, call uuid.UUID, attempt int, at time.Time, ack 
 		Do: step.RPC{Do: rpc.Written{Session: session, Call: call, Attempt: int16(attempt), Ack: ack}},
 	}
 	if _, err := e.put(bus.RPC, s.Identity.Partition, true, fleeting, cmd, nil); err != nil {
-		e.log.Warn("a writing could not be noted", "call", call, "error", err)
+		e.log.Warn("a writing could not be noted", "rpcId", call, "device", s.Identity.Device, "tenant", s.Identity.Tenant, "error", err)
 	}
 }
 
@@ -137,7 +137,7 @@ func (e uplink) Acknowledged(session, call uuid.UUID, evidence string, at time.T
 		Do: step.RPC{Do: rpc.Acknowledged{Call: call, Evidence: evidence}},
 	}
 	if _, err := e.put(bus.RPC, s.Identity.Partition, true, fleeting, cmd, nil); err != nil {
-		e.log.Warn("an acknowledgement could not be noted", "call", call, "error", err)
+		e.log.Warn("an acknowledgement could not be noted", "rpcId", call, "device", s.Identity.Device, "tenant", s.Identity.Tenant, "error", err)
 	}
 }
 

@@ -68,7 +68,7 @@ func (o *owner) lookUp(ctx context.Context, cmd step.Command) step.Command {
 		o.e.metrics.foreign.Inc()
 	case rpc.Remove:
 		d := o.state.Devices[cmd.Device]
-		if d.Find(a.Call) == nil && o.past(ctx, cmd.Tenant, a.Call) {
+		if d.Find(a.Call) == nil && o.past(ctx, cmd.Tenant, cmd.Device, a.Call) {
 			past, _ := o.ended.get(a.Call)
 			a.Ended = past.call.Phase.Terminal() && !past.call.Removed
 			cmd.Do = step.RPC{Do: a}
@@ -97,7 +97,7 @@ func (o *owner) late(ctx context.Context, tenant, device uuid.UUID, wire int32) 
 			o.wires.set(wireKey{device, wire}, call, 1)
 		}
 	}
-	if !ok || !o.past(ctx, tenant, call) {
+	if !ok || !o.past(ctx, tenant, device, call) {
 		return uuid.Nil, false
 	}
 	past, _ := o.ended.get(call)
@@ -115,14 +115,14 @@ func (o *owner) mayLookUp() bool {
 }
 
 // past brings an ended call to hand: its state, its body and the end of its stream.
-func (o *owner) past(ctx context.Context, tenant, call uuid.UUID) bool {
+func (o *owner) past(ctx context.Context, tenant, device, call uuid.UUID) bool {
 	if _, ok := o.ended.get(call); ok {
 		return true
 	}
 	past, body, err := o.fold(ctx, projection.StreamOf(tenant, call))
 	if err != nil || past.head.version == 0 {
 		if err != nil {
-			o.e.log.Error("a call that has ended cannot be read", "call", call, "error", err)
+			o.e.log.Error("a call that has ended cannot be read", "rpcId", call, "device", device, "tenant", tenant, "error", err)
 		}
 		return false
 	}
@@ -177,10 +177,10 @@ func readStream(ctx context.Context, store eventstore.Store, stream string) ([]e
 }
 
 // readBody reads the body of a call that is not at hand. What cannot be read is empty: the stream still has it.
-func (o *owner) readBody(ctx context.Context, tenant, call uuid.UUID) rpc.Body {
+func (o *owner) readBody(ctx context.Context, tenant, device, call uuid.UUID) rpc.Body {
 	_, body, err := o.fold(ctx, projection.StreamOf(tenant, call))
 	if err != nil {
-		o.e.log.Error("the body of a call cannot be read", "call", call, "error", err)
+		o.e.log.Error("the body of a call cannot be read", "rpcId", call, "device", device, "tenant", tenant, "error", err)
 	}
 	return body
 }

@@ -38,7 +38,7 @@ func (o *owner) repeated(ctx context.Context, m bus.Message, cmd step.Command, d
 func (o *owner) answerAgain(ctx context.Context, m bus.Message, d Device, c rpc.Call) {
 	body, ok := o.e.bodies.get(c.ID)
 	if !ok {
-		body = o.readBody(ctx, d.Tenant, c.ID)
+		body = o.readBody(ctx, d.Tenant, m.Key, c.ID)
 	}
 	out := step.Settle{Call: c.ID, Phase: c.Phase, Code: c.Reason, Detail: body.Error, Response: body.Response}
 	if c.Persistent {

@@ -170,10 +170,10 @@ func (o *Options) checkSafety(admin sarama.ClusterAdmin, topic string, is *saram
 		values[keyInSync] = 2
 	}
 	if lane := bus.RPC; topic == o.Prefix+laneTopics[lane] && (replicas < 2 || values[keyInSync] < 2) { // the others are as this one; one line is enough
-		o.Log.Warn("a broker that is lost may take messages with it; three replicas with min.insync.replicas 2 are safe", "topic", topic, "replicas", replicas, keyInSync, values[keyInSync])
+		o.Log.Warn("a broker that is lost may take messages with it; three replicas with min.insync.replicas 2 are safe", "topic", topic, "replicas", replicas, "inSync", values[keyInSync])
 	}
 	if n := values[keyMessageBytes]; n > 0 && n < MessageBytesMax {
-		o.Log.Warn("a topic takes small messages only; larger calls are refused", "topic", topic, keyMessageBytes, n, "wanted", MessageBytesMax)
+		o.Log.Warn("a topic takes small messages only; larger calls are refused", "topic", topic, "bytes", n, "wanted", MessageBytesMax)
 		limit = max(n-batchOverhead, 0)
 	}
 	return limit, nil
