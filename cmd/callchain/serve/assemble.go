@@ -41,6 +41,9 @@ func (s *Server) assemble(ctx context.Context) (err error) {
 	}
 	s.registry.OnChange(s.changed)
 	s.registry.OnChange(s.noteChange)
+	if err := s.assembleHTTP(); err != nil {
+		return err
+	}
 	return s.assembleMQTT()
 }
 
@@ -95,17 +98,18 @@ func (s *Server) changed(c registry.Change) {
 	}
 }
 
-// serveHTTP serves REST until ctx ends.
+// serveHTTP serves REST and the device API until ctx ends.
 func (s *Server) serveHTTP(ctx context.Context) error {
 	c := api.DefaultConfig()
 	c.Timeouts = api.Timeouts{Minimum: s.settings.RPC.MinTimeout, Default: s.settings.RPC.DefaultTimeout}
 	c.Body, c.Requests = int64(s.settings.Limits.HTTPBody), s.settings.Limits.HTTPRequests
+	c.Connections += s.settings.Limits.HTTPPolls
 	c.Traces = s.settings.Retention.Traces
 	h := api.New(c, api.Deps{
 		Engine: s.engine, Store: s.store, Directory: s.registry, Access: s.access, Nodes: s.kinds, Metrics: s.metrics, Log: s.log,
 		Waiting: s.waiting, Tracer: s.tracer(),
 	})
-	return api.Serve(ctx, s.listener.http, h, c, httpGrace, s.log)
+	return api.Serve(ctx, s.listener.http, s.besideDevices(h), c, httpGrace, s.log)
 }
 
 func (s *Server) openAccess(ctx context.Context) (*auth.Access, error) {

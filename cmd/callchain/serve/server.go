@@ -23,6 +23,7 @@ import (
 	"callchain/nodes"
 	"callchain/registry"
 	"callchain/registry/auth"
+	httpdevice "callchain/transports/http"
 	"callchain/transports/mqtt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,6 +54,8 @@ type Server struct {
 	engine    *engine.Engine
 	listener  listeners
 	mqtt      *mqtt.Server
+
+	httpDevices *httpdevice.Server
 
 	ready   chan struct{}
 	failed  chan error // what ended a part that should run for ever
@@ -172,6 +175,7 @@ func (s *Server) First() (registry.Started, string) { return s.first, s.password
 func (s *Server) Stop() error {
 	s.stopped.Do(func() {
 		s.engine.Stop()
+		s.httpDevices.Stop()
 		s.parts.chains.end(time.Second)
 		s.parts.memory.end(time.Second)
 		s.parts.topics.end(time.Second)

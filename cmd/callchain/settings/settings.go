@@ -33,7 +33,7 @@ type Settings struct {
 
 // HTTP is where applications come in.
 type HTTP struct {
-	Addr string `key:"addr" default:"127.0.0.1:8080" kind:"addr" tb:"HTTP_BIND_PORT" tbunit:"port" doc:"Address of REST, the event streams and the health checks; port 0 takes a free one."`
+	Addr string `key:"addr" default:"127.0.0.1:8080" kind:"addr" tb:"HTTP_BIND_PORT" tbunit:"port" doc:"Address of REST, the device API over HTTP, the event streams and the health checks; port 0 takes a free one."`
 }
 
 // MQTT is where devices come in.
@@ -143,6 +143,7 @@ type RPC struct {
 type Limits struct {
 	HTTPBody        Bytes `key:"http_body" default:"16777216" min:"1KiB" max:"1GiB" doc:"Bytes of a request's body."`
 	HTTPRequests    int   `key:"http_requests" default:"10000" min:"1" max:"1000000" doc:"Requests at a time; one more is answered 503."`
+	HTTPPolls       int   `key:"http_polls" default:"10000" min:"1" max:"1000000" doc:"Polls of HTTP devices that wait at a time; one more is answered 503."`
 	MQTTPacket      Bytes `key:"mqtt_packet" default:"65536" min:"128" max:"256MiB" tb:"NETTY_MAX_PAYLOAD_SIZE" doc:"Bytes of an MQTT packet from a device."`
 	MQTTConnections int   `key:"mqtt_connections" default:"100000" min:"1" max:"10000000" doc:"MQTT connections at a time; one more is closed at once."`
 	OpenCalls       int   `key:"open_calls" default:"10000" min:"1" max:"1000000" doc:"Open calls of one device; one more is refused."`
