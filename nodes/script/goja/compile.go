@@ -2,6 +2,7 @@ package goja
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 
@@ -30,18 +31,40 @@ const (
 
 // compiled is a script.Script.
 type compiled struct {
-	engine  *Engine
-	program *js.Program
-	lang    script.Lang
-	uses    arguments
+	engine   *Engine
+	program  *js.Program
+	lang     script.Lang
+	msg      wanted
+	metadata wanted
 
 	mu       sync.Mutex
 	excesses [excessesMax]int64 // µs since 1970, the newest last
 	until    int64              // suspended until then
 }
 
-// arguments tells which of its arguments a script looks at; the others are not made ready.
-type arguments struct{ msg, metadata bool }
+// arguments tells what a script looks at of its arguments; the rest is not made ready.
+type arguments struct{ msg, metadata use }
+
+// use is how a script uses an argument: how often it is mentioned, and the members that mentions are for.
+type use struct {
+	mentions int
+	members  []string
+}
+
+// wanted is what is made ready of an argument: nothing, some members, or all.
+type wanted struct {
+	some bool
+	all  bool
+	only []string // sorted, if not all
+}
+
+func (u use) wanted() wanted {
+	if len(u.members) < u.mentions {
+		return wanted{some: true, all: true}
+	}
+	slices.Sort(u.members)
+	return wanted{some: u.mentions > 0, only: slices.Compact(u.members)}
+}
 
 // fileName stands in positions of the script's own code.
 const fileName = "script"
@@ -67,7 +90,7 @@ func (e *Engine) Compile(lang script.Lang, body string) (script.Script, error) {
 	if err != nil {
 		return nil, syntaxError(lang, body, err)
 	}
-	return &compiled{engine: e, program: program, lang: lang, uses: r.uses}, nil
+	return &compiled{engine: e, program: program, lang: lang, msg: r.uses.msg.wanted(), metadata: r.uses.metadata.wanted()}, nil
 }
 
 // unwrap finds the script's function and renames the parameters of the one around it. It fails if the script ended its function early

@@ -45,7 +45,7 @@ func (in *input) note(o *js.Object, from any) {
 }
 
 // data is msg. A message without data is an empty text, in TBEL an empty map, as in ThingsBoard.
-func (in *input) data(m nodes.Msg, lang script.Lang) (js.Value, error) {
+func (in *input) data(m nodes.Msg, lang script.Lang, want wanted) (js.Value, error) {
 	raw, err := m.Data.Bytes()
 	if err != nil {
 		return nil, err
@@ -63,7 +63,29 @@ func (in *input) data(m nodes.Msg, lang script.Lang) (js.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if from, is := v.(map[string]any); is && !want.all {
+		return in.members(from, want.only)
+	}
 	return in.value(v)
+}
+
+// members is an object with the members that a script looks at; it never sees that there are no others.
+func (in *input) members(from map[string]any, only []string) (js.Value, error) {
+	o := in.vm.NewObject()
+	for _, k := range only {
+		member, has := from[k]
+		if !has {
+			continue
+		}
+		v, err := in.value(member)
+		if err != nil {
+			return nil, err
+		}
+		if err := set(o, k, v); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
 }
 
 func (in *input) value(v any) (js.Value, error) {
@@ -122,11 +144,16 @@ func (in *input) list(from []any) (js.Value, error) {
 	return o, nil
 }
 
-func (in *input) metadata(md nodes.Metadata) (js.Value, error) {
-	o := in.vm.NewObject()
-	in.note(o, md)
-	size := 0
-	for _, k := range slices.Sorted(maps.Keys(md)) {
+func (in *input) metadata(md nodes.Metadata, want wanted) (js.Value, error) {
+	o, keys, size := in.vm.NewObject(), want.only, 0
+	if want.all {
+		in.note(o, md)
+		keys = slices.Sorted(maps.Keys(md))
+	}
+	for _, k := range keys {
+		if _, has := md[k]; !has {
+			continue
+		}
 		if size += len(k) + len(md[k]); size > inputMax {
 			return nil, fmt.Errorf("the metadata have more than the %d bytes that scripts take", inputMax)
 		}

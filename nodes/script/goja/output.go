@@ -76,22 +76,20 @@ func (out *output) record(v js.Value) (any, error) {
 	if md == nil || !own {
 		return out.top(v)
 	}
-	now, err := out.value(md, nil, 1)
-	if err != nil {
-		return nil, err
-	}
-	if changed, is := now.(map[string]any); !is || !sameTexts(was, changed) {
+	if !sameTexts(was, md) {
 		return out.members(o, nil, 0)
 	}
 	return out.members(o, map[string]any{"metadata": was}, 0)
 }
 
-func sameTexts(was nodes.Metadata, now map[string]any) bool {
-	if len(was) != len(now) {
+func sameTexts(was nodes.Metadata, now *js.Object) bool {
+	keys := now.Keys()
+	if len(keys) != len(was) {
 		return false
 	}
-	for k, v := range was {
-		if s, is := now[k].(string); !is || s != v {
+	for _, k := range keys {
+		s, is := now.Get(k).(js.String)
+		if v, had := was[k]; !is || !had || s.String() != v {
 			return false
 		}
 	}

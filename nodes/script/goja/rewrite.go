@@ -144,6 +144,14 @@ func (r *rewriter) check(n ast.Node) {
 		}
 	case *ast.Identifier:
 		r.name(n)
+	case *ast.PropertyShort:
+		r.name(&n.Name)
+	case *ast.DotExpression:
+		r.member(n)
+	case *ast.CallExpression: // the method of an argument sees all of it
+		if dot, is := n.Callee.(*ast.DotExpression); is {
+			r.whole(dot.Left)
+		}
 	}
 	r.declare(n)
 }
@@ -155,11 +163,39 @@ func (r *rewriter) name(n *ast.Identifier) {
 	case "require", "importScripts":
 		r.refuse(n.Idx, "%s is not there: a script consists of itself", n.Name)
 	case "msg":
-		r.uses.msg = true
+		r.uses.msg.mentions++
 	case "metadata":
-		r.uses.metadata = true
+		r.uses.metadata.mentions++
 	case "arguments":
-		r.uses = arguments{msg: true, metadata: true}
+		r.uses.msg.mentions++
+		r.uses.metadata.mentions++
+	}
+}
+
+// argument is the use of msg or metadata; nil for all else.
+func (r *rewriter) argument(e ast.Expression) *use {
+	if id, is := e.(*ast.Identifier); is {
+		switch id.Name {
+		case "msg":
+			return &r.uses.msg
+		case "metadata":
+			return &r.uses.metadata
+		}
+	}
+	return nil
+}
+
+// member notes that one member of an argument is looked at.
+func (r *rewriter) member(n *ast.DotExpression) {
+	if u := r.argument(n.Left); u != nil {
+		u.members = append(u.members, n.Identifier.Name.String())
+	}
+}
+
+// whole notes that all of an argument is looked at, though a member is named.
+func (r *rewriter) whole(e ast.Expression) {
+	if u := r.argument(e); u != nil {
+		u.mentions++
 	}
 }
 

@@ -94,13 +94,13 @@ func (c *compiled) evaluate(w *machine, m nodes.Msg) (any, error) {
 	}
 	in := input{vm: w.vm}
 	args := [3]js.Value{js.Undefined(), js.Undefined(), w.vm.ToValue(m.Type)}
-	if c.uses.msg {
-		if args[0], err = in.data(m, c.lang); err != nil {
+	if c.msg.some {
+		if args[0], err = in.data(m, c.lang, c.msg); err != nil {
 			return nil, err
 		}
 	}
-	if c.uses.metadata {
-		if args[1], err = in.metadata(m.Metadata); err != nil {
+	if c.metadata.some {
+		if args[1], err = in.metadata(m.Metadata, c.metadata); err != nil {
 			return nil, err
 		}
 	}
