@@ -99,7 +99,7 @@ func (s *Server) hand(w http.ResponseWriter, r *http.Request, d *device, a answe
 	case one == nil:
 	case err != nil:
 		s.count.lost.Add(1)
-		s.log.Debug("http device: a poll was gone before its call", "session", one.session, "call", one.command.Call, "error", err)
+		s.log.Debug("http device: a poll was gone before its call", "session", one.session, "error", err)
 	default:
 		s.count.taken.Add(1)
 		s.in.Written(one.session, one.command.Call, one.command.Attempt, began, true)
