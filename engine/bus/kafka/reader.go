@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"callchain/engine/bus"
@@ -22,12 +23,14 @@ type reader struct {
 	client   sarama.Client
 	consumer sarama.Consumer
 
-	mu     sync.Mutex
-	room   *sync.Cond // signalled when messages were taken
-	parts  map[int32]*part
-	ended  bool
-	topics uuid.UUID // the topic that is read
-	runs   sync.WaitGroup
+	mu    sync.Mutex
+	room  *sync.Cond // signalled when messages were taken
+	parts map[int32]*part
+	ended bool
+
+	caughtUp atomic.Bool // all targets are passed; cleared with every new one
+	topics   uuid.UUID   // the topic that is read
+	runs     sync.WaitGroup
 }
 
 // part is a partition that is read.
@@ -125,6 +128,7 @@ func (r *reader) read(partition int32, p part) error {
 	}
 	p.source = source
 	r.parts[partition] = &p
+	r.caughtUp.Store(false)
 	r.runs.Go(func() { r.messages(partition, &p) })
 	r.runs.Go(func() { r.errors(partition, source) })
 	return nil
@@ -190,6 +194,9 @@ func (r *reader) errors(partition int32, source sarama.PartitionConsumer) {
 
 // behind tells whether something that was kept when the reading began is not handed over.
 func (r *reader) behind() bool {
+	if r.caughtUp.Load() { // it is asked for with every batch
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.parts) == 0 {
@@ -200,6 +207,7 @@ func (r *reader) behind() bool {
 			return true
 		}
 	}
+	r.caughtUp.Store(true)
 	return false
 }
 
@@ -218,6 +226,7 @@ func (r *reader) lookAhead() error {
 		}
 		r.mu.Lock()
 		r.parts[p].target = newest
+		r.caughtUp.Store(false)
 		r.mu.Unlock()
 	}
 	return nil
