@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	"callchain/engine/bus"
 
@@ -23,6 +25,10 @@ type Topics struct {
 	options *Options
 	events  message.Publisher // whole batches at once
 	others  message.Publisher // one by one; there are few
+
+	mu         sync.Mutex
+	closed     bool
+	publishing sync.WaitGroup
 }
 
 var _ bus.Topics = (*Topics)(nil)
@@ -67,10 +73,23 @@ func (t *Topics) Publish(ctx context.Context, topic bus.Topic, records []bus.Rec
 	if topic == bus.Events {
 		to = t.events
 	}
-	if err := to.Publish(t.options.Prefix+string(topic), messages...); err != nil {
-		return fmt.Errorf("publishing to %s: %w", topic, err)
+	done := make(chan error, 1)
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return fmt.Errorf("publishing to %s: %w", topic, bus.ErrClosed)
 	}
-	return nil
+	t.publishing.Go(func() { done <- to.Publish(t.options.Prefix+string(topic), messages...) })
+	t.mu.Unlock()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("publishing to %s: %w", topic, err)
+		}
+		return nil
+	case <-ctx.Done(): // the client goes on for a moment; the records may be kept
+		return fmt.Errorf("publishing to %s: %w", topic, ctx.Err())
+	}
 }
 
 // messageOf is a record as Watermill has it.
@@ -89,6 +108,25 @@ func (t *Topics) Follow(ctx context.Context, topic bus.Topic, handle func(bus.Re
 		return err
 	}
 	c.Consumer.Offsets.Initial = sarama.OffsetNewest // from now on
+	c.Consumer.Return.Errors = false                 // Watermill does not read them, and a partition whose errors nobody reads stands still
+	again := time.NewTicker(2 * backOff)
+	defer again.Stop()
+	for {
+		err := t.follow(ctx, topic, c, handle)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		t.options.Log.Debug("a topic cannot be followed now", "topic", topic, "error", err)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// follow hands over what comes until ctx ends or the topic cannot be read.
+func (t *Topics) follow(ctx context.Context, topic bus.Topic, c *sarama.Config, handle func(bus.Record)) error {
 	s, err := wkafka.NewSubscriber(wkafka.SubscriberConfig{
 		Brokers: t.options.Brokers, Unmarshaler: marshaler{}, OverwriteSaramaConfig: c, ReconnectRetrySleep: 2 * backOff, NackResendSleep: wkafka.NoSleep,
 	}, logger(t.options))
@@ -103,7 +141,7 @@ func (t *Topics) Follow(ctx context.Context, topic bus.Topic, handle func(bus.Re
 		handle(recordOf(m))
 		m.Ack()
 	}
-	return errors.Join(ctx.Err(), s.Close())
+	return s.Close()
 }
 
 func recordOf(m *message.Message) bus.Record {
@@ -119,7 +157,25 @@ func recordOf(m *message.Message) bus.Record {
 	return r
 }
 
-func (t *Topics) close() error { return errors.Join(t.events.Close(), t.others.Close()) }
+// close waits two seconds for what is published now.
+func (t *Topics) close() error {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		t.publishing.Wait() // Watermill's publisher must not be closed while it publishes
+		done <- errors.Join(t.events.Close(), t.others.Close())
+	}()
+	late := time.NewTimer(closeGrace)
+	defer late.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-late.C:
+		return fmt.Errorf("closing the topics: nothing was acknowledged for %s", closeGrace)
+	}
+}
 
 // marshaler writes and reads messages as Watermill's own does, and gives them their key and partition.
 type marshaler struct{ wkafka.DefaultMarshaler }
