@@ -112,6 +112,9 @@ type parcel struct{ producer, n int }
 // Parcel is a value that Codec knows, for tests of one implementation.
 func Parcel(n int) any { return parcel{0, n} }
 
+// Bulk is a value that Codec writes as that many bytes, and cannot read.
+func Bulk(bytes int) any { return bulk(bytes) }
+
 // Codec writes and reads what the suite sends.
 type Codec struct{}
 

@@ -49,24 +49,20 @@ func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (l
 	if err != nil {
 		return limits, err
 	}
-	for _, s := range specs {
-		isNew, err := o.prepareTopic(admin, s, known[s.name])
+	missing := ""
+	for _, spec := range specs {
+		if is := known[spec.name]; is != nil && !errors.Is(is.Err, sarama.ErrUnknownTopicOrPartition) {
+			err = checkTopic(spec, is)
+		} else {
+			missing = spec.name
+			err = o.create(admin, spec, created)
+		}
 		if err != nil {
 			return limits, err
 		}
-		if isNew {
-			created[s.name] = true
-		}
 	}
-	if len(created) > 0 {
-		if known, err = describe(admin, names); err != nil {
-			return limits, err
-		}
-	}
-	for _, t := range laneTopics {
-		if is := known[o.Prefix+t]; is == nil || len(is.Partitions) == 0 {
-			return limits, fmt.Errorf("topic %s: %w", o.Prefix+t, sarama.ErrUnknownTopicOrPartition) // it was created a moment ago
-		}
+	if missing != "" { // it was created a moment ago, here or by another node: look again
+		return limits, fmt.Errorf("topic %s: %w", missing, sarama.ErrUnknownTopicOrPartition)
 	}
 	for lane, t := range laneTopics {
 		name := o.Prefix + t
@@ -89,27 +85,17 @@ func describe(admin sarama.ClusterAdmin, names []string) (map[string]*sarama.Top
 	return known, nil
 }
 
-func (o *Options) prepareTopic(admin sarama.ClusterAdmin, s topicSpec, is *sarama.TopicMetadata) (created bool, err error) {
-	if is == nil || errors.Is(is.Err, sarama.ErrUnknownTopicOrPartition) {
-		err := o.create(admin, s)
-		if errors.Is(err, sarama.ErrTopicAlreadyExists) {
-			return false, nil // another node was quicker
-		}
-		if err != nil {
-			return false, fmt.Errorf("topic %s does not exist and cannot be created: %w; create it with %d partitions, or let this user create topics", s.name, err, s.partitions)
-		}
-		return true, nil
-	}
+func checkTopic(s topicSpec, is *sarama.TopicMetadata) error {
 	switch {
 	case !errors.Is(is.Err, sarama.ErrNoError):
-		return false, fmt.Errorf("topic %s: %w", s.name, is.Err)
+		return fmt.Errorf("topic %s: %w", s.name, is.Err)
 	case int32(len(is.Partitions)) < s.partitions:
-		return false, fmt.Errorf("topic %s has %d partitions, partitions is %d: add partitions to the topic", s.name, len(is.Partitions), s.partitions)
+		return fmt.Errorf("topic %s has %d partitions, partitions is %d: add partitions to the topic", s.name, len(is.Partitions), s.partitions)
 	}
-	return false, nil
+	return nil
 }
 
-func (o *Options) create(admin sarama.ClusterAdmin, s topicSpec) error {
+func (o *Options) create(admin sarama.ClusterAdmin, s topicSpec, created map[string]bool) error {
 	retention := "-1"
 	if s.retention > 0 {
 		retention = strconv.FormatInt(s.retention.Milliseconds(), 10)
@@ -124,9 +110,14 @@ func (o *Options) create(admin sarama.ClusterAdmin, s topicSpec) error {
 		safe := strconv.Itoa(max(1, int(o.Replication)-1))
 		detail.ConfigEntries["min.insync.replicas"] = &safe
 	}
-	if err := admin.CreateTopic(s.name, detail, false); err != nil {
-		return err
+	err := admin.CreateTopic(s.name, detail, false)
+	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
+		return nil // another node was quicker
 	}
+	if err != nil {
+		return fmt.Errorf("topic %s does not exist and cannot be created: %w; create it with %d partitions, or let this user create topics", s.name, err, s.partitions)
+	}
+	created[s.name] = true
 	o.Log.Info("topic created", "topic", s.name, "partitions", s.partitions)
 	return nil
 }

@@ -54,6 +54,9 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 
 // prepareTopics tries until ctx ends: brokers that were just started may not know their controller yet.
 func (o *Options) prepareTopics(ctx context.Context) (limits [bus.Lanes]int, err error) {
+	if err := o.reach(ctx); err != nil {
+		return limits, err
+	}
 	c, err := o.config("admin")
 	if err != nil {
 		return limits, err
@@ -68,6 +71,33 @@ func (o *Options) prepareTopics(ctx context.Context) (limits [bus.Lanes]int, err
 		return errors.Join(err, admin.Close())
 	})
 	return limits, err
+}
+
+// reach asks whether a broker answers at all, with less patience than work needs.
+func (o *Options) reach(ctx context.Context) error {
+	c, err := o.config("probe")
+	if err != nil {
+		return err
+	}
+	c.Net.DialTimeout, c.Net.ReadTimeout, c.Net.WriteTimeout = probeTimeout, probeTimeout, probeTimeout
+	c.Metadata.Retry.Max = 0
+	asked := make(chan error, 1)
+	go func() { // it ends by itself, soon: the client asks one broker after the other
+		client, err := sarama.NewClient(o.Brokers, c)
+		if err == nil {
+			err = client.Close()
+		}
+		asked <- err
+	}()
+	select {
+	case err = <-asked:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("no broker answers: %w", err)
+	}
+	return nil
 }
 
 // insist tries again while ctx lasts and the error may pass by itself.

@@ -54,10 +54,11 @@ const MessageBytesMax = 20 << 20
 
 // Times that decide how soon an outage is noticed and survived.
 const (
-	dialTimeout = 3 * time.Second
-	ackTimeout  = 3 * time.Second // of the replicas
-	ioTimeout   = 5 * time.Second // of one request
-	backOff     = 100 * time.Millisecond
+	dialTimeout  = 3 * time.Second
+	probeTimeout = 2 * time.Second // of one request, when it is only asked whether anybody is there
+	ackTimeout   = 3 * time.Second // of the replicas
+	ioTimeout    = 5 * time.Second // of one request
+	backOff      = 100 * time.Millisecond
 )
 
 // config is what all clients of this package have in common.
