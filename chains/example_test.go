@@ -11,6 +11,7 @@ import (
 	"callchain/chains"
 	"callchain/chains/standard"
 	"callchain/nodes/builtin"
+	"callchain/nodes/script/goja"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/uuid"
@@ -37,14 +38,14 @@ func examples(t *testing.T) map[string][]byte {
 
 func TestExamplesCompile(t *testing.T) {
 	for file, data := range examples(t) {
-		if problems := chains.Lint(file, data, builtin.Registry()); problems != nil {
+		if problems := chains.Lint(file, data, builtin.WithScripts(goja.New(0))); problems != nil {
 			t.Errorf("%v", problems)
 		}
 		d, err := chains.Parse(file, data)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := chains.Compile(d, builtin.Registry(), uuid.Nil, 3)
+		p, err := chains.Compile(d, builtin.WithScripts(goja.New(0)), uuid.Nil, 3)
 		if err != nil || p.Name != d.Name || p.Version != 3 {
 			t.Errorf("%s: %+v, %v", file, p, err)
 		}
@@ -60,7 +61,7 @@ func TestRootExampleIsTheStandardChain(t *testing.T) {
 
 func compiledSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	text, err := json.Marshal(chains.Schema(builtin.Registry()))
+	text, err := json.Marshal(chains.Schema(builtin.WithScripts(goja.New(0))))
 	if err != nil {
 		t.Fatal(err)
 	}

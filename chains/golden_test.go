@@ -10,6 +10,7 @@ import (
 	"callchain/chains"
 	"callchain/nodes"
 	"callchain/nodes/builtin"
+	"callchain/nodes/script/goja"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/google/uuid"
@@ -19,7 +20,7 @@ import (
 func TestRefused(t *testing.T) {
 	datadriven.Walk(t, "testdata/refused", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			problems := chains.Lint("chain.yaml", []byte(d.Input), builtin.Registry())
+			problems := chains.Lint("chain.yaml", []byte(d.Input), builtin.WithScripts(goja.New(0)))
 			if problems == nil {
 				return "ok\n"
 			}
@@ -102,7 +103,7 @@ func (w *world) compile(d *datadriven.TestData) {
 		w.t.Fatalf("%s: %v", d.Pos, err)
 	}
 	id := chainID(arg(d, "id"))
-	p, err := chains.Compile(def, builtin.Registry(), id, 1)
+	p, err := chains.Compile(def, builtin.WithScripts(goja.New(0)), id, 1)
 	if err != nil {
 		w.t.Fatalf("%s: %v", d.Pos, err)
 	}

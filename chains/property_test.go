@@ -11,6 +11,7 @@ import (
 	"callchain/chains/standard"
 	"callchain/nodes"
 	"callchain/nodes/builtin"
+	"callchain/nodes/script/goja"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
@@ -106,7 +107,7 @@ func TestExamplesSurvivePrinting(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(exported(again), exported(d)) {
 			t.Errorf("%s changed by printing: %v\n%s", file, err, printed)
 		}
-		if _, err := chains.Compile(again, builtin.Registry(), uuid.Nil, 1); err != nil {
+		if _, err := chains.Compile(again, builtin.WithScripts(goja.New(0)), uuid.Nil, 1); err != nil {
 			t.Error(err)
 		}
 	}
@@ -129,21 +130,21 @@ func TestJSONMeansTheSame(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	big := "name: x\nnodes:\n- {name: a, type: log}\n#" + strings.Repeat("x", chains.BytesMax)
-	if p := chains.Lint("f", []byte(big), builtin.Registry()); len(p) != 1 || !strings.Contains(p[0].Text, "bytes, more than 262144") {
+	if p := chains.Lint("f", []byte(big), builtin.WithScripts(goja.New(0))); len(p) != 1 || !strings.Contains(p[0].Text, "bytes, more than 262144") {
 		t.Errorf("a file that is too big: %v", p)
 	}
 	d := chains.Definition{Name: "many"}
 	for range chains.NodesMax + 1 {
 		d.Nodes = append(d.Nodes, chains.NodeDefinition{Name: "n", Type: "log"})
 	}
-	_, err := chains.Compile(d, builtin.Registry(), uuid.Nil, 1)
+	_, err := chains.Compile(d, builtin.WithScripts(goja.New(0)), uuid.Nil, 1)
 	if p, ok := errors.AsType[chains.Problems](err); !ok || len(p) != 1 || !strings.Contains(p[0].Text, "501 nodes, more than 500") {
 		t.Errorf("a chain with too many nodes: %v", err)
 	}
 	for what, text := range map[string]string{
 		"flow": strings.Repeat("[", 100000), "block": strings.Repeat("- ", 100000), "objects": strings.Repeat(`{"a":`, 50000),
 	} {
-		if p := chains.Lint(what, []byte(text), builtin.Registry()); len(p) == 0 {
+		if p := chains.Lint(what, []byte(text), builtin.WithScripts(goja.New(0))); len(p) == 0 {
 			t.Errorf("%s: nesting without end is accepted", what)
 		}
 	}
@@ -155,7 +156,7 @@ func TestProblemsAreBounded(t *testing.T) {
 	for range 400 {
 		b.WriteString("- {name: a, type: lug}\n")
 	}
-	p := chains.Lint("f", []byte(b.String()), builtin.Registry())
+	p := chains.Lint("f", []byte(b.String()), builtin.WithScripts(goja.New(0)))
 	if len(p) != 101 || !strings.Contains(p[100].Text, "more mistakes") {
 		t.Errorf("%d problems, the last: %v", len(p), p[len(p)-1])
 	}
@@ -165,7 +166,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("name: x\nnodes:\n- {name: a, type: log}\n"))
 	f.Add([]byte(`{"name":"x","nodes":[{"name":"a","type":"delay","config":{"periodInSeconds":5}}]}`))
 	f.Add([]byte("a: &x [*x]\n? b\n: |\n  c\n--- !t\n<<: *x"))
-	registry := builtin.Registry()
+	registry := builtin.WithScripts(goja.New(0))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := chains.Parse("f", data)
 		chains.Lint("f", data, registry)
@@ -188,7 +189,7 @@ func FuzzRun(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	p, err := chains.Compile(d, builtin.Registry(), uuid.Nil, 1)
+	p, err := chains.Compile(d, builtin.WithScripts(goja.New(0)), uuid.Nil, 1)
 	if err != nil {
 		f.Fatal(err)
 	}

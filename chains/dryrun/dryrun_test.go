@@ -11,6 +11,7 @@ import (
 	"callchain/chains/dryrun"
 	"callchain/nodes"
 	"callchain/nodes/builtin"
+	"callchain/nodes/script/goja"
 
 	"github.com/google/uuid"
 )
@@ -25,7 +26,7 @@ func compile(t *testing.T, file string) *chains.Program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := chains.Compile(d, builtin.Registry(), uuid.Nil, 1)
+	p, err := chains.Compile(d, builtin.WithScripts(goja.New(0)), uuid.Nil, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"callchain/chains/thingsboard"
 	"callchain/nodes"
 	"callchain/nodes/builtin"
+	"callchain/nodes/script/goja"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/google/uuid"
@@ -45,13 +46,13 @@ func imported(text []byte) string {
 	}
 	var out strings.Builder
 	for _, c := range list {
-		if _, err := c.Compile("chain.json", builtin.Registry(), chainID, 1); err != nil {
+		if _, err := c.Compile("chain.json", builtin.WithScripts(goja.New(0)), chainID, 1); err != nil {
 			out.WriteString(err.Error() + "\n")
 		} else {
-			d, _ := c.Definition("chain.json", builtin.Registry())
+			d, _ := c.Definition("chain.json", builtin.WithScripts(goja.New(0)))
 			out.Write(chains.Print(d))
 		}
-		for _, p := range c.Ignored("", builtin.Registry()) {
+		for _, p := range c.Ignored("", builtin.WithScripts(goja.New(0))) {
 			out.WriteString("ignored: " + p.Error() + "\n")
 		}
 	}
@@ -63,7 +64,7 @@ func exported(t *testing.T, text []byte) string {
 	if err != nil {
 		return err.Error() + "\n"
 	}
-	c, err := thingsboard.FromDefinition(d, builtin.Registry(), chainID)
+	c, err := thingsboard.FromDefinition(d, builtin.WithScripts(goja.New(0)), chainID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func TestThereAndBack(t *testing.T) {
 	if err != nil || len(files) < 3 {
 		t.Fatalf("%d example chains: %v", len(files), err)
 	}
-	kinds, tried := builtin.Registry(), 0
+	kinds, tried := builtin.WithScripts(goja.New(0)), 0
 	for _, file := range append(files, "../standard/root.yaml") {
 		if _, tests := chains.SuiteOf(file); tests {
 			continue
@@ -214,7 +215,7 @@ func TestSettle(t *testing.T) {
 // A hint about a missing node is wrong as soon as the node is there.
 func TestHintsAreAboutMissingNodes(t *testing.T) {
 	for _, class := range thingsboard.Missing() {
-		if _, there := builtin.Registry().LookupClass(class); there {
+		if _, there := builtin.WithScripts(goja.New(0)).LookupClass(class); there {
 			t.Errorf("%s is there, but a hint says that it is not", class)
 		}
 	}
@@ -227,7 +228,7 @@ func TestChainWithoutEntry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := list[0].Compile("chain.json", builtin.Registry(), id, 1)
+		p, err := list[0].Compile("chain.json", builtin.WithScripts(goja.New(0)), id, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +256,7 @@ func TestTracedNodesAreNamed(t *testing.T) {
 	c := thingsboard.Chain{Head: thingsboard.Head{Name: "c"}, Metadata: thingsboard.Metadata{FirstNodeIndex: &first, Nodes: []thingsboard.Node{{
 		Type: "acknowledge", Name: "ack", ID: thingsboard.NodeID(own), DebugSettings: &thingsboard.DebugSettings{AllEnabledUntil: 5},
 	}}}}
-	p, err := c.Compile("", builtin.Registry(), chainID, 1)
+	p, err := c.Compile("", builtin.WithScripts(goja.New(0)), chainID, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,12 +37,14 @@ const lineMax = 4096
 
 func newLog(c logConfig, e script.Engine) (nodes.Node, error) {
 	config := script.Config{Lang: c.Lang, JS: c.JS, TBEL: c.TBEL}
-	lang, body, _ := config.Chosen()
+	lang, body, field := config.Chosen()
 	switch {
 	case body == "":
 		return log{c.Text}, nil
 	case isDefaultScript(body):
 		return log{plainLine}, nil
+	case e == nil:
+		return nil, nodes.Wrong(field, `scripts are not run here; write the line into "text", with ${key} for metadata and $[key] for data`)
 	}
 	f, err := config.Compile(e)
 	if err != nil {

@@ -140,7 +140,7 @@ func syntaxError(lang script.Lang, body string, err error) error {
 	lines := strings.Split(body, "\n")
 	out := &script.SyntaxError{Line: min(max(at.Line-1, 1), len(lines)), Column: max(at.Column, 1), Text: plainSyntax(text)}
 	if at.Line-1 > len(lines) {
-		out.Column, out.Text = len(lines[len(lines)-1])+1, "the script ends too early: a bracket, brace or quote is not closed"
+		out.Column, out.Text = len(lines[len(lines)-1])+1, "brackets, braces or quotes do not match: something is not closed, or is closed twice"
 	}
 	if lang == script.TBEL {
 		if line, column, mend := onlyTBEL(lines, out.Line); mend != "" {
