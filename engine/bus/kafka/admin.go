@@ -135,19 +135,13 @@ const batchOverhead = 256
 // with the brokers' own number of replicas is made to keep two of three.
 func (o *Options) checkSafety(admin sarama.ClusterAdmin, topic string, is *sarama.TopicMetadata, created bool) (limit int, err error) {
 	limit = MessageBytesMax - batchOverhead
-	settings, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{keyMessageBytes, keyInSync}})
+	values, err := settingsOf(admin, topic)
 	if err != nil && temporary(err) {
 		return 0, err
 	}
 	if err != nil {
 		o.Log.Warn("the settings of a topic cannot be read; it should take large messages and keep two copies", "topic", topic, "error", err)
 		return limit, nil
-	}
-	values := map[string]int{}
-	for _, s := range settings {
-		if n, err := strconv.Atoi(s.Value); err == nil {
-			values[s.Name] = n
-		}
 	}
 	replicas := len(is.Partitions[0].Replicas)
 	if created && replicas > 2 && values[keyInSync] < 2 {
@@ -168,6 +162,27 @@ func (o *Options) checkSafety(admin sarama.ClusterAdmin, topic string, is *saram
 		limit = max(n-batchOverhead, 0)
 	}
 	return limit, nil
+}
+
+// settingsOf are the settings of a topic that are numbers.
+func settingsOf(admin sarama.ClusterAdmin, topic string) (map[string]int, error) {
+	about := &sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{keyMessageBytes, keyInSync}}
+	found, err := admin.DescribeConfigs([]*sarama.ConfigResource{about}, sarama.DescribeConfigsOptions{})
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]int{}
+	for _, f := range found {
+		if !errors.Is(f.ErrorCode, sarama.ErrNoError) {
+			return nil, f.ErrorCode
+		}
+		for _, s := range f.Configs {
+			if n, err := strconv.Atoi(s.Value); err == nil {
+				values[s.Name] = n
+			}
+		}
+	}
+	return values, nil
 }
 
 // topicIDs asks a broker for the ids of the lanes' topics, and whether all their partitions have a leader.

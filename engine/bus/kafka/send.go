@@ -176,26 +176,34 @@ func (w *writer) request(f *flight) *sarama.ProduceRequest {
 type verdict uint8
 
 const (
-	written  verdict = iota
-	tryAgain         // it may be written or not
-	renumber         // the brokers do not know its number any more
-	faulty           // it is refused for what is in it
+	tryAgain verdict = iota // it may be written or not
+	written
+	renumber // the brokers do not know its number any more
+	faulty   // it is refused for what is in it
 )
+
+// What other answers mean than that it may pass: a leader moves, a replica returns, a right is granted.
+var verdicts = map[sarama.KError]verdict{
+	sarama.ErrNoError:                     written,
+	sarama.ErrDuplicateSequenceNumber:     written,
+	sarama.ErrOutOfOrderSequenceNumber:    renumber,
+	sarama.ErrUnknownProducerID:           renumber,
+	sarama.ErrInvalidProducerEpoch:        renumber,
+	sarama.ErrProducerFenced:              renumber,
+	sarama.ErrInvalidProducerIDMapping:    renumber,
+	sarama.ErrMessageSizeTooLarge:         faulty,
+	sarama.ErrMessageSetSizeTooLarge:      faulty,
+	sarama.ErrInvalidRecord:               faulty,
+	sarama.ErrInvalidTimestamp:            faulty,
+	sarama.ErrUnsupportedForMessageFormat: faulty,
+}
 
 func judge(err error) verdict {
 	var code sarama.KError
-	if !errors.As(err, &code) {
-		return tryAgain
+	if errors.As(err, &code) {
+		return verdicts[code]
 	}
-	switch code {
-	case sarama.ErrNoError, sarama.ErrDuplicateSequenceNumber:
-		return written
-	case sarama.ErrOutOfOrderSequenceNumber, sarama.ErrUnknownProducerID, sarama.ErrInvalidProducerEpoch, sarama.ErrProducerFenced, sarama.ErrInvalidProducerIDMapping:
-		return renumber
-	case sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge, sarama.ErrInvalidRecord, sarama.ErrInvalidTimestamp, sarama.ErrUnsupportedForMessageFormat:
-		return faulty
-	}
-	return tryAgain // whatever it is, it may pass: a leader moves, a replica returns, a right is granted
+	return tryAgain
 }
 
 // landed takes the answer to a request.
@@ -241,8 +249,7 @@ func (w *writer) settle(b *batch, err error, now time.Time) (outcome error, ende
 		return nil, false // it was abandoned
 	}
 	b.flying, b.met = false, err
-	what := judge(err)
-	switch what {
+	switch judge(err) {
 	case written:
 		p.sequence = int32((int64(p.sequence) + int64(len(b.entries))) & math.MaxInt32)
 		if p.most *= 2; p.most >= batchRecords {
@@ -264,6 +271,7 @@ func (w *writer) settle(b *batch, err error, now time.Time) (outcome error, ende
 	case renumber:
 		w.in.options.Log.Warn("the brokers do not know what was written last; messages of the inbox may be written twice", "topic", w.topic, "partition", b.partition, "error", err)
 		w.unnamed = true
+	case tryAgain:
 	}
 	w.leaders[b.partition], w.stale = nil, true
 	if b.attempts > 1 { // a connection that was closed while idle, or a leader that moved, needs no wait
