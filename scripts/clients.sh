@@ -1,11 +1,22 @@
 #!/usr/bin/env bash
 # Sees to it that the command-line clients of foreign makers are there: clients.sh
-# Installs mosquitto-clients with apt-get where that is possible (as root on Debian and its kin); exit status 1 if it is not there after that.
+# Installs what lacks with apt-get where that is possible (as root on Debian and its kin). Names what is not there after that, with exit status 1.
 set -euo pipefail
-command -v mosquitto_sub >/dev/null && command -v mosquitto_pub >/dev/null && exit 0
-if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-  echo "clients: install mosquitto-clients (mosquitto_pub, mosquitto_sub)" >&2
+
+# lacking prints the packages of the clients that are not there: mosquitto_pub and mosquitto_sub, libcoap's coap-client.
+lacking() {
+  command -v mosquitto_sub >/dev/null && command -v mosquitto_pub >/dev/null || echo mosquitto-clients
+  command -v coap-client >/dev/null || command -v coap-client-openssl >/dev/null || command -v coap-client-notls >/dev/null || echo libcoap3-bin
+}
+
+mapfile -t packages < <(lacking)
+if [[ ${#packages[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+  export DEBIAN_FRONTEND=noninteractive
+  install=(apt-get install -y -q --no-install-recommends "${packages[@]}")
+  "${install[@]}" || { apt-get update -q && "${install[@]}"; } || true # what is still lacking is told below
+  mapfile -t packages < <(lacking)
+fi
+if [[ ${#packages[@]} -gt 0 ]]; then
+  echo "clients: install ${packages[*]}" >&2
   exit 1
 fi
-export DEBIAN_FRONTEND=noninteractive
-apt-get install -y -q --no-install-recommends mosquitto-clients || { apt-get update -q && apt-get install -y -q --no-install-recommends mosquitto-clients; }

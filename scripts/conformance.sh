@@ -1,54 +1,98 @@
-# The black-box conformance suite against a server of its own; sourced by test.sh, sets $server.
-# What cannot pass yet is listed with its reason in test/conformance/later.txt.
-# shellcheck shell=bash
+# The black-box conformance suite against servers of its own: one by itself, and one on Kafka and PostgreSQL. Sourced by test.sh, sets $server;
+# needs $work and $counts. What cannot pass yet is listed with its reason in test/conformance/later.txt.
+# shellcheck shell=bash disable=SC2154
 
 suite=${CALLCHAIN_CONFORMANCE:-$PWD/../shared/conformance}
 
-# start_server NAME=VALUE… starts the binary on free ports with the accounts that the suite expects.
+# start_server FLAG… starts the binary on free ports with the accounts that the suite expects.
 start_server() {
-  local http mqtt coap lwm2m settings
+  local http mqtt coap lwm2m flags settings
   read -r http mqtt coap lwm2m < <(free_ports 4)
   export TARGET_URL=http://127.0.0.1:$http TARGET_MQTT=127.0.0.1:$mqtt TARGET_COAP=127.0.0.1:$coap TARGET_LWM2M=127.0.0.1:$lwm2m
   export TARGET_EMAIL=tenant@thingsboard.org TARGET_PASSWORD=tenant
   export TARGET_SYSADMIN_EMAIL=sysadmin@thingsboard.org TARGET_SYSADMIN_PASSWORD=sysadmin
-  settings=(--data.dir "$work/conformance-data" --http.addr "127.0.0.1:$http" --mqtt.addr "127.0.0.1:$mqtt")
-  local flags
+  settings=(--data.dir "$results/data" --http.addr "127.0.0.1:$http" --mqtt.addr "127.0.0.1:$mqtt" "$@")
   flags=$("$CALLCHAIN_BINARY" serve --help 2>&1)
   [[ $flags == *--coap.addr* ]] && settings+=(--coap.addr "127.0.0.1:$coap")
   [[ $flags == *--lwm2m.addr* ]] && settings+=(--lwm2m.addr "127.0.0.1:$lwm2m")
   CALLCHAIN_ADMIN_EMAIL=$TARGET_EMAIL CALLCHAIN_ADMIN_PASSWORD=$TARGET_PASSWORD \
     CALLCHAIN_SYSADMIN_EMAIL=$TARGET_SYSADMIN_EMAIL CALLCHAIN_SYSADMIN_PASSWORD=$TARGET_SYSADMIN_PASSWORD \
-    "$CALLCHAIN_BINARY" serve "${settings[@]}" >"$work/conformance-server.log" 2>&1 &
+    "$CALLCHAIN_BINARY" serve "${settings[@]}" >"$results/server.log" 2>&1 &
   server=$!
   wait_ready "$TARGET_URL" "$server"
 }
 
-# run_suite runs the everyday path of the suite, without what is listed for later.
-run_suite() {
-  local skip=() id
-  while read -r id; do
-    skip+=(--deselect "$id")
-  done < <(sed -E 's/[[:space:]]+# .*$//; /^[[:space:]]*(#|$)/d' test/conformance/later.txt)
+# run_file NAME runs one file of the suite, without what is listed for later. The results file has what failed.
+run_file() {
   local python=$PWD/.run/venv-conformance/bin/python
-  (cd "$suite" && PYTHONDONTWRITEBYTECODE=1 timeout 900 "$python" -m pytest -p no:cacheprovider -q -m "core and not lwm2m" \
-    "${skip[@]}" --junitxml "$work/conformance.xml")
+  (cd "$suite" && PYTHONDONTWRITEBYTECODE=1 timeout 600 "$python" -m pytest -p no:cacheprovider -q "$1.py" \
+    -m "not lwm2m" "${later[@]}" --junitxml "$results/$1.xml") >"$results/$1.log" 2>&1
 }
+
+# run_suite runs the files side by side: most of their time they wait, and they are made to run next to others.
+run_suite() {
+  local file name
+  for file in "$suite"/test_*.py; do
+    while [[ $(jobs -rp | wc -l) -gt 4 ]]; do # the server and four files
+      wait -n || true                         # each tells its failures below
+    done
+    run_file "$(basename "$file" .py)" &
+  done
+  while [[ $(jobs -rp | wc -l) -gt 1 ]]; do
+    wait -n || true # as above
+  done
+  for file in "$suite"/test_*.py; do
+    name=$(basename "$file" .py)
+    printf -- '-- %s\n' "$name"
+    grep -Ev '^([.sxFE]+ +\[|=|$)' "$results/$name.log" # what failed and what was skipped, and the numbers
+    check "results of $name" "$work/tally" -junit "$results/$name.xml" -to "$counts"
+  done
+}
+
+# conform NAME FLAG… runs the suite against a server with these flags.
+conform() {
+  local name=$1
+  shift
+  heading "conformance, $name"
+  results=$work/conformance/${name// /-}
+  mkdir -p "$results"
+  if check "conformance server, $name" start_server "$@"; then
+    run_suite
+  else
+    tail -n 20 "$results/server.log"
+  fi
+  stop_process "$server"
+  server=
+}
+
+# conform_on_kafka makes a database and runs the suite against a server on it and on the broker of the tests.
+conform_on_kafka() {
+  if [[ -z ${CALLCHAIN_TEST_KAFKA:-} || -z ${CALLCHAIN_TEST_POSTGRES:-} ]] || ! command -v psql >/dev/null; then
+    not_run "conformance on Kafka and PostgreSQL" "Kafka, PostgreSQL or its client psql is not there"
+    return
+  fi
+  check "database for conformance" psql -q "$CALLCHAIN_TEST_POSTGRES" \
+    -c 'drop database if exists conformance with (force)' -c 'create database conformance' || return
+  conform "Kafka and PostgreSQL" --store.url "${CALLCHAIN_TEST_POSTGRES/\/postgres\?//conformance?}" \
+    --bus.kafka.brokers "$CALLCHAIN_TEST_KAFKA" --bus.kafka.prefix "conformance-$$."
+}
+
+later=()
+while read -r id; do
+  later+=(--deselect "$id")
+done < <(sed -E 's/[[:space:]]+# .*$//; /^[[:space:]]*(#|$)/d' test/conformance/later.txt)
 
 if [[ ! -f $suite/conftest.py ]]; then
   not_run "the conformance suite" "it is not checked out at $suite (CALLCHAIN_CONFORMANCE names another place)"
 elif ! scripts/venv.sh .run/venv-conformance "$suite/requirements.txt"; then
   not_run "the conformance suite" "its Python packages could not be installed"
-elif ! check "conformance server" start_server; then
-  tail -n 20 "$work/conformance-server.log"
 else
   if [[ -f $suite/requirements-sdk.txt ]] && scripts/venv.sh .run/venv-sdk "$suite/requirements-sdk.txt"; then
     export SDK_PYTHON=$PWD/.run/venv-sdk/bin/python
   else
     not_run "the device SDK tests of the conformance suite" "the SDK could not be installed"
   fi
-  run_suite || true # the results file has what failed
-  check "conformance results" "$work/tally" -junit "$work/conformance.xml" -to "$counts"
+  conform "by itself"
+  conform_on_kafka
   not_run "LwM2M conformance" "there is no LwM2M transport yet"
-  stop_process "$server"
-  server=
 fi

@@ -100,7 +100,6 @@ if check build make --no-print-directory build; then
     heading "demo on Kafka and PostgreSQL"
     check "demo on Kafka and PostgreSQL" timeout 120 scripts/kafka-demo.sh
   fi
-  heading "conformance"
   source scripts/conformance.sh
 fi
 
