@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,19 +19,15 @@ func empty(w http.ResponseWriter, status int) {
 	w.WriteHeader(status)
 }
 
-// write sends a whole answer. It fails if the connection did not take it.
-func write(w http.ResponseWriter, status int, contentType string, body []byte) error {
+// begin writes the head of an answer with a body.
+func begin(w http.ResponseWriter, status int, contentType string, size int) {
 	h := w.Header()
 	h["Content-Type"] = nil // none, rather than a guess
 	if contentType != "" {
 		h.Set("Content-Type", contentType)
 	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Content-Length", strconv.Itoa(size))
 	w.WriteHeader(status)
-	if _, err := w.Write(body); err != nil {
-		return fmt.Errorf("writing to the device: %w", err)
-	}
-	return nil
 }
 
 const (
@@ -40,7 +37,8 @@ const (
 
 // text sends a body that nobody waits for a proof of.
 func text(w http.ResponseWriter, status int, contentType, body string) {
-	_ = write(w, status, contentType, []byte(body)) // the device has hung up: there is nobody to tell
+	begin(w, status, contentType, len(body))
+	_, _ = io.WriteString(w, body) // an error says that the device has hung up: there is nobody to tell
 }
 
 // negotiated is the type of an answer that a chain made: ThingsBoard sends text unless the device asks for JSON.

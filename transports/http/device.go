@@ -104,6 +104,7 @@ func (d *device) due() func() {
 	case len(d.waiting[forCalls])+len(d.waiting[forUpdates]) == 0:
 	case id == uuid.Nil:
 		return d.opens()
+	case len(d.leaving) > 0: // what becomes of it is told first, or the call would be sent again
 	case d.open && len(d.waiting[forCalls]) > 0 && (d.spent || time.Since(d.asked) > d.s.cfg.Renewal):
 		d.spent, d.asked = false, time.Now()
 		return func() { d.s.in.Subscribe(id, func(err error) { d.subscribed(id, err) }) }
@@ -277,14 +278,16 @@ func (d *device) again() {
 	act()
 }
 
-// reported is told when the engine knows what became of a delivery.
+// reported is told when the engine knows what became of a delivery. A poll that came meanwhile asks for the next call.
 func (d *device) reported(one *delivery) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.leaving[one.command.Wire] == one {
 		delete(d.leaving, one.command.Wire)
 	}
 	close(one.done)
+	act := d.due()
+	d.mu.Unlock()
+	act()
 }
 
 // underWay is the delivery of a call that is being written now, or nil.

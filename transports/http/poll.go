@@ -1,6 +1,7 @@
 package httpdevice
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -126,14 +127,28 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, a answer) error {
 	if a.plain {
 		contentType = textType
 	}
-	rc := http.NewResponseController(w)
-	_ = rc.SetWriteDeadline(time.Now().Add(s.cfg.WriteTimeout)) // writers of tests have none
-	if err := write(w, a.status, contentType, a.body); err != nil {
+	if err := s.push(w, a.status, contentType, a.body); err != nil {
 		return err
+	}
+	return r.Context().Err()
+}
+
+// push writes and flushes a body in pieces, each with the write timeout of its own, so that a slow device gets a large call through.
+func (s *Server) push(w http.ResponseWriter, status int, contentType string, body []byte) error {
+	const piece = 64 << 10
+	rc := http.NewResponseController(w)
+	begin(w, status, contentType, len(body))
+	for len(body) > 0 {
+		_ = rc.SetWriteDeadline(time.Now().Add(s.cfg.WriteTimeout)) // writers of tests have none
+		n, err := w.Write(body[:min(piece, len(body))])
+		if err != nil {
+			return fmt.Errorf("writing to the device: %w", err)
+		}
+		body = body[n:]
 	}
 	if err := rc.Flush(); err != nil {
-		return err
+		return fmt.Errorf("flushing to the device: %w", err)
 	}
 	_ = rc.SetWriteDeadline(time.Time{}) // as above
-	return r.Context().Err()
+	return nil
 }
