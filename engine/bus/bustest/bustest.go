@@ -43,6 +43,7 @@ type Site struct {
 	Trim  func(t *testing.T, lane bus.Lane, partition int32, before int64) // removes the messages before an offset
 	Spoil func(t *testing.T, lane bus.Lane, partition int32, bytes []byte) // adds bytes that no inbox wrote
 	Down  func(t *testing.T) (up func())                                   // kills what remembers; up starts it again
+	Hang  func(t *testing.T) (on func())                                   // what remembers stops to answer, without a word; on lets it go on
 }
 
 // A testCase is run with an inbox that hands over what it is given.
@@ -69,8 +70,10 @@ func Run(t *testing.T, f Fixture) {
 		{"order across growth and wrap", orderAcrossWrap},
 		{"closed", closed},
 	}
-	inbox, _ := f.Site(t).Open(t)
-	if inbox.Remembers() {
+	inbox, end := f.Site(t).Open(t)
+	remembers := inbox.Remembers()
+	end()
+	if remembers {
 		all = append(remembering(), all...)
 	} else {
 		all = append(all, testCase{"a full lane refuses, vital messages go beyond", fullLane}, testCase{"closing races with producers", closeRace})

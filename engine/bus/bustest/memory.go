@@ -13,6 +13,7 @@ import (
 func remembering() []testCase {
 	return []testCase{
 		{"what remembers is killed while many write", killedWhileWriting},
+		{"what remembers hangs while many write", hangsWhileWriting},
 		{"what remembers is away", away},
 		{"a topic was made anew before the inbox began", madeAnew},
 		{"a topic was made anew while it was read", madeAnewWhileRead},
@@ -153,14 +154,36 @@ func after(m bus.Message) bus.From {
 	return f
 }
 
-// killedWhileWriting: what remembers dies, twice, while producers write and the consumer takes. Whoever was told that a message is kept finds it,
-// once, and in order; the others' messages may come, once, and in order.
+// killedWhileWriting: what remembers dies, twice, while producers write and the consumer takes.
 func killedWhileWriting(t *testing.T, p *place) {
 	if p.Down == nil {
 		t.Skip("this fixture cannot kill what remembers")
 	}
+	writeThrough(t, p, 2, p.Down)
+}
+
+// hangsWhileWriting: what remembers stops to answer for longer than anybody waits, and then goes on with what it was sent before: it writes, and its
+// acknowledgement comes too late.
+func hangsWhileWriting(t *testing.T, p *place) {
+	if p.Hang == nil {
+		t.Skip("this fixture cannot let hang what remembers")
+	}
+	writeThrough(t, p, 1, func(t *testing.T) func() {
+		on := p.Hang(t)
+		return func() {
+			const longer = 8 * time.Second // than a client waits for an answer
+			<-time.After(longer)
+			on()
+		}
+	})
+}
+
+// writeThrough lets producers write through outages. Whoever was told that a message is kept finds it, once, and in order; the others' messages may
+// come, once, and in order.
+func writeThrough(t *testing.T, p *place, outages int, begin func(t *testing.T) (end func())) {
+	t.Helper()
 	p.begin(t)
-	const producers, outages = 16, 2
+	const producers = 16
 	told := newOutcomes()
 	stop := make(chan struct{})
 	var putting sync.WaitGroup
@@ -174,14 +197,20 @@ func killedWhileWriting(t *testing.T, p *place) {
 	}
 	grow("messages are written before the first outage")
 	for range outages {
-		survive(t, p)
+		survive(t, p, begin)
 		grow("messages are written after the outage")
 	}
 	close(stop)
 	putting.Wait()
 	got = append(got, takeUntil(t, p.in, bus.RPC, "everybody is told", func([]bus.Message) bool { return told.all() })...)
+	wantKept(t, p.in, told, got)
+}
+
+// wantKept: all that was kept came, or comes; nothing comes twice or out of order.
+func wantKept(t *testing.T, in bus.Inbox, told *outcomes, got []bus.Message) {
+	t.Helper()
 	missing := told.kept(t)
-	wantKept := len(missing)
+	kept := len(missing)
 	found := func(messages []bus.Message) {
 		for _, m := range messages {
 			delete(missing, parcelOf(t, m))
@@ -189,19 +218,19 @@ func killedWhileWriting(t *testing.T, p *place) {
 	}
 	found(got)
 	seen := 0
-	rest := takeUntil(t, p.in, bus.RPC, "all that was kept came", func(more []bus.Message) bool {
+	rest := takeUntil(t, in, bus.RPC, "all that was kept came", func(more []bus.Message) bool {
 		found(more[seen:])
 		seen = len(more)
 		return len(missing) == 0
 	})
 	wantOnceInOrder(t, append(got, rest...))
-	t.Logf("%d senders were told, %d that it is kept; %d messages came", told.len(), wantKept, len(got)+len(rest))
+	t.Logf("%d senders were told, %d that it is kept; %d messages came", told.len(), kept, len(got)+len(rest))
 }
 
-// survive kills what remembers and starts it again, and checks what the inbox tells of itself meanwhile.
-func survive(t *testing.T, p *place) {
+// survive goes through an outage, and checks what the inbox tells of itself meanwhile.
+func survive(t *testing.T, p *place, begin func(t *testing.T) (end func())) {
 	t.Helper()
-	up := p.Down(t)
+	up := begin(t)
 	until(t, "the inbox is in trouble", func() bool { return p.in.Trouble() != nil })
 	if !p.in.Behind() {
 		t.Error("while what remembers is away, nobody can say that all it keeps was handed over")

@@ -142,7 +142,16 @@ func (s *site) spoil(t *testing.T, lane bus.Lane, partition int32, bytes []byte)
 	}
 }
 
-// control stops, kills or starts the broker.
+// hang pauses the broker; on resumes it, at the end of the test at the latest.
+func hang(t *testing.T) (on func()) {
+	t.Helper()
+	control(t, "pause")
+	on = func() { control(t, "resume") } // twice is harmless
+	t.Cleanup(on)
+	return on
+}
+
+// control stops, kills, starts, pauses or resumes the broker.
 func control(t *testing.T, what string) {
 	t.Helper()
 	if out, err := exec.Command(os.Getenv("CALLCHAIN_TEST_KAFKA_CTL"), what).CombinedOutput(); err != nil {

@@ -24,7 +24,7 @@ func TestInbox(t *testing.T) {
 			return b.Inbox(), end
 		}
 		if os.Getenv("CALLCHAIN_TEST_KAFKA_CTL") != "" {
-			made.Down = down
+			made.Down, made.Hang = down, hang
 		}
 		return made
 	}
