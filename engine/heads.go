@@ -197,8 +197,9 @@ func (o *owner) flushPartition(p *partition) {
 func (o *owner) deviceRow(id uuid.UUID) eventstore.Row {
 	dh := o.devices[id]
 	d := o.state.Devices[id]
+	hash := dh.hash // the row is written while the stream may grow
 	return eventstore.Row{Table: projection.Devices, Values: []any{
-		id, int64(dh.partition), int64(d.NextWire), dh.stream, dh.began, dh.version, dh.hash[:], instantOrNil(dh.lastConnect), instantOrNil(dh.lastDisconnect),
+		id, int64(dh.partition), int64(d.NextWire), dh.stream, dh.began, dh.version, hash[:], instantOrNil(dh.lastConnect), instantOrNil(dh.lastDisconnect),
 	}}
 }
 
