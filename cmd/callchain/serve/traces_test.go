@@ -36,7 +36,14 @@ func connectTraced(t *testing.T, server *Server, c *client.Client, profile strin
 	if err != nil {
 		t.Fatal(err)
 	}
+	return d.ID.ID, connectTo(t, server)
+}
+
+// connectTo connects the device.
+func connectTo(t *testing.T, server *Server) *tracedDevice {
+	t.Helper()
 	dev := &tracedDevice{told: make(chan string, 8), answers: make(chan string, 8)}
+	var err error
 	dev.Client, err = mqttclient.Connect(t.Context(), server.MQTTAddr().String(), mqttclient.Options{
 		Token: "token-traced", Version: mqttclient.V5, OnPublish: func(c *mqttclient.Client, m mqttclient.Message) { dev.take(t, c, m) },
 	})
@@ -48,7 +55,7 @@ func connectTraced(t *testing.T, server *Server, c *client.Client, profile strin
 	if _, err := dev.Subscribe(t.Context(), filters...); err != nil {
 		t.Fatal(err)
 	}
-	return d.ID.ID, dev
+	return dev
 }
 
 func (d *tracedDevice) take(t *testing.T, c *mqttclient.Client, m mqttclient.Message) {
@@ -270,4 +277,35 @@ func TestCallsGoOnWithoutTheCollector(t *testing.T) {
 	to.mu.Unlock()
 	callWith(t, server, c, id, "")
 	until(t, func() bool { return measured(t, server, `callchain_spans_total{outcome="sent"}`) >= 8 }, "nothing is sent after the collector is back")
+}
+
+// TestTraceGoesOnAfterARestart: what the next process does for a call hangs below the step that began it, which another process made.
+func TestTraceGoesOnAfterARestart(t *testing.T) {
+	to := newCollector(t)
+	dir, more := t.TempDir(), map[string]string{"otel.endpoint": to.url}
+	server, c := run(t, load(t, dir, more))
+	d, err := c.CreateDevice(t.Context(), client.Device{Name: "traced", Type: "default"}, "token-traced")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := c.Send(t.Context(), d.ID.ID, false, client.CallRequest{Method: "m", Persistent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	server, _ = run(t, load(t, dir, more))
+	dev := connectTo(t, server)
+	parent := <-dev.told
+	until(t, func() bool {
+		spans := to.trace(parent[3:35])
+		for _, s := range spans {
+			if s.Name == "step Call" && attribute(s, "callchain.rpc.id") == answer.ID {
+				below := tree(spans, hex.EncodeToString(s.SpanId), "")
+				return strings.HasPrefix(below, "answer to caller\ndeliver\n") && strings.Contains(tree(spans, devicesSpan, ""), "step Reply")
+			}
+		}
+		return false
+	}, "the delivery and the answer are not below the step that began the call")
 }
