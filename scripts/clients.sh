@@ -3,8 +3,10 @@
 # Installs what lacks with apt-get where that is possible (as root on Debian and its kin). Names what is not there after that, with exit status 1.
 set -euo pipefail
 
-# lacking prints the packages of the clients that are not there: mosquitto_pub and mosquitto_sub, libcoap's coap-client.
+# lacking prints the packages of what is not there: curl, jq, mosquitto_pub and mosquitto_sub, libcoap's coap-client.
 lacking() {
+  command -v curl >/dev/null || echo curl
+  command -v jq >/dev/null || echo jq
   command -v mosquitto_sub >/dev/null && command -v mosquitto_pub >/dev/null || echo mosquitto-clients
   command -v coap-client >/dev/null || command -v coap-client-openssl >/dev/null || command -v coap-client-notls >/dev/null || echo libcoap3-bin
 }

@@ -64,7 +64,7 @@ fi
 
 heading "command-line clients"
 if ! scripts/clients.sh >"$work/clients.log" 2>&1; then
-  not_run "tests with mosquitto_pub and mosquitto_sub" "they are not installed ($(tail -n 1 "$work/clients.log"))"
+  not_run "tests with command-line clients" "not all of them are installed ($(tail -n 1 "$work/clients.log"))"
 fi
 
 heading "AsyncAPI"
@@ -84,12 +84,17 @@ go test -race -json -timeout 15m "${packages[@]}" 2>&1 | "$work/tally" -to "$cou
 # From here on one package at a time, because these stop and kill the services that the others use.
 if [[ -n ${CALLCHAIN_TEST_POSTGRES:-} ]]; then export CALLCHAIN_TEST_POSTGRES_CTL=$database/ctl; fi
 if [[ -n ${CALLCHAIN_TEST_KAFKA:-} ]]; then export CALLCHAIN_TEST_KAFKA_CTL=$broker/ctl; fi
+services_up() { # a failed test may have left them down
+  [[ -z ${CALLCHAIN_TEST_POSTGRES_CTL:-} ]] || "$CALLCHAIN_TEST_POSTGRES_CTL" start >/dev/null
+  [[ -z ${CALLCHAIN_TEST_KAFKA_CTL:-} ]] || "$CALLCHAIN_TEST_KAFKA_CTL" start >/dev/null
+}
 heading "the Kafka bus, race detector on"
 go test -race -json -timeout 10m ./engine/bus/kafka 2>&1 | "$work/tally" -to "$counts"
 
 heading "the binary"
 if check build make --no-print-directory build; then
   export CALLCHAIN_BINARY=$PWD/bin/callchain
+  services_up
   heading "end-to-end tests"
   if [[ -d test/e2e ]]; then
     go test -json -count=1 -timeout 15m ./test/e2e/... 2>&1 | "$work/tally" -to "$counts"
@@ -100,6 +105,7 @@ if check build make --no-print-directory build; then
     heading "demo on Kafka and PostgreSQL"
     check "demo on Kafka and PostgreSQL" timeout 120 scripts/kafka-demo.sh
   fi
+  services_up
   source scripts/conformance.sh
 fi
 
