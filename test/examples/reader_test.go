@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	patience  = time.Minute      // for one block
+	patience  = 5 * time.Minute // for one block, also make build without a cache
 	lookAgain = 50 * time.Millisecond
 	farewell  = 15 * time.Second // for a program that was told to end
 )
