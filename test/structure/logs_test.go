@@ -12,7 +12,7 @@ import (
 )
 
 // logPage holds the one list of the names that stand in lines of the log.
-const logPage = "docs/operation.md"
+const logPage = "docs/observability.md"
 
 var (
 	logRow  = regexp.MustCompile(`(?m)^\|([^|]+)\|`)

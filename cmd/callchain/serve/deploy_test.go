@@ -19,7 +19,7 @@ import (
 const (
 	alertsFile    = "../../../deploy/prometheus/alerts.yml"
 	boardFile     = "../../../deploy/grafana/callchain.json"
-	operationPage = "../../../docs/operation.md"
+	alertsPage = "../../../docs/observability.md"
 )
 
 // alert is an alert rule of Prometheus, as far as the tests look at it.
@@ -208,13 +208,13 @@ func TestBoardAndAlertsNameWhatIsMeasured(t *testing.T) {
 			}
 		}
 	}
-	page, err := os.ReadFile(operationPage)
+	page, err := os.ReadFile(alertsPage)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range regexp.MustCompile(`callchain_[a-z_]+`).FindAllString(string(page), -1) {
 		if known[name] == nil && known[name+"_bucket"] == nil {
-			t.Errorf("docs/operation.md names %s, which the server does not measure", name)
+			t.Errorf("docs/observability.md names %s, which the server does not measure", name)
 		}
 	}
 	for name := range known {
@@ -253,25 +253,25 @@ func TestUnknownMetricsAreFound(t *testing.T) {
 	}
 }
 
-// TestEveryAlertHasItsRunbook: docs/operation.md tells of each alert what it means and what to do.
+// TestEveryAlertHasItsRunbook: docs/observability.md tells of each alert what it means and what to do.
 func TestEveryAlertHasItsRunbook(t *testing.T) {
-	page, err := os.ReadFile(operationPage)
+	page, err := os.ReadFile(alertsPage)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sections := strings.Split(string(page), "\n### ")
 	for _, a := range alerts(t) {
-		if want := "docs/operation.md#" + strings.ToLower(a.Alert); a.Annotations["runbook"] != want || a.Annotations["summary"] == "" || a.Labels["severity"] == "" {
+		if want := "docs/observability.md#" + strings.ToLower(a.Alert); a.Annotations["runbook"] != want || a.Annotations["summary"] == "" || a.Labels["severity"] == "" {
 			t.Errorf("alert %s has the annotations %v, want the runbook %s", a.Alert, a.Annotations, want)
 		}
 		if !slices.ContainsFunc(sections, func(s string) bool { return strings.HasPrefix(s, a.Alert+"\n") && strings.Contains(s, "**Do:**") }) {
-			t.Errorf("%s has no section %q that says what to do", filepath.Base(operationPage), a.Alert)
+			t.Errorf("%s has no section %q that says what to do", filepath.Base(alertsPage), a.Alert)
 		}
 	}
 	for _, s := range sections[1:] {
 		name, _, _ := strings.Cut(s, "\n")
 		if strings.HasPrefix(name, "Callchain") && !slices.ContainsFunc(alerts(t), func(a alert) bool { return a.Alert == name }) {
-			t.Errorf("%s has the section %s, and there is no such alert", filepath.Base(operationPage), name)
+			t.Errorf("%s has the section %s, and there is no such alert", filepath.Base(alertsPage), name)
 		}
 	}
 }
