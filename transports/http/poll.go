@@ -80,7 +80,8 @@ func (d *device) await(r *http.Request, p *poll, timeout time.Duration) answer {
 	return a
 }
 
-// hand writes the answer of a poll. A call counts as taken when its response was written and flushed to a connection that still lives.
+// hand writes the answer of a poll. A call counts as taken when its response was written and flushed to a connection that lived when that
+// began: a device may hang up as soon as it has read the response, and that says nothing.
 func (s *Server) hand(w http.ResponseWriter, r *http.Request, d *device, a answer) {
 	one := a.delivery
 	if one != nil {
@@ -127,10 +128,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, a answer) error {
 	if a.plain {
 		contentType = textType
 	}
-	if err := s.push(w, a.status, contentType, a.body); err != nil {
-		return err
-	}
-	return r.Context().Err()
+	return s.push(w, a.status, contentType, a.body)
 }
 
 // push writes and flushes a body in pieces, each with the write timeout of its own, so that a slow device gets a large call through.

@@ -322,6 +322,7 @@ func TestTheNextPollNeverOvertakesTheReport(t *testing.T) {
 		if a := next(t, got); !strings.HasPrefix(a.body, fmt.Sprintf(`{"id":%d,`, i)) {
 			t.Fatalf("%s, want call %d", a, i)
 		}
+		h.device = newDouble(t, h.addr, "d") // on a connection of its own: the other may still be busy with the response
 		got = h.polls()
 	}
 	last := ""
@@ -330,5 +331,19 @@ func TestTheNextPollNeverOvertakesTheReport(t *testing.T) {
 			t.Fatalf("%s follows %s:\n%s", ev.Kind, last, h.engine)
 		}
 		last = string(ev.Kind)
+	}
+}
+
+// TestADeviceHangsUpWithTheLastByte: that it closes the connection once it has read the response does not take the proof away.
+func TestADeviceHangsUpWithTheLastByte(t *testing.T) {
+	h := newHouse(t, nil)
+	for i := range int32(50) {
+		d := newDouble(t, h.addr, "d")
+		d.client.Transport = &http.Transport{DisableKeepAlives: true}
+		got := d.poll(patiently)
+		h.engine.Next(t, transporttest.Subscribe)
+		h.engine.Session(t, "d").Link.Send(command(i))
+		next(t, got)
+		h.engine.Next(t, transporttest.Acknowledged)
 	}
 }
