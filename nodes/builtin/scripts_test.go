@@ -67,8 +67,10 @@ func TestNodesWithScripts(t *testing.T) {
 		{"log", "JS", "return 'T is ' + msg.temperature;", "Success " + data + "; log T is 42"},
 		{"log", "TBEL", "return {t: msg.temperature};", "Success " + data + `; log {"t":42}`},
 		{"log", "JS", "return {t: 1};", `Failure: Wrong result type: the script of node "my node" must give a text, but gave an object`},
-		{"log", "JS", "return '\\nIncoming message:\\n' + JSON.stringify(msg) + '\\nIncoming metadata:\\n' + JSON.stringify(metadata) + 'x';",
-			"Success " + data + "; log \nIncoming message:\n" + `{"humidity":0.5,"temperature":42}` + "\nIncoming metadata:\n" + `{"deviceName":"t1","deviceType":"default","ts":"1700000000000"}x`},
+		{
+			"log", "JS", "return '\\nIncoming message:\\n' + JSON.stringify(msg) + '\\nIncoming metadata:\\n' + JSON.stringify(metadata) + 'x';",
+			"Success " + data + "; log \nIncoming message:\n" + `{"humidity":0.5,"temperature":42}` + "\nIncoming metadata:\n" + `{"deviceName":"t1","deviceType":"default","ts":"1700000000000"}x`,
+		},
 	} {
 		field := map[string]string{"JS": "jsScript", "TBEL": "tbelScript"}[c.lang]
 		if got := outcome(t, c.kind, map[string]any{"scriptLang": c.lang, field: c.body}, m); got != c.want {

@@ -80,7 +80,7 @@ const RelationsMax = 50
 
 // errType is how ThingsBoard's message about a result begins.
 func (f Function) errType(want string, got any) error {
-	return fmt.Errorf("Wrong result type: %s must give %s, but gave %s", f.name(), want, describe(got)) //nolint:staticcheck,revive // the words of ThingsBoard
+	return fmt.Errorf("Wrong result type: %s must give %s, but gave %s", f.name(), want, describe(got)) //nolint:staticcheck // the words of ThingsBoard
 }
 
 // Bool runs a script that gives true or false; nothing else is taken for it.

@@ -18,7 +18,9 @@ var Script = script.Define(nodes.Spec{
 type scriptTransform struct{ messages script.Function }
 
 // Named lets failures tell the node's name.
-func (n scriptTransform) Named(name string) nodes.Node { return scriptTransform{n.messages.Named(name)} }
+func (n scriptTransform) Named(name string) nodes.Node {
+	return scriptTransform{n.messages.Named(name)}
+}
 
 func (n scriptTransform) Process(m nodes.Msg) nodes.Out {
 	messages, err := n.messages.Messages(m)

@@ -101,6 +101,7 @@ type machine struct {
 	vm        *js.Runtime
 	intrinsic []js.Value // what compiled scripts are given: see wrapper
 	functions map[*compiled]js.Callable
+	costs     map[string]int // of regular expressions
 	now       time.Time
 	chance    uint64
 	timer     *time.Timer
@@ -130,14 +131,14 @@ func newMachine() (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{vm: js.New(), functions: map[*compiled]js.Callable{}, fired: make(chan struct{}, 1)}
+	m := &machine{vm: js.New(), functions: map[*compiled]js.Callable{}, costs: map[string]int{}, fired: make(chan struct{}, 1)}
 	m.vm.SetMaxCallStackSize(callsMax)
 	m.vm.SetTimeSource(func() time.Time { return m.now })
 	m.vm.SetRandSource(m.random)
 	m.timer = time.AfterFunc(time.Hour, m.fire)
 	m.timer.Stop()
 	tools := m.vm.NewObject()
-	for name, f := range map[string]any{"stringify": m.stringify, "expressionCost": expressionCost, "base64": m.base64, "unbase64": m.unbase64} {
+	for name, f := range map[string]any{"stringify": m.stringify, "expressionCost": m.cost, "base64": m.base64, "unbase64": m.unbase64} {
 		if err := tools.Set(name, f); err != nil {
 			return nil, fmt.Errorf("preparing a machine: %w", err)
 		}

@@ -51,6 +51,19 @@ func (m *machine) rangeError(text string) js.Value {
 	return e
 }
 
+// cost is expressionCost, remembered: one text may be looked at for thousands of matches.
+func (m *machine) cost(source string) int {
+	c, known := m.costs[source]
+	if !known {
+		if len(m.costs) >= cachedMax {
+			clear(m.costs)
+		}
+		c = expressionCost(source)
+		m.costs[source] = c
+	}
+	return c
+}
+
 // expressionCost is about how many states a regular expression has; one that goes back and forth has its own time limit.
 func expressionCost(source string) int {
 	e, err := syntax.Parse(source, syntax.Perl)

@@ -143,6 +143,7 @@
     }
     return apply(exec, this, [s]);
   });
+  put(RegExp.prototype, 'test', function (text) { return this.exec(text) !== null; });
   put(RegExp.prototype, 'compile', undefined);
   delete RegExp.prototype.compile;
 

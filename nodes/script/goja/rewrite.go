@@ -370,8 +370,9 @@ func small(e ast.Expression) bool {
 			return small(e.Left) && small(e.Right)
 		case token.LOGICAL_AND, token.LOGICAL_OR, token.COALESCE:
 			return false
+		default:
+			return true // a number or a boolean
 		}
-		return true
 	}
 	return false
 }

@@ -36,9 +36,9 @@ func (c *compiled) Run(m nodes.Msg, node string) (any, error) {
 	if clean {
 		c.engine.release(w)
 	}
-	if excess, is := errors.AsType[*script.Excess](err); is {
+	if _, is := errors.AsType[*script.Excess](err); is {
 		c.engine.excesses.Add(1)
-		c.exceeded(m.Now, excess)
+		c.exceeded(m.Now)
 	}
 	return v, err
 }
@@ -54,7 +54,7 @@ func (c *compiled) suspended(now int64) int64 {
 }
 
 // exceeded counts an excess; the third within a minute suspends the script.
-func (c *compiled) exceeded(now int64, _ *script.Excess) {
+func (c *compiled) exceeded(now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	oldest := c.excesses[1]
@@ -67,7 +67,7 @@ func (c *compiled) exceeded(now int64, _ *script.Excess) {
 }
 
 // run runs the script in a machine; clean: the machine can be used again.
-func (c *compiled) run(w *machine, m nodes.Msg, node string) (v any, err error, clean bool) { //nolint:revive,staticcheck // whether the machine is clean is not part of the outcome
+func (c *compiled) run(w *machine, m nodes.Msg, node string) (v any, err error, clean bool) {
 	w.now, w.chance = time.UnixMicro(m.Now).UTC(), seed(m, node)
 	w.watched(c.engine.budget, func() {
 		defer func() {
@@ -155,8 +155,9 @@ func isExcess(err error) bool {
 
 // broken is what becomes of a panic: the failure of this node, nothing else.
 func (c *compiled) broken(w *machine, x any) error {
-	if err, ok := x.(error); ok {
-		if told := c.told(w, err); told != err {
+	if err, is := x.(error); is {
+		told := c.told(w, err)
+		if _, known := errors.AsType[*script.Thrown](told); known || isExcess(err) {
 			return told
 		}
 	}
