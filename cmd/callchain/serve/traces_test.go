@@ -6,14 +6,17 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"callchain/cmd/callchain/client"
+	"callchain/eventstore/pgtest"
 	"callchain/examples"
 	"callchain/transports/mqtt/mqttclient"
 
+	"github.com/google/uuid"
 	tracing "go.opentelemetry.io/proto/otlp/trace/v1"
 )
 
@@ -113,8 +116,26 @@ func callWith(t *testing.T, server *Server, c *client.Client, device, traceparen
 
 // TestTraceOfACall: one tree from the caller's span to the answer it got, through the device.
 func TestTraceOfACall(t *testing.T) {
+	t.Run("in process", func(t *testing.T) { traceOfACall(t, map[string]string{}) })
+	t.Run("on Kafka", func(t *testing.T) { traceOfACall(t, onKafka(t)) })
+}
+
+// onKafka are the settings of a server on brokers and a database that the environment names.
+func onKafka(t *testing.T) map[string]string {
+	t.Helper()
+	brokers := os.Getenv("CALLCHAIN_TEST_KAFKA")
+	if brokers == "" {
+		t.Skip("CALLCHAIN_TEST_KAFKA is not set: give it the address that scripts/kafka-up.sh prints")
+	}
+	return map[string]string{
+		"store.url": pgtest.Database(t), "bus.kafka.brokers": brokers, "bus.kafka.prefix": "trace-" + uuid.NewString()[:8] + ".", "partitions": "4",
+	}
+}
+
+func traceOfACall(t *testing.T, more map[string]string) {
 	to := newCollector(t)
-	server, c := run(t, load(t, t.TempDir(), map[string]string{"otel.endpoint": to.url, "otel.headers": "Api-Key=a%20b, X-Two=2", "otel.sample": "0"}))
+	more["otel.endpoint"], more["otel.headers"], more["otel.sample"] = to.url, "Api-Key=a%20b, X-Two=2", "0"
+	server, c := run(t, load(t, t.TempDir(), more))
 	id, dev := connectTraced(t, server, c, "default")
 	call := callWith(t, server, c, id, "00-"+callersTrace+"-"+callersSpan+"-01")
 	spans := to.await(t, callersTrace, "POST /api/rpc/twoway/:deviceId")
