@@ -12,10 +12,13 @@ import (
 	"callchain/nodes/script/goja"
 )
 
+// kinds are all kinds; the budget is long, so that a busy machine changes no result.
+var kinds = builtin.WithScripts(goja.New(500 * time.Millisecond))
+
 // outcome is what a node with a script does to a message, by the type of the node, in words.
 func outcome(t *testing.T, kind string, config map[string]any, m nodes.Msg) string {
 	t.Helper()
-	k, ok := builtin.WithScripts(goja.New(500 * time.Millisecond)).Lookup(kind)
+	k, ok := kinds.Lookup(kind)
 	if !ok {
 		t.Fatalf("there is no kind %q", kind)
 	}

@@ -118,6 +118,10 @@ func TestBombs(t *testing.T) {
 			t.Errorf("%s: took %s and %d MB", body, took, made)
 		}
 	}
+	after := "var a = [1, [2, [3]]]; return [String(a), [3, 1, 2].sort().join(), msg.a, (() => { try { return null.x; } catch (e) { return e.name; } })()];"
+	if got := shown(compileWith(t, e, after).Run(message(`{"a":1}`), "n")); got != `["1,2,3","1,2,3",1,"TypeError"]` {
+		t.Errorf("after all that, a script gives %s", got)
+	}
 	if v, err := compileWith(t, e, "return msg.a;").Run(message(`{"a":1}`), "n"); err != nil || v != int64(1) {
 		t.Errorf("after all that, a script gives %v, %v", v, err)
 	}

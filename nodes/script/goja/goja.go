@@ -99,6 +99,7 @@ func (e *Engine) release(m *machine) {
 // machine is a JavaScript world; one goroutine at a time uses it.
 type machine struct {
 	vm        *js.Runtime
+	tools     *js.Object // what the preludes share with us
 	intrinsic []js.Value // what compiled scripts are given: see wrapper
 	functions map[*compiled]js.Callable
 	costs     map[string]int // of regular expressions
@@ -155,6 +156,7 @@ func newMachine() (*machine, error) {
 		}
 	}
 	primitive, _ := js.AssertFunction(results[0])
+	m.tools = tools
 	m.intrinsic = []js.Value{m.vm.ToValue(m.limit(primitive)), m.vm.ToValue(m.limitText), results[1], tools.Get("tbel")}
 	return m, nil
 }
@@ -182,6 +184,9 @@ func (m *machine) watched(budget time.Duration, do func()) {
 		if !m.timer.Stop() {
 			<-m.fired
 			m.vm.ClearInterrupt()
+			if err := m.tools.Set("depth", 0); err != nil { // an interrupt runs no finally
+				panic(err)
+			}
 		}
 	}()
 	do()

@@ -74,3 +74,13 @@ func TestMachinesAreFewAndReused(t *testing.T) {
 		t.Errorf("100 runs after one another left %d machines", len(e.free))
 	}
 }
+
+// BenchmarkMachine is what a new world costs: at the start, and after a run that was ended.
+func BenchmarkMachine(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := newMachine(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

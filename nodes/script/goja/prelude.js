@@ -40,15 +40,15 @@
     if (n > LIST) tooMany('concat');
     return apply(concat, this, arguments);
   });
-  let depth = 0;
+  tools.depth = 0;
   put(A, 'join', function (separator) {
     const sep = separator === undefined ? ',' : '' + separator, n = this.length;
     if (n > LIST) tooMany('join');
     if (n * sep.length > TEXT) tooLong('the joined text', TEXT);
-    if (depth > 100) throw new RangeError('the list is nested too deeply to be joined');
+    if (tools.depth > 100) throw new RangeError('the list is nested too deeply to be joined');
     const parts = [];
     let size = 0;
-    depth++;
+    tools.depth++;
     try {
       for (let i = 0; i < n; i++) {
         const v = this[i];
@@ -56,7 +56,7 @@
         size += parts[i].length;
         if (size > TEXT) tooLong('the joined text', TEXT);
       }
-    } finally { depth--; }
+    } finally { tools.depth--; }
     return apply(join, parts, [sep]);
   });
   put(A, 'toString', function () { return isList(this) ? this.join() : apply(Object.prototype.toString, this, []); });
@@ -277,9 +277,10 @@
       seen.add(x);
       freeze(x);
       todo.push(parent(x));
-      for (const key of ownKeys(x)) {
-        const d = describe(x, key);
-        todo.push(d.value, d.get, d.set);
+      for (let i = 0, all = ownKeys(x); i < all.length; i++) {
+        const d = describe(x, all[i]);
+        if ('value' in d) todo.push(d.value);
+        else todo.push(d.get, d.set);
       }
     }
   };

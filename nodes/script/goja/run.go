@@ -78,7 +78,7 @@ func (c *compiled) run(w *machine, m nodes.Msg, node string) (v any, err error, 
 		if thrown := w.vm.Try(func() { v, err = c.evaluate(w, m) }); thrown != nil {
 			err = thrown
 		}
-		clean = !isExcess(err)
+		clean = true
 		if err != nil {
 			v, err = nil, c.told(w, err) // what was thrown is asked for its text, which is the script's work, too
 		}
