@@ -86,6 +86,12 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request, token stri
 	}
 	found := make(chan outcome, 1)
 	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.Error("http device: checking a token panicked", "panic", p, "stack", string(debug.Stack()))
+				found <- outcome{err: errPanicked}
+			}
+		}()
 		id, err := s.auth.Authenticate(ctx, transports.Credentials{Token: token})
 		found <- outcome{id, err}
 	}()
@@ -104,6 +110,8 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request, token stri
 	}
 	return transports.Identity{}, false
 }
+
+var errPanicked = errors.New("checking the token panicked")
 
 // traced is the engine for one message that may stand in a trace.
 func (s *Server) traced(r *http.Request) transports.Inbound {

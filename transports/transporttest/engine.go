@@ -225,8 +225,8 @@ func (e *Engine) Session(t testing.TB, token string) transports.Session {
 	return s
 }
 
-// link returns the link of a session that brought a message, and fails if the session has ended.
-func (e *Engine) link(t testing.TB, session uuid.UUID) transports.Link {
+// Link returns the link of a session that brought a message, and fails if the session has ended.
+func (e *Engine) Link(t testing.TB, session uuid.UUID) transports.Link {
 	t.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()

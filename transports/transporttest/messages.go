@@ -191,7 +191,7 @@ func clientCalls(t *testing.T, w world) {
 	if w.features.Numbers {
 		settled(t, acked) // the answer comes later and names the call
 	}
-	w.engine.link(t, ev.Session).Respond(transports.Response{Request: want, Body: []byte(`{"time":1}`)})
+	w.engine.Link(t, ev.Session).Respond(transports.Response{Request: want, Body: []byte(`{"time":1}`)})
 	if a := next(t, d.Answers(), "answer"); a.Request != want || string(a.Payload) != `{"time":1}` {
 		t.Fatalf("answer %d %s", a.Request, a.Payload)
 	}
@@ -216,7 +216,7 @@ func attributes(t *testing.T, w world) {
 	if ev.Number != want || ev.Text != "[a b] [c]" {
 		t.Fatalf("asked %d for %s", ev.Number, ev.Text)
 	}
-	w.engine.link(t, ev.Session).AnswerAttributes(transports.AttributesAnswer{
+	w.engine.Link(t, ev.Session).AnswerAttributes(transports.AttributesAnswer{
 		Request: want, Client: map[string][]byte{"b": []byte("2"), "a": []byte(`"x"`)}, Shared: map[string][]byte{"c": []byte("true")},
 	})
 	body := `{"client":{"a":"x","b":2},"shared":{"c":true}}`

@@ -1,0 +1,5 @@
+//go:build !race
+
+package httpdevice_test
+
+const raceEnabled = false
