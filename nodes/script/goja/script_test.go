@@ -57,9 +57,9 @@ func shown(v any, err error) string {
 	return string(b)
 }
 
-// The files of testdata are scripts and what they give: a line is a script, or with the argument "whole" all lines are one.
+// The files of testdata/scripts are scripts and what they give: a line is a script, or with the argument "whole" all lines are one.
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			lang := script.JavaScript
 			if strings.HasPrefix(d.Cmd, "tbel") {
