@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	alertsFile    = "../../../deploy/prometheus/alerts.yml"
-	boardFile     = "../../../deploy/grafana/callchain.json"
+	alertsFile = "../../../deploy/prometheus/alerts.yml"
+	boardFile  = "../../../deploy/grafana/callchain.json"
 	alertsPage = "../../../docs/observability.md"
 )
 
