@@ -6,7 +6,8 @@
 # DIR holds the data, the log and the script "ctl", which stops, kills and starts this broker; it is made if it does not exist. Without
 # PORT, or with 0, the broker keeps the port that it had in DIR, or takes a free one. It listens on 127.0.0.1 only and trusts whoever
 # reaches it. Called again, it prints the address of the broker that runs. Topics are not made by themselves.
-# KAFKA_EXTRA adds lines of server.properties, parted by ";"; KAFKA_HEAP is the most memory of the heap (512m); KAFKA_JARS: see kafka-jars.sh.
+# KAFKA_EXTRA adds lines of server.properties, parted by ";"; KAFKA_HEAP is the most memory of the heap (512m); KAFKA_JAVA adds options of Java, for
+# example -XX:TieredStopAtLevel=1, which halves the work of a start and makes a long run slower; KAFKA_JARS: see kafka-jars.sh.
 # A message is kept when the system has it, not when the disk has it: what the broker acknowledged outlives its process, not the machine.
 set -euo pipefail
 
@@ -117,7 +118,8 @@ else
 fi
 : >"$dir/log"
 # The broker outlives the shell that started it and must not inherit the lock.
-setsid "${java[@]}" -Xms128m "-Xmx${KAFKA_HEAP:-512m}" -XX:+ExitOnOutOfMemoryError "-Dcallchain.kafka.dir=$dir" -cp "$classpath" \
+# shellcheck disable=SC2086 # several options
+setsid "${java[@]}" ${KAFKA_JAVA:-} -Xms128m "-Xmx${KAFKA_HEAP:-512m}" -XX:+ExitOnOutOfMemoryError "-Dcallchain.kafka.dir=$dir" -cp "$classpath" \
   kafka.Kafka "$dir/server.properties" >>"$dir/log" 2>&1 </dev/null 9>&- &
 pid=$!
 trap 'kill -9 "$pid" 2>/dev/null; rm -f "$dir/pid"' EXIT # unless the start ends well, below

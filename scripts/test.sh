@@ -48,6 +48,7 @@ else
 fi
 
 heading "Kafka"
+export KAFKA_JAVA=-XX:TieredStopAtLevel=1 # the tests start it again and again
 if address=$(scripts/kafka-up.sh "$broker" 2>"$work/kafka.log"); then
   export CALLCHAIN_TEST_KAFKA=$address
   echo "running for the tests"
