@@ -16,7 +16,7 @@ kafka_end() {
   kill -s "$3" "$2" 2>/dev/null || true
   for _ in {1..600}; do
     state=$(ps -o stat= -p "$2" 2>/dev/null) || true
-    if [ -z "$state" ] || [ "${state:0:1}" = Z ]; then
+    if [ -z "$state" ] || [[ $state == Z* && $state != *l* ]]; then # "l": threads that die still hold the ports
       rm -f "$1/pid"
       return
     fi
