@@ -60,7 +60,7 @@ func TestManyIdlePolls(t *testing.T) {
 		resp.Body.Close()
 	}
 	for _, c := range conns {
-		_ = c.Close()
+		_ = c.Close() // the server notices
 	}
 	waitFor(t, h.server, "all have gone", func(s httpdevice.Stats) bool { return s.Polls == 0 && s.Sessions == 0 })
 	late := time.After(20 * time.Second)
