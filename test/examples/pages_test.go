@@ -19,6 +19,7 @@ var root = func() string {
 
 // pages are worked through from top to bottom, each against a server of its own. A page that is not there yet is a mistake.
 var pages = []string{
+	"docs/devices.md",
 	"docs/operation.md",
 	"docs/tutorial.md",
 	"examples/gate/README.md",

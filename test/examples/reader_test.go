@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	patience  = 5 * time.Minute // for one block, also make build without a cache
+	patience  = 90 * time.Second // for one block
+	building  = 10 * time.Minute // for make build without a cache
 	lookAgain = 50 * time.Millisecond
 	farewell  = 15 * time.Second // for a program that was told to end
 )
@@ -72,8 +73,10 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// prelude is what a terminal of the reader knows: Python with paho, and a make that builds into this folder; a mistake ends it.
+// prelude is what a terminal of the reader knows: Python with paho, a make that builds into this folder, and programs that write line by line
+// as they do where somebody looks; a mistake ends it.
 const prelude = `set -euo pipefail
+mosquitto_sub() { stdbuf -oL mosquitto_sub "$@"; }
 python3() { "$PYTHON" "$@"; }
 make() { rm -f bin/callchain; command make --no-print-directory -C "$PROJECT" "$@" BINARY="$PWD/bin/callchain"; }
 go() { (cd "$PROJECT" && command go "$@"); }
@@ -105,7 +108,7 @@ func (r *reader) open() {
 	}()
 	r.t.Cleanup(func() {
 		_ = syscall.Kill(-r.shell.Process.Pid, syscall.SIGKILL) // it may have ended already
-		_ = r.shell.Wait()                                     // it was killed
+		_ = r.shell.Wait()                                      // it was killed
 	})
 	fmt.Fprint(r.typed, prelude)
 }
@@ -138,12 +141,16 @@ func (r *reader) follow(page string, blocks []block) {
 // typeIn runs a block to its end and compares what it showed.
 func (r *reader) typeIn(page string, b block) {
 	r.t.Helper()
-	late := time.After(patience)
+	most := patience
+	if strings.Contains(b.text, "make build") {
+		most = building
+	}
+	late := time.After(most)
 	for {
-		out, errs, ended := r.once(b, late)
+		out, ended := r.once(b, late)
 		switch {
 		case !ended:
-			r.t.Fatalf("%s:%d failed, or did not end in %s:\n%s\nit said:\n%s%s", page, b.line, patience, b.text, out, errs)
+			r.t.Fatalf("%s:%d failed, or did not end in %s:\n%s\nit said:\n%s", page, b.line, most, b.text, out)
 		case !b.compared:
 			return
 		}
@@ -152,30 +159,30 @@ func (r *reader) typeIn(page string, b block) {
 			return
 		}
 		if !b.eventually {
-			r.t.Fatalf("%s:%d shows no line\n%s\nin its place; it said:\n%s%s", page, b.line, line, out, errs)
+			r.t.Fatalf("%s:%d shows no line\n%s\nin its place; it said:\n%s", page, b.line, line, out)
 		}
 		select {
 		case <-time.After(lookAgain):
 		case <-late:
-			r.t.Fatalf("%s:%d still shows no line %q; it said:\n%s%s", page, b.line, line, out, errs)
+			r.t.Fatalf("%s:%d still shows no line %q; it said:\n%s", page, b.line, line, out)
 		}
 	}
 }
 
 // once runs a block in the terminal, which keeps its variables for the next one.
-func (r *reader) once(b block, late <-chan time.Time) (out, errs string, ended bool) {
+func (r *reader) once(b block, late <-chan time.Time) (out string, ended bool) {
 	r.t.Helper()
 	r.count++
 	file := filepath.Join(r.dir, fmt.Sprintf(".block-%d", r.count))
 	if err := os.WriteFile(file, []byte(r.address.Replace(b.text)+"\n"), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	fmt.Fprintf(r.typed, "source %s </dev/null >%s.out 2>%s.err; printf .\n", file, file, file)
+	fmt.Fprintf(r.typed, "source %s </dev/null >%s.out 2>&1; printf .\n", file, file)
 	select {
 	case _, ended = <-r.said:
 	case <-late:
 	}
-	return r.text(file + ".out"), r.text(file + ".err"), ended
+	return r.text(file + ".out"), ended
 }
 
 func (r *reader) text(file string) string {
