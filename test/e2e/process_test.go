@@ -27,12 +27,13 @@ const (
 type place struct {
 	data, store string // data.dir, store.url
 	http, mqtt  string
+	coap        string // host:port
 	flags       []string
 }
 
 func newPlace(t *testing.T, flags ...string) *place {
 	t.Helper()
-	return &place{data: t.TempDir(), http: freeAddr(t), mqtt: freeAddr(t), flags: flags}
+	return &place{data: t.TempDir(), http: freeAddr(t), mqtt: freeAddr(t), coap: "127.0.0.1:0", flags: flags}
 }
 
 // freeAddr is an address that nothing listens on now.
@@ -90,7 +91,7 @@ func (l *logText) String() string {
 func launch(t *testing.T, p *place) *process {
 	t.Helper()
 	s := &process{place: p, t: t, ready: make(chan struct{}), ended: make(chan struct{}), started: time.Now()}
-	args := append(p.args("serve"), "--http.addr", p.http, "--mqtt.addr", p.mqtt)
+	args := append(p.args("serve"), "--http.addr", p.http, "--mqtt.addr", p.mqtt, "--coap.addr", p.coap)
 	s.cmd = exec.Command(binary, append(args, p.flags...)...)
 	s.cmd.Env = append(os.Environ(), "CALLCHAIN_ADMIN_EMAIL="+adminEmail, "CALLCHAIN_ADMIN_PASSWORD="+adminPassword)
 	out, err := s.cmd.StderrPipe()

@@ -62,7 +62,7 @@ func TestPortInUse(t *testing.T) {
 	start(t, p)
 	other := newPlace(t)
 	for key, addr := range map[string]string{"http.addr": p.http, "mqtt.addr": p.mqtt} {
-		args := append(other.args("serve"), "--http.addr", other.http, "--mqtt.addr", other.mqtt, "--"+key, addr)
+		args := append(other.args("serve"), "--http.addr", other.http, "--mqtt.addr", other.mqtt, "--coap.addr", "127.0.0.1:0", "--"+key, addr)
 		status, _, errs := command(t, nil, args...)
 		line := lastLine(errs)
 		if status != 1 || !strings.HasPrefix(line, "callchain: ") || !strings.Contains(line, key+" "+addr) || !strings.Contains(line, "in use") {
@@ -75,7 +75,7 @@ func TestSecondServerOnOneFolder(t *testing.T) {
 	needsBinary(t)
 	p := newPlace(t)
 	server := start(t, p)
-	args := append(p.args("serve"), "--http.addr", "127.0.0.1:0", "--mqtt.addr", "127.0.0.1:0")
+	args := append(p.args("serve"), "--http.addr", "127.0.0.1:0", "--mqtt.addr", "127.0.0.1:0", "--coap.addr", "127.0.0.1:0")
 	status, _, errs := command(t, nil, args...)
 	if line := lastLine(errs); status != 1 || !strings.Contains(line, p.data) || !strings.Contains(line, "in use") {
 		t.Errorf("status %d, want 1 and a line that names the folder: %s", status, line)

@@ -49,7 +49,7 @@ func StartServer(ctx context.Context, storeURL string, log io.Writer) (*Child, e
 	}
 	password := uuid.NewString()
 	c := &Child{folder: folder, read: make(chan struct{})}
-	c.cmd = exec.CommandContext(ctx, program, "serve", "--data.dir", folder, "--http.addr", "127.0.0.1:0", "--mqtt.addr", "127.0.0.1:0")
+	c.cmd = exec.CommandContext(ctx, program, "serve", "--data.dir", folder, "--http.addr", "127.0.0.1:0", "--mqtt.addr", "127.0.0.1:0", "--coap.addr", "")
 	c.cmd.Env = append(os.Environ(), "CALLCHAIN_ADMIN_EMAIL=bench@localhost", "CALLCHAIN_ADMIN_PASSWORD="+password, "CALLCHAIN_STORE_URL="+storeURL)
 	c.cmd.Cancel = func() error { return c.cmd.Process.Signal(syscall.SIGTERM) }
 	c.cmd.WaitDelay = stopMax

@@ -91,7 +91,7 @@ const demoUser = "demo@localhost"
 
 func (d *demo) start(ctx context.Context) error {
 	password := uuid.NewString()
-	flags := map[string]string{"http.addr": "127.0.0.1:0", "mqtt.addr": "127.0.0.1:0", "admin.email": demoUser, "admin.password": password}
+	flags := map[string]string{"http.addr": "127.0.0.1:0", "mqtt.addr": "127.0.0.1:0", "coap.addr": "", "admin.email": demoUser, "admin.password": password}
 	maps.Copy(flags, d.settings)
 	loaded, err := settings.Load(settings.Sources{Flags: flags})
 	if err != nil {

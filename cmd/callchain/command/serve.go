@@ -69,7 +69,7 @@ func (a *app) runServer(ctx context.Context, s settings.Settings) error {
 	server.Start()
 	select {
 	case <-server.Ready():
-		log.Info("ready", "http", server.HTTPAddr(), "mqtt", server.MQTTAddr(), "version", a.Version)
+		log.Info("ready", "http", server.HTTPAddr(), "mqtt", server.MQTTAddr(), "coap", server.CoAPAddr(), "version", a.Version)
 	case err := <-server.Failed():
 		return a.stopAfter(server, err)
 	case <-ctx.Done():

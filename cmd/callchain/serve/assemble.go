@@ -44,6 +44,9 @@ func (s *Server) assemble(ctx context.Context) (err error) {
 	if err := s.assembleHTTP(); err != nil {
 		return err
 	}
+	if err := s.assembleCoAP(); err != nil {
+		return err
+	}
 	return s.assembleMQTT()
 }
 

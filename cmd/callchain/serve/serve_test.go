@@ -29,7 +29,7 @@ const password = "serve-test"
 func load(t *testing.T, dir string, more map[string]string) settings.Settings {
 	t.Helper()
 	flags := map[string]string{
-		"data.dir": dir, "http.addr": "127.0.0.1:0", "mqtt.addr": "127.0.0.1:0", "admin.email": "a@b.c", "admin.password": password,
+		"data.dir": dir, "http.addr": "127.0.0.1:0", "mqtt.addr": "127.0.0.1:0", "coap.addr": "127.0.0.1:0", "admin.email": "a@b.c", "admin.password": password,
 	}
 	for key, value := range more {
 		flags[key] = value

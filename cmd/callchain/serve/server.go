@@ -23,6 +23,7 @@ import (
 	"callchain/nodes"
 	"callchain/registry"
 	"callchain/registry/auth"
+	"callchain/transports/coap"
 	httpdevice "callchain/transports/http"
 	"callchain/transports/mqtt"
 
@@ -54,6 +55,7 @@ type Server struct {
 	engine    *engine.Engine
 	listener  listeners
 	mqtt      *mqtt.Server
+	coap      *coap.Server // nil: off
 
 	httpDevices *httpdevice.Server
 
@@ -66,7 +68,7 @@ type Server struct {
 
 // parts are what runs, in the order in which it is stopped.
 type parts struct {
-	chains, memory, topics, http, mqtt, engine part
+	chains, memory, topics, http, mqtt, coap, engine part
 }
 
 // part is a goroutine that ends when it is told to.
@@ -113,6 +115,7 @@ func (s *Server) Start() {
 	s.run(&s.parts.chains, s.watchChains)
 	s.run(&s.parts.memory, giveBack)
 	s.run(&s.parts.topics, s.shareRegistry)
+	s.run(&s.parts.coap, s.serveCoAP)
 	s.run(&s.parts.mqtt, func(ctx context.Context) error {
 		if !s.awaitEngine(ctx) {
 			return nil
@@ -179,9 +182,10 @@ func (s *Server) Stop() error {
 		s.parts.chains.end(time.Second)
 		s.parts.memory.end(time.Second)
 		s.parts.topics.end(time.Second)
-		http, devices := s.parts.http.end(httpGrace+time.Second), s.parts.mqtt.end(mqttDrain+time.Second)
-		if !http || !devices {
-			s.log.Warn("connections were cut off", "http", !http, "mqtt", !devices)
+		http, mqtt := s.parts.http.end(httpGrace+time.Second), s.parts.mqtt.end(mqttDrain+time.Second)
+		coap := s.parts.coap.end(time.Second)
+		if !http || !mqtt || !coap {
+			s.log.Warn("connections were cut off", "http", !http, "mqtt", !mqtt, "coap", !coap)
 		}
 		if !s.parts.engine.end(engineGrace) {
 			s.stopErr = errors.New("stopping the engine: the last append did not end in time")

@@ -15,6 +15,7 @@ import (
 type Settings struct {
 	HTTP       HTTP      `key:"http"`
 	MQTT       MQTT      `key:"mqtt"`
+	CoAP       CoAP      `key:"coap"`
 	Data       Data      `key:"data"`
 	Store      Store     `key:"store"`
 	Bus        Bus       `key:"bus"`
@@ -39,6 +40,11 @@ type HTTP struct {
 // MQTT is where devices come in.
 type MQTT struct {
 	Addr string `key:"addr" default:"127.0.0.1:1883" kind:"addr" optional:"true" tb:"MQTT_BIND_PORT" tbunit:"port" doc:"Address of MQTT 3.1, 3.1.1 and 5; port 0 takes a free one, empty turns MQTT off."`
+}
+
+// CoAP is where devices come in over UDP.
+type CoAP struct {
+	Addr string `key:"addr" default:"127.0.0.1:5683" kind:"addr" optional:"true" tb:"COAP_BIND_PORT" tbunit:"port" doc:"Address of CoAP; port 0 takes a free one, empty turns CoAP off."`
 }
 
 // Data is where files are kept.

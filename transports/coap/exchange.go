@@ -1,0 +1,133 @@
+package coap
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	coapnet "github.com/plgd-dev/go-coap/v3/net"
+)
+
+// outcome is how an exchange ended.
+type outcome uint8
+
+const (
+	acked  outcome = iota // the peer has the message
+	reset                 // the peer has no use for it
+	silent                // all retransmissions went unanswered
+	late                  // its deadline passed unanswered
+)
+
+// exchange is a confirmable message of the server and what becomes of it (RFC 7252, section 4.2). The message is sent again until an
+// ACK or a RST comes. The endpoint's mu guards it.
+type exchange struct {
+	ep       *endpoint
+	mid      uint16
+	packet   []byte
+	from     *coapnet.ControlMessage
+	deadline time.Time // zero: none; a packet does not leave after it
+	tries    int
+	wait     time.Duration
+	timer    *time.Timer
+	over     func(outcome, time.Time) // called once, without locks
+}
+
+// begin sends the message. over may be called before begin returns.
+func (x *exchange) begin() {
+	ep := x.ep
+	base := ep.srv.cfg.AckTimeout
+	x.wait = base + rand.N(base/2+1) // ACK_RANDOM_FACTOR 1.5
+	ep.mu.Lock()
+	if ep.ended {
+		ep.mu.Unlock()
+		x.over(silent, time.Now())
+		return
+	}
+	if ep.exchanges == nil {
+		ep.exchanges = map[uint16]*exchange{}
+	}
+	ep.exchanges[x.mid] = x
+	x.timer = time.AfterFunc(x.pause(), x.again)
+	ep.mu.Unlock()
+	_ = ep.send(x.from, x.packet) // lost here or on the way: it is sent again
+}
+
+// pause is the time to the next retransmission, or to the deadline if that is earlier.
+func (x *exchange) pause() time.Duration {
+	if !x.deadline.IsZero() {
+		return max(0, min(x.wait, time.Until(x.deadline)))
+	}
+	return x.wait
+}
+
+// again sends the message once more or gives it up.
+func (x *exchange) again() {
+	ep, now := x.ep, time.Now()
+	passed := !x.deadline.IsZero() && !now.Before(x.deadline)
+	ep.mu.Lock()
+	if ep.exchanges[x.mid] != x {
+		ep.mu.Unlock()
+		return // it ended meanwhile
+	}
+	if passed || x.tries >= ep.srv.cfg.MaxRetransmit {
+		delete(ep.exchanges, x.mid)
+		ep.mu.Unlock()
+		ep.srv.count.unacknowledged.Add(1)
+		if passed {
+			x.over(late, now)
+		} else {
+			x.over(silent, now)
+		}
+		return
+	}
+	x.tries++
+	x.wait *= 2
+	x.timer = time.AfterFunc(x.pause(), x.again)
+	ep.mu.Unlock()
+	ep.srv.count.retransmissions.Add(1)
+	_ = ep.send(x.from, x.packet) // lost here or on the way: it is sent again
+}
+
+// settle ends the exchange with this message id, if there is one.
+func (ep *endpoint) settle(mid uint16, how outcome) {
+	now := time.Now()
+	ep.mu.Lock()
+	var over func(outcome, time.Time)
+	if x := ep.exchanges[mid]; x != nil {
+		delete(ep.exchanges, mid)
+		x.timer.Stop()
+		over = x.over
+	} else if how == reset {
+		over = ep.takeLoose(mid)
+	}
+	ep.mu.Unlock()
+	if over == nil {
+		return
+	}
+	if how == reset {
+		ep.srv.count.resets.Add(1)
+	}
+	over(how, now)
+}
+
+// takeLoose is who hears of a RST to the non-confirmable message with this id; mu is held.
+func (ep *endpoint) takeLoose(mid uint16) func(outcome, time.Time) {
+	i := slices.IndexFunc(ep.loose, func(l loose) bool { return l.mid == mid })
+	if i < 0 {
+		return nil
+	}
+	over := ep.loose[i].over
+	ep.loose = slices.Delete(ep.loose, i, i+1)
+	return over
+}
+
+// abandon ends an exchange whose outcome nobody waits for any more; over is not called.
+func (x *exchange) abandon() {
+	ep := x.ep
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	if ep.exchanges[x.mid] == x {
+		delete(ep.exchanges, x.mid)
+		x.timer.Stop()
+	}
+}
