@@ -27,7 +27,8 @@ type Features struct {
 	Evidence     string // what proves that a device has a command; EvidenceWritten if nothing does
 	ProvesItself bool   // the evidence needs nothing from the device: Ack does nothing
 	Confirms     bool   // the server tells a device when it is reachable
-	Numbers      bool   // a device numbers its own calls and requests; else each comes with 0, in a session of its own
+	Numbers      bool   // a device numbers its own calls and requests; else the transport does, and an answer belongs to its request
+	ReplyObjects bool   // a reply that is no JSON object is refused, as ThingsBoard does for this protocol; else the engine gets any bytes
 	Connections  bool   // a session is a connection: it can be taken over, told to end, and its loss is seen
 	AnswersData  bool   // telemetry and attributes are acknowledged
 	ClientCalls  bool   // a device can call the server
