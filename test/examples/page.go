@@ -98,7 +98,8 @@ func mask(text string) string {
 }
 
 // missing gives the first line of want that got does not show, in order; "" if all are there. In want "…" within a line is any text, and a line
-// of its own any lines. Between the other lines nothing may lie, unless loose.
+// of its own any lines. Between the other lines nothing may lie. With loose they may stand anywhere and in any order: what a program says of its
+// own accord and what it says of others' doings come as they come.
 func missing(want, got string, loose bool) string {
 	have := strings.Split(strings.TrimSpace(mask(got)), "\n")
 	anywhere := loose
@@ -111,7 +112,9 @@ func missing(want, got string, loose bool) string {
 		if at < 0 {
 			return line
 		}
-		have, anywhere = have[at+1:], loose
+		if !loose {
+			have, anywhere = have[at+1:], false
+		}
 	}
 	if !anywhere && len(have) > 0 {
 		return "(the end; the output goes on with " + have[0] + ")"

@@ -17,7 +17,7 @@ import (
 
 const (
 	patience  = 90 * time.Second // for one block
-	building  = 10 * time.Minute // for make build without a cache
+	building  = 5 * time.Minute  // for one that compiles, without a cache
 	lookAgain = 50 * time.Millisecond
 	farewell  = 15 * time.Second // for a program that was told to end
 )
@@ -37,10 +37,10 @@ type reader struct {
 // newReader makes a folder that looks like the project's root, with the binary where make build puts it, and opens a terminal there.
 func newReader(t *testing.T) *reader {
 	t.Helper()
-	http, mqtt := freeAddr(t), freeAddr(t)
+	http, mqtt, coap := freeAddr(t), freeAddr(t), freePacketAddr(t)
 	_, mqttPort, _ := net.SplitHostPort(mqtt)
 	r := &reader{t: t, dir: t.TempDir(), said: make(chan string, 1)}
-	r.address = strings.NewReplacer("127.0.0.1:8080", http, "127.0.0.1:1883", mqtt, "-p 1883", "-p "+mqttPort)
+	r.address = strings.NewReplacer("127.0.0.1:8080", http, "127.0.0.1:1883", mqtt, "-p 1883", "-p "+mqttPort, "127.0.0.1:5683", coap, "coap://127.0.0.1/", "coap://"+coap+"/")
 	r.link("examples", "go.mod", "go.sum", "Makefile", "chains")
 	if err := os.Mkdir(filepath.Join(r.dir, "bin"), 0o700); err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func newReader(t *testing.T) *reader {
 	if err := os.Symlink(binary, filepath.Join(r.dir, "bin/callchain")); err != nil {
 		t.Fatal(err)
 	}
-	r.env = append(os.Environ(), "CALLCHAIN_HTTP_ADDR="+http, "CALLCHAIN_MQTT_ADDR="+mqtt, "CALLCHAIN_URL=http://"+http,
+	r.env = append(os.Environ(), "CALLCHAIN_HTTP_ADDR="+http, "CALLCHAIN_MQTT_ADDR="+mqtt, "CALLCHAIN_COAP_ADDR="+coap, "CALLCHAIN_URL=http://"+http,
 		"XDG_CONFIG_HOME="+filepath.Join(r.dir, ".config"), "GOFLAGS=-buildvcs=false", "PYTHONDONTWRITEBYTECODE=1", "PROJECT="+root,
 		"PYTHON="+python)
 	r.open()
@@ -71,6 +71,16 @@ func freeAddr(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+func freePacketAddr(t *testing.T) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().String()
 }
 
 // prelude is what a terminal of the reader knows: Python with paho, a make that builds into this folder, and programs that write line by line
@@ -141,10 +151,7 @@ func (r *reader) follow(page string, blocks []block) {
 // typeIn runs a block to its end and compares what it showed.
 func (r *reader) typeIn(page string, b block) {
 	r.t.Helper()
-	most := patience
-	if strings.Contains(b.text, "make build") {
-		most = building
-	}
+	most := longest(b)
 	late := time.After(most)
 	for {
 		out, ended := r.once(b, late)
@@ -167,6 +174,14 @@ func (r *reader) typeIn(page string, b block) {
 			r.t.Fatalf("%s:%d still shows no line %q; it said:\n%s", page, b.line, line, out)
 		}
 	}
+}
+
+// longest is how long a block may take.
+func longest(b block) time.Duration {
+	if strings.Contains(b.text, "make build") || strings.Contains(b.text, "go run ") {
+		return building
+	}
+	return patience
 }
 
 // once runs a block in the terminal, which keeps its variables for the next one.
@@ -230,7 +245,7 @@ func (r *reader) leave(page string, b block) {
 		_ = cmd.Wait() // what it says is looked at, and what it leaves undone
 	}()
 	r.t.Cleanup(func() { r.end(page, b, cmd.Process.Pid, ended, out) })
-	late := time.After(patience)
+	late := time.After(longest(b))
 	for missing(r.address.Replace(b.want), out.String(), true) != "" {
 		select {
 		case <-time.After(lookAgain):
