@@ -97,7 +97,8 @@ type download struct {
 	payload []byte
 	etag    []byte
 	at      time.Time
-	over    func() // nil, or called once when the last block was fetched or the transfer was given up
+	first   bool             // the peer has not acknowledged the first block yet: the transfer does not pause
+	over    func(whole bool) // nil, or called once when the last block was asked for, or not whole when the transfer was given up
 }
 
 // gather adds a block of the request. done: the payload is whole; else a is the answer.
@@ -153,17 +154,17 @@ func (ep *endpoint) dropUpload(i int) {
 }
 
 // split cuts a payload that does not fit into one packet down to its first block, and keeps it for the peer to fetch the rest. over is
-// told when that is done, or nil. It answers whether there is a rest.
-func (ep *endpoint) split(a *response, key string, szx uint8, over func()) bool {
+// told when that is done, or nil. It answers with the rest, or nil if there is none.
+func (ep *endpoint) split(a *response, key string, szx uint8, over func(whole bool)) *download {
 	first := block{szx: szx}
 	if a.hasTwo || len(a.payload) <= first.bytes() {
-		return false
+		return nil
 	}
 	sum := sha256.Sum256(a.payload)
 	d := &download{key: key, payload: a.payload, etag: sum[:8], at: time.Now(), over: over}
 	if !ep.srv.reserve(len(d.payload)) {
 		*a = busy()
-		return false
+		return nil
 	}
 	var ended []*download
 	ep.mu.Lock()
@@ -177,7 +178,7 @@ func (ep *endpoint) split(a *response, key string, szx uint8, over func()) bool 
 	ep.srv.finish(ended)
 	a.size2 = uint32(len(d.payload))
 	d.cut(a, first)
-	return true
+	return d
 }
 
 // cut makes a the answer with one block; ok is false if there is no such block.
@@ -194,7 +195,7 @@ func (d *download) cut(a *response, b block) (last, ok bool) {
 
 // fetch answers a request for a later block.
 func (ep *endpoint) fetch(r *request) response {
-	var ended []*download
+	var over func(whole bool)
 	a := content(nil)
 	ep.mu.Lock()
 	i := slices.IndexFunc(ep.downloads, func(d *download) bool { return d.key == r.key })
@@ -203,12 +204,13 @@ func (ep *endpoint) fetch(r *request) response {
 		d := ep.downloads[i]
 		d.at = time.Now()
 		if last, ok = d.cut(&a, r.options.two); last && d.over != nil {
-			ended = []*download{{over: d.over}} // the payload stays: the last answer may be lost
-			d.over = nil
+			over, d.over = d.over, nil // the payload stays: the last answer may be lost
 		}
 	}
 	ep.mu.Unlock()
-	ep.srv.finish(ended)
+	if over != nil {
+		over(true)
+	}
 	if !ok {
 		return reply(codes.RequestEntityIncomplete)
 	}
@@ -236,7 +238,7 @@ func (ep *endpoint) expire(now time.Time, all bool) {
 			ep.dropUpload(i)
 		}
 	}
-	ended := ep.takeDownloads(func(d *download) bool { return all || now.Sub(d.at) > idle })
+	ended := ep.takeDownloads(func(d *download) bool { return all || !d.first && now.Sub(d.at) > idle })
 	ep.mu.Unlock()
 	ep.srv.finish(ended)
 }
@@ -252,12 +254,12 @@ func (s *Server) reserve(n int) bool {
 
 func (s *Server) release(n int) { s.transfers.Add(-int64(n)) }
 
-// finish tells who waits for transfers that ended.
+// finish tells who waits for transfers that were given up.
 func (s *Server) finish(ended []*download) {
 	for _, d := range ended {
 		s.release(len(d.payload))
 		if d.over != nil {
-			d.over()
+			d.over(false)
 		}
 	}
 }

@@ -284,7 +284,7 @@ func TestTransport(t *testing.T) {
 		Start: func(t testing.TB, auth transports.Authenticator, in transports.Inbound) transporttest.Dial {
 			all := &stated{Inbound: in, links: map[uuid.UUID]transports.Link{}}
 			_, addr, _ := start(t, auth, all, func(c *coap.Config) { // a device that is cut off is missed within seconds
-				c.ProbeAfter, c.AckTimeout, c.MaxRetransmit = time.Second, 200*time.Millisecond, 3
+				c.ProbeAfter, c.AckTimeout, c.MaxRetransmit = time.Second, 250*time.Millisecond, 2
 			})
 			return func(token string) (transporttest.Device, error) {
 				d := newDouble(t, addr, token)

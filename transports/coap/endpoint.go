@@ -11,6 +11,7 @@ import (
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 	"github.com/plgd-dev/go-coap/v3/message/pool"
 	coapnet "github.com/plgd-dev/go-coap/v3/net"
+	netclient "github.com/plgd-dev/go-coap/v3/net/client"
 	"github.com/plgd-dev/go-coap/v3/udp/client"
 )
 
@@ -148,12 +149,16 @@ func (ep *endpoint) receive(m *pool.Message) {
 // take handles a message that came for the first time.
 func (ep *endpoint) take(m *pool.Message, d *delivery) {
 	r := newRequest(ep, m, d)
-	if m.Code() < codes.GET || m.Code() > lastMethod {
+	switch {
+	case m.Code() < codes.GET || m.Code() > lastMethod:
 		r.reject() // a response that nobody waits for, or nonsense (RFC 7252, section 4.2)
 		return
+	case len(netclient.GetUnknownCriticalOptions(m.Options())) > 0:
+		r.reject() // go-coap answers confirmable ones with 4.02; others are dropped (RFC 7252, section 5.4.1)
+		return
 	}
-	r.handle(m)
 	r.waits()
+	r.handle(m)
 }
 
 // lastMethod is the highest code of class 0, the requests.

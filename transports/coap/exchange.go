@@ -29,8 +29,12 @@ type exchange struct {
 	tries    int
 	wait     time.Duration
 	timer    *time.Timer
+	rest     *download                // of which the message has the first block, or nil
 	over     func(outcome, time.Time) // called once, without locks
 }
+
+// exchangesMost is how many messages to one peer may wait for their ACKs; many devices may share its address.
+const exchangesMost = 4096
 
 // begin sends the message. over may be called before begin returns.
 func (x *exchange) begin() {
@@ -38,15 +42,18 @@ func (x *exchange) begin() {
 	base := ep.srv.cfg.AckTimeout
 	x.wait = base + rand.N(base/2+1) // ACK_RANDOM_FACTOR 1.5
 	ep.mu.Lock()
-	if ep.ended {
+	if ep.ended || len(ep.exchanges) >= exchangesMost {
 		ep.mu.Unlock()
-		x.over(silent, time.Now())
+		x.over(silent, time.Now()) // as if nobody were there
 		return
 	}
 	if ep.exchanges == nil {
 		ep.exchanges = map[uint16]*exchange{}
 	}
 	ep.exchanges[x.mid] = x
+	if x.rest != nil {
+		x.rest.first = true
+	}
 	x.timer = time.AfterFunc(x.pause(), x.again)
 	ep.mu.Unlock()
 	_ = ep.send(x.from, x.packet) // lost here or on the way: it is sent again
@@ -70,7 +77,7 @@ func (x *exchange) again() {
 		return // it ended meanwhile
 	}
 	if passed || x.tries >= ep.srv.cfg.MaxRetransmit {
-		delete(ep.exchanges, x.mid)
+		x.forget(now)
 		ep.mu.Unlock()
 		ep.srv.count.unacknowledged.Add(1)
 		if passed {
@@ -94,8 +101,7 @@ func (ep *endpoint) settle(mid uint16, how outcome) {
 	ep.mu.Lock()
 	var over func(outcome, time.Time)
 	if x := ep.exchanges[mid]; x != nil {
-		delete(ep.exchanges, mid)
-		x.timer.Stop()
+		x.forget(now)
 		over = x.over
 	} else if how == reset {
 		over = ep.takeLoose(mid)
@@ -121,13 +127,23 @@ func (ep *endpoint) takeLoose(mid uint16) func(outcome, time.Time) {
 	return over
 }
 
-// abandon ends an exchange whose outcome nobody waits for any more; over is not called.
-func (x *exchange) abandon() {
+// abandon ends an exchange whose outcome nobody waits for any more; over is not called. False: it has ended already.
+func (x *exchange) abandon() bool {
 	ep := x.ep
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	if ep.exchanges[x.mid] == x {
-		delete(ep.exchanges, x.mid)
-		x.timer.Stop()
+	open := ep.exchanges[x.mid] == x
+	if open {
+		x.forget(time.Now())
+	}
+	return open
+}
+
+// forget takes the exchange out of those that wait; mu is held.
+func (x *exchange) forget(now time.Time) {
+	delete(x.ep.exchanges, x.mid)
+	x.timer.Stop()
+	if x.rest != nil {
+		x.rest.first, x.rest.at = false, now
 	}
 }

@@ -35,7 +35,9 @@ func (l link) AnswerAttributes(a transports.AttributesAnswer) {
 	answer := content(devicejson.AttributesAnswer(a))
 	switch {
 	case p.observe != nil:
-		answer.observe = 0
+		l.o.mu.Lock()
+		answer.observe = int64(p.observe.seq)
+		l.o.mu.Unlock()
 		p.r.answer(answer)
 		l.o.begins(p.observe)
 		return

@@ -24,7 +24,8 @@ type observation struct {
 	seq     uint32 // of the last notification
 	ready   bool   // the request was answered: notifications may follow
 	probing bool
-	silent  time.Time // since when messages with a deadline were not acknowledged; zero: they were
+	owed    []*outgoing // attribute updates, while the observation is between two sessions
+	silent  time.Time   // since when messages with a deadline were not acknowledged; zero: they were
 }
 
 func newObservation(r *request) *observation {
@@ -59,9 +60,13 @@ func (ob *observation) farewell(code codes.Code) {
 		return
 	}
 	ob.ep.hold(-1)
-	if !ob.ready {
-		return // its request is answered with the reason
+	if ob.ready { // else its request is answered with the reason
+		ob.lastWord(code)
 	}
+}
+
+// lastWord is a notification that ends the observation.
+func (ob *observation) lastWord(code codes.Code) {
 	a := reply(code)
 	mid := ob.ep.nextMID()
 	if !ob.confirmable || code == codes.ServiceUnavailable {
@@ -72,16 +77,6 @@ func (ob *observation) farewell(code codes.Code) {
 	x.begin()
 }
 
-// current is the session in which the device observes here, nil if there is none.
-func (s *Server) current(id transports.Identity) *session {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := s.devices[id.Device]; p != nil {
-		return p.observing
-	}
-	return nil
-}
-
 // observeCalls makes the peer the one that gets the device's calls. The same observation asked for again goes on; another one is a
 // session of its own, so that the engine sends what is unanswered once more, and the older one ends.
 func (s *Server) observeCalls(r *request, id transports.Identity) {
@@ -90,63 +85,111 @@ func (s *Server) observeCalls(r *request, id transports.Identity) {
 		return
 	}
 	ob := newObservation(r)
-	subscribed := func(o *session) func(error) {
-		return func(err error) {
-			if err != nil {
-				o.lose(ob, "the engine did not take the subscription")
-				r.answer(failure(err))
-				return
-			}
-			a := reply(codes.Valid)
-			a.observe = 0
-			r.answer(a)
-			o.begins(ob)
-		}
-	}
 	if cur != nil && cur.adopt(ob, nil) {
-		s.in.Subscribe(cur.id, subscribed(cur))
+		s.in.Subscribe(cur.id, cur.subscribed(r, ob))
 		return
 	}
+	attrs := cur.yield()
 	_, err := s.open(id, r.ep.key, false, func(o *session, err error) {
-		if err == nil && !o.adopt(ob, cur) {
-			err = transports.ErrGone
-		}
-		if err != nil {
+		if err != nil || !o.adopt(ob, attrs) {
+			cur.receive(attrs)
 			ob.farewell(0)
 			r.answer(failure(err))
 			return
 		}
-		s.in.Subscribe(o.id, subscribed(o))
+		s.in.Subscribe(o.id, o.subscribed(r, ob))
 	})
 	if err != nil {
+		cur.receive(attrs)
 		ob.farewell(0)
 		r.answer(failure(err))
 	}
 }
 
-// adopt gives the session an observation of calls, and takes that of attributes over from another session. False: it has one, or
-// has ended.
-func (o *session) adopt(ob *observation, from *session) bool {
-	var attrs *observation
-	if from != nil {
-		from.mu.Lock()
-		attrs, from.attrs = from.attrs, nil
-		from.mu.Unlock()
+// subscribed answers who registered for calls when the engine has judged that. Meanwhile the observation may have ended.
+func (o *session) subscribed(r *request, ob *observation) func(error) {
+	return func(err error) {
+		o.mu.Lock()
+		if err == nil && o.rpc != ob {
+			err = transports.ErrGone
+		}
+		o.mu.Unlock()
+		if err != nil {
+			o.lose(ob, "the engine did not take the subscription")
+			r.answer(failure(err))
+			return
+		}
+		a := reply(codes.Valid)
+		a.observe = 0
+		r.answer(a)
+		o.begins(ob)
 	}
+}
+
+// adopt gives the session an observation of calls, and one of attributes that comes with it or nil. False: it has one, or has ended.
+func (o *session) adopt(ob, attrs *observation) bool {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if attrs != nil && o.attrs == nil {
-		o.attrs = attrs
-	}
 	if o.ended || o.rpc != nil {
+		o.mu.Unlock()
 		return false
 	}
 	o.rpc = ob
+	o.mu.Unlock()
+	o.receive(attrs)
 	return true
 }
 
-// refresh answers an observer that asks again with the same token; false: it is another one.
+// yield takes the observation of attributes out of a session that another one of the device is to replace, so that it goes on in that
+// one. One that is not answered yet stays. nil is allowed.
+func (o *session) yield() *observation {
+	if o == nil {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	attrs := o.attrs
+	if attrs == nil || !attrs.ready {
+		return nil
+	}
+	if m := o.out.inflight; m != nil && !m.command {
+		m.abandon()
+		o.out.inflight = nil
+		attrs.owed = append(attrs.owed, &outgoing{payload: m.payload})
+	}
+	attrs.owed = append(attrs.owed, o.out.takeSome(false)...)
+	o.attrs = nil
+	return attrs
+}
+
+// receive gives a session an observation of attributes that another one has yielded, with what it is owed; nil is allowed. If the
+// session has ended, or has another one, the peer is told.
+func (o *session) receive(attrs *observation) {
+	if attrs == nil {
+		return
+	}
+	o.mu.Lock()
+	back := !o.ended && o.attrs == nil
+	if back {
+		o.attrs = attrs
+		for _, m := range attrs.owed {
+			o.out.queue = append(o.out.queue, m)
+			o.out.bytes += m.size()
+		}
+		attrs.owed = nil
+		o.kick()
+	}
+	code := o.code
+	o.mu.Unlock()
+	if !back {
+		attrs.farewell(code)
+	}
+}
+
+// refresh answers an observer that asks again with the same token; false: it is another one. A notification that is under way gets a
+// newer number than the answer: the peer would acknowledge an older one and pass it over (RFC 7641, section 3.4).
 func (o *session) refresh(r *request) bool {
+	o.order.Lock()
+	defer o.order.Unlock()
 	o.mu.Lock()
 	ob := o.rpc
 	if o.ended || !ob.is(r) || !ob.ready {
@@ -156,32 +199,59 @@ func (o *session) refresh(r *request) bool {
 	ob.seq = (ob.seq + 1) & 0xffffff
 	a := reply(codes.Valid)
 	a.observe = int64(ob.seq)
+	var again *exchange
+	if m := o.out.inflight; m != nil && m.command && m.exchange != nil && !m.arrived && m.exchange.abandon() {
+		old := m.exchange
+		mid := ob.ep.nextMID()
+		again = &exchange{
+			ep: old.ep, mid: mid, packet: ob.notification(m, mid, true), from: ob.from, deadline: old.deadline, rest: old.rest, over: old.over,
+		}
+		m.exchange = again
+	}
 	o.mu.Unlock()
 	r.answer(a)
+	if again != nil {
+		again.begin()
+	}
 	return true
 }
 
-// begins lets notifications follow the answer.
+// begins lets notifications follow the answer. An observation that ended while it was answered gets its last word now.
 func (o *session) begins(ob *observation) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	ob.ready = true
-	o.kick()
+	held, code := o.rpc == ob || o.attrs == ob, o.code
+	if held {
+		ob.ready = true
+		o.kick()
+	}
+	o.mu.Unlock()
+	if !held {
+		ob.lastWord(code)
+	}
 }
 
-// observeAttributes makes the peer the one that is told of changed shared attributes; the first answer is their present state.
+// observeAttributes makes the peer the one that is told of changed shared attributes; the first answer is their present state. The
+// same observation asked for again goes on: its numbers rise, so that the peer does not take the answer for an old one.
 func (s *Server) observeAttributes(r *request, id transports.Identity) {
 	ob := newObservation(r)
 	begin := func(o *session) {
 		o.mu.Lock()
 		old := o.attrs
+		same := old.is(r)
 		if o.ended {
-			old = ob
+			old, same = ob, false
 		} else {
 			o.attrs = ob
 		}
+		if same {
+			ob.seq = (old.seq + 1) & 0xffffff
+		}
 		o.mu.Unlock()
-		old.farewell(codes.Deleted)
+		if same {
+			ob.ep.hold(-1)
+		} else {
+			old.farewell(codes.Deleted)
+		}
 		o.askAttributes(r, ob, []string{}, []string{""})
 	}
 	if cur := s.current(id); cur != nil {
@@ -227,7 +297,7 @@ func (o *session) lose(ob *observation, why string) {
 	switch ob {
 	case o.rpc:
 		o.rpc = nil
-		waiting = o.out.takeAll()
+		waiting = o.out.takeSome(true)
 		unsubscribe = o.attrs != nil
 	case o.attrs:
 		o.attrs = nil

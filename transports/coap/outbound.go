@@ -1,6 +1,7 @@
 package coap
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +15,8 @@ import (
 const (
 	failedReset  = "coap_reset"  // the device answered the notification with a RST
 	failedSilent = "coap_no_ack" // no ACK came for the last retransmission
+	// The device took the first block of a long notification and did not fetch the others.
+	failedUnfetched = "coap_not_fetched"
 )
 
 // outgoing is a notification on its way to the device.
@@ -27,9 +30,11 @@ type outgoing struct {
 	deadline time.Time
 	epoch    int64
 
+	first    response  // what is sent: all of it, or its first block
 	exchange *exchange // its confirmable message, once written
 	arrived  bool      // acknowledged, or there is nothing to wait for
 	fetching bool      // the device fetches the rest of it in blocks
+	replaced bool      // a newer attempt of the call took its place
 }
 
 func (m *outgoing) size() int { return len(m.payload) + 64 }
@@ -51,6 +56,18 @@ type outbound struct {
 	events   []func() // reports to the engine, in order
 	working  bool
 	finished bool
+}
+
+// takeSome takes the calls out of the queue, or the attribute updates, and leaves the others.
+func (q *outbound) takeSome(commands bool) (taken []*outgoing) {
+	q.queue = slices.DeleteFunc(q.queue, func(m *outgoing) bool {
+		if m.command == commands {
+			taken = append(taken, m)
+			q.bytes -= m.size()
+		}
+		return m.command == commands
+	})
+	return taken
 }
 
 // takeAll empties the queue.
@@ -77,6 +94,7 @@ func (o *session) enqueue(m *outgoing) {
 	o.out.bytes += m.size()
 	if in := o.out.inflight; m.command && in != nil && in.command && in.call == m.call {
 		in.abandon() // the engine sends the call again: the new attempt takes the place of the old one
+		in.replaced = true
 		o.out.inflight = nil
 	}
 	o.kick()
@@ -101,7 +119,9 @@ func (o *session) unfit(m *outgoing, now time.Time) string {
 // drop reports what does not leave.
 func (o *session) drop(m *outgoing, why string) {
 	if !m.command {
-		o.srv.count.messagesDropped.Add(1)
+		if why == transports.FailedQueueFull { // else nobody observes
+			o.srv.count.messagesDropped.Add(1)
+		}
 		return
 	}
 	o.srv.count.commandsRefused.Add(1)
@@ -151,15 +171,13 @@ func (o *session) nextWork() func() {
 		if ob != nil && !ob.ready {
 			continue // its observation was not answered yet; those of the other one may go
 		}
-		q.queue = append(q.queue[:i:i], q.queue[i+1:]...)
+		q.queue = slices.Delete(q.queue, i, i+1)
 		q.bytes -= m.size()
 		if why := o.unfit(m, time.Now()); why != "" {
 			return func() { o.drop(m, why) }
 		}
 		q.inflight = m
-		ob.seq = (ob.seq + 1) & 0xffffff
-		seq := ob.seq
-		return func() { o.transmit(m, ob, seq) }
+		return func() { o.transmit(m, ob) }
 	}
 	q.working = false
 	return nil
@@ -174,37 +192,42 @@ func (o *session) observer(m *outgoing) *observation {
 }
 
 // transmit writes a notification and reports it.
-func (o *session) transmit(m *outgoing, ob *observation, seq uint32) {
+func (o *session) transmit(m *outgoing, ob *observation) {
+	o.order.Lock()
+	defer o.order.Unlock()
 	ep := ob.ep
-	a := response{payload: m.payload, format: ob.format, observe: int64(seq), code: codes.Content}
-	rest := ep.split(&a, ob.key, ob.szx, func() { o.fetched(m) })
+	a := response{payload: m.payload, format: ob.format, code: codes.Content}
+	rest := ep.split(&a, ob.key, ob.szx, func(whole bool) { o.fetched(m, whole) })
 	if a.code != codes.Content { // there is no memory for the rest
 		o.refuse(m, transports.FailedQueueFull)
 		return
 	}
+	confirmable := ob.confirmable || ep.quiet(o.srv.cfg.ProbeAfter)
 	mid := ep.nextMID()
 	over := func(how outcome, at time.Time) {
 		o.mu.Lock()
 		o.post(func() { o.settled(m, ob, how, at) })
 		o.mu.Unlock()
 	}
-	confirmable := ob.confirmable || ep.quiet(o.srv.cfg.ProbeAfter)
 	o.mu.Lock()
-	m.fetching, m.arrived = rest, !confirmable
+	gone, replaced := o.out.inflight != m, m.replaced
+	m.fetching, m.arrived = rest != nil, !confirmable
+	m.first = a
+	packet := ob.notification(m, mid, confirmable)
 	if confirmable {
-		m.exchange = &exchange{ep: ep, mid: mid, packet: encode(message.Confirmable, mid, ob.token, &a), from: ob.from, deadline: m.deadline, over: over}
+		m.exchange = &exchange{ep: ep, mid: mid, packet: packet, from: ob.from, deadline: m.deadline, rest: rest, over: over}
 	}
-	gone := o.out.inflight != m // a newer attempt is there already
 	o.mu.Unlock()
 	if gone {
+		if !replaced { // the observation ended meanwhile
+			o.drop(m, transports.FailedGone)
+		}
 		return
 	}
-	o.order.Lock()
-	defer o.order.Unlock()
 	at := time.Now()
 	if confirmable {
 		m.exchange.begin()
-	} else if err := ep.sendLoose(ob.from, mid, encode(message.NonConfirmable, mid, ob.token, &a), over); err != nil {
+	} else if err := ep.sendLoose(ob.from, mid, packet, over); err != nil {
 		o.refuse(m, transports.FailedGone)
 		return
 	}
@@ -213,6 +236,17 @@ func (o *session) transmit(m *outgoing, ob *observation, seq uint32) {
 		o.srv.in.Written(o.id, m.call, m.attempt, at, confirmable)
 	}
 	o.release(m)
+}
+
+// notification encodes m, or the first block of it, with the next number of the observation. The session's mu is held.
+func (ob *observation) notification(m *outgoing, mid uint16, confirmable bool) []byte {
+	ob.seq = (ob.seq + 1) & 0xffffff
+	a, kind := m.first, message.NonConfirmable
+	a.observe = int64(ob.seq)
+	if confirmable {
+		kind = message.Confirmable
+	}
+	return encode(kind, mid, ob.token, &a)
 }
 
 // refuse reports a message that could not be written and makes way for the next.
@@ -229,13 +263,14 @@ func (o *session) refuse(m *outgoing, why string) {
 func (o *session) settled(m *outgoing, ob *observation, how outcome, at time.Time) {
 	switch how {
 	case acked:
-		if m.command {
-			o.srv.in.Acknowledged(o.id, m.call, transports.EvidenceCoAPAck, at)
-		}
 		o.mu.Lock()
 		m.arrived = true
 		ob.silent = time.Time{}
+		whole := !m.fetching
 		o.mu.Unlock()
+		if whole {
+			o.proved(m, at)
+		}
 	case reset:
 		if m.command {
 			o.srv.in.Failed(o.id, m.call, failedReset)
@@ -265,12 +300,36 @@ func (o *session) settled(m *outgoing, ob *observation, how outcome, at time.Tim
 // section 4.8.2).
 func (c Config) patience() time.Duration { return c.AckTimeout * (1<<(c.MaxRetransmit+1) - 1) }
 
-// fetched: the device has the rest of m, or has given it up.
-func (o *session) fetched(m *outgoing) {
+// proved reports that the device has all of m.
+func (o *session) proved(m *outgoing, at time.Time) {
+	if m.command {
+		o.srv.in.Acknowledged(o.id, m.call, transports.EvidenceCoAPAck, at)
+	}
+}
+
+// fetched: the device has asked for the last block of m (whole), or has given it up. An ACK tells that the first block came; it proves
+// no more until the device has fetched the others.
+func (o *session) fetched(m *outgoing, whole bool) {
+	at := time.Now()
 	o.mu.Lock()
-	m.fetching = false
-	o.mu.Unlock()
-	o.release(m)
+	defer o.mu.Unlock()
+	o.post(func() {
+		o.mu.Lock()
+		waited, acked := o.out.inflight == m && m.fetching, m.arrived && m.exchange != nil
+		m.fetching = false
+		if waited && !whole {
+			m.abandon()
+			m.arrived = true
+		}
+		o.mu.Unlock()
+		switch {
+		case waited && whole && acked:
+			o.proved(m, at)
+		case waited && !whole && m.command:
+			o.srv.in.Failed(o.id, m.call, failedUnfetched)
+		}
+		o.release(m)
+	})
 }
 
 // release makes way for the next message when m has arrived.
@@ -293,6 +352,9 @@ func (o *session) reply(wire int32, payload []byte, done func(error)) {
 		m.abandon()
 		m.arrived, m.fetching = true, false
 		o.out.inflight = nil
+		if o.rpc != nil {
+			o.rpc.silent = time.Time{}
+		}
 		o.kick()
 	}
 	o.mu.Unlock()

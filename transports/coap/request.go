@@ -44,11 +44,11 @@ func newRequest(ep *endpoint, m *pool.Message, d *delivery) *request {
 	return r
 }
 
-// waits gives the answer its time; then the ACK goes alone.
+// waits gives the answer its time; then the ACK goes alone. The time begins before the request is looked at, which may take long, too.
 func (r *request) waits() {
 	r.ep.mu.Lock()
 	defer r.ep.mu.Unlock()
-	if r.confirmable && !r.answered {
+	if r.confirmable {
 		r.timer = time.AfterFunc(r.ep.srv.cfg.Piggyback, r.acknowledge)
 	}
 }
@@ -74,7 +74,9 @@ func (r *request) claim() (separate, ok bool) {
 		return false, false
 	}
 	r.answered = true
-	r.ep.working--
+	if !r.acked {
+		r.ep.working-- // else the answer is a message of its own, and the request is worked on until that has arrived
+	}
 	if r.timer != nil {
 		r.timer.Stop()
 	}
@@ -101,13 +103,21 @@ func (r *request) answer(a response) {
 		_ = r.ep.send(r.from, packet) // non-confirmable: it may be lost
 	case separate:
 		mid := r.ep.nextMID()
-		x := &exchange{ep: r.ep, mid: mid, packet: encode(message.Confirmable, mid, r.token, &a), from: r.from, over: func(outcome, time.Time) {}}
+		x := &exchange{ep: r.ep, mid: mid, packet: encode(message.Confirmable, mid, r.token, &a), from: r.from, over: r.arrived}
 		x.begin()
 	default:
 		packet := encode(message.Acknowledgement, r.mid, r.token, &a)
 		r.keep(packet)
 		_ = r.ep.send(r.from, packet) // the peer asks again if it is lost
 	}
+}
+
+// arrived ends the work on a request whose answer was a message of its own. A peer that acknowledges none of them is worked for no
+// more than Config.Requests says.
+func (r *request) arrived(outcome, time.Time) {
+	r.ep.mu.Lock()
+	r.ep.working--
+	r.ep.mu.Unlock()
 }
 
 // keep notes what to send if the request comes again.

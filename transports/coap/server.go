@@ -100,6 +100,7 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	broke := ctx.Err() == nil
 	cancel()
 	<-stopped
+	_ = s.socket.Close() // go-coap leaves it open if it broke, or if ctx had ended before
 	if err != nil && broke {
 		return fmt.Errorf("reading from %s: %w", conn.LocalAddr(), err)
 	}

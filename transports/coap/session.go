@@ -14,6 +14,7 @@ import (
 
 // presence is what a device has here: a session while it observes, and one aside for what it only sends. The server's mu guards it.
 type presence struct {
+	opening   *session // the newest that the engine has not judged yet
 	observing *session // the newest that the engine accepted
 	aside     *session
 }
@@ -25,7 +26,7 @@ type session struct {
 	id       uuid.UUID
 	identity transports.Identity
 	aside    bool
-	ready    chan struct{} // closed when the engine has judged the session
+	ready    chan struct{} // closed when the engine has judged the session, and who opened it has made use of that
 	err      error         // its judgement, once ready
 	gone     chan struct{} // closed when the session has ended and the engine was told
 
@@ -63,8 +64,10 @@ func (s *Server) open(id transports.Identity, remote string, aside bool, judged 
 		return nil, transports.ErrBusy
 	}
 	s.sessions[one] = struct{}{}
-	if aside {
-		s.presence(id.Device).aside = one
+	if p := s.presence(id.Device); aside {
+		p.aside = one
+	} else {
+		p.opening = one
 	}
 	s.mu.Unlock()
 	s.count.sessions.Add(1)
@@ -73,6 +76,7 @@ func (s *Server) open(id transports.Identity, remote string, aside bool, judged 
 	}, func(err error) {
 		one.judge(err)
 		judged(one, err)
+		close(one.ready)
 	})
 	return one, nil
 }
@@ -90,7 +94,6 @@ func (s *Server) presence(device uuid.UUID) *presence {
 // judge notes whether the engine took the session.
 func (o *session) judge(err error) {
 	o.err = err
-	close(o.ready)
 	if err != nil {
 		o.mu.Lock()
 		o.refused = true
@@ -102,13 +105,37 @@ func (o *session) judge(err error) {
 		return
 	}
 	o.srv.mu.Lock()
+	defer o.srv.mu.Unlock()
 	o.mu.Lock()
-	ended := o.ended
-	o.mu.Unlock()
-	if !ended {
+	defer o.mu.Unlock()
+	if !o.ended {
 		o.srv.presence(o.identity.Device).observing = o
 	}
-	o.srv.mu.Unlock()
+}
+
+// current is the session in which the device observes here, nil if there is none. One that the engine has not judged yet is waited
+// for: a device that asks for its calls and its attributes at once means one session.
+func (s *Server) current(id transports.Identity) *session {
+	s.mu.Lock()
+	var opening *session
+	if p := s.devices[id.Device]; p != nil {
+		opening = p.opening
+	}
+	s.mu.Unlock()
+	if opening != nil {
+		// However it was judged, what counts is what there is now.
+		_ = opening.await()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.devices[id.Device]
+	if p == nil {
+		return nil
+	}
+	if p.opening == opening {
+		p.opening = nil
+	}
+	return p.observing
 }
 
 // sessionOf finds the session for what a device sends: the one in which it observes, or one aside.
@@ -167,7 +194,7 @@ func (o *session) await() error {
 
 // tidy forgets a device that has no session; mu is held.
 func (s *Server) tidy(device uuid.UUID) {
-	if p := s.devices[device]; p != nil && p.observing == nil && p.aside == nil {
+	if p := s.devices[device]; p != nil && p.opening == nil && p.observing == nil && p.aside == nil {
 		delete(s.devices, device)
 	}
 }
@@ -193,6 +220,9 @@ func (o *session) finish() {
 	s.mu.Lock()
 	delete(s.sessions, o)
 	if p := s.devices[o.identity.Device]; p != nil {
+		if p.opening == o {
+			p.opening = nil
+		}
 		if p.observing == o {
 			p.observing = nil
 		}
