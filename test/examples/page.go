@@ -19,12 +19,25 @@ type block struct {
 	skip       string // why it is not run
 }
 
+// foreignLanguages are the names by which commands would slip through, and what to write.
+var foreignLanguages = map[string]string{
+	"": "name its language", "bash": "write sh", "shell": "write sh", "console": "write sh, and what it shows as text",
+	"shellsession": "write sh, and what it shows as text", "zsh": "write sh",
+}
+
+// indentedCommand is a command in the other form that blocks have, four spaces before each line.
+var indentedCommand = regexp.MustCompile(
+	`^(    |\t)\s*(\$ |[A-Z_]+=|((bin/)?callchain|curl|export|make|go|python3?|pip3?|git|docker|mosquitto_pub|mosquitto_sub|coap-client) )`)
+
 // parsePage gives the shell blocks of a page. One that is not marked is a mistake: it would be trusted and never tried.
 func parsePage(page string) ([]block, error) {
 	var out []block
 	lines := strings.Split(page, "\n")
 	for i := 0; i < len(lines); i++ {
 		info, isFence := strings.CutPrefix(lines[i], "```")
+		if indentedCommand.MatchString(lines[i]) {
+			return nil, fmt.Errorf("line %d: commands stand in a block of sh, so that they are run: %s", i+1, strings.TrimSpace(lines[i]))
+		}
 		if !isFence {
 			continue
 		}
@@ -39,6 +52,9 @@ func parsePage(page string) ([]block, error) {
 		if language == "text" && len(out) > 0 && follows(lines, out[len(out)-1], begin) {
 			out[len(out)-1].want, out[len(out)-1].compared = text, true
 			continue
+		}
+		if mend, foreign := foreignLanguages[language]; foreign {
+			return nil, fmt.Errorf("line %d: a block of %q is not run: %s", begin+1, language, mend)
 		}
 		if language != "sh" {
 			continue

@@ -22,8 +22,14 @@ func TestPagesAreRead(t *testing.T) {
 		t.Errorf("the third block is %+v", b)
 	}
 	for page, want := range map[string]string{
-		"\n```sh\nrm x\n```\n":     "line 2: a block of shell commands is marked",
-		"```sh test\necho, no end": "line 1: the block has no end",
+		"\n```sh\nrm x\n```\n":             "line 2: a block of shell commands is marked",
+		"```sh test\necho, no end":         "line 1: the block has no end",
+		"\n```bash\nrm x\n```\n":           `line 2: a block of "bash" is not run: write sh`,
+		"```\nrm x\n```\n":                 "line 1: a block of \"\" is not run: name its language",
+		"Then:\n\n    make build\n":        "line 3: commands stand in a block of sh",
+		"Then:\n\n    TOKEN=$(cat file)\n": "line 3: commands stand in a block of sh",
+		"```sh skip\nrm x\n```\n":          "line 1: a block of shell commands is marked",
+		"```sh skip: \nrm x\n```\n":        "line 1: a block of shell commands is marked",
 	} {
 		if _, err := parsePage(page); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", page, err)

@@ -19,9 +19,13 @@ var root = func() string {
 
 // pages are worked through from top to bottom, each against a server of its own. A page that is not there yet is a mistake.
 var pages = []string{
+	"README.md",
+	"docs/chains.md",
 	"docs/devices.md",
 	"docs/operation.md",
+	"docs/rest.md",
 	"docs/tutorial.md",
+	"examples/consumers/README.md",
 	"examples/gate/README.md",
 	"examples/meters/README.md",
 	"examples/thermostat/README.md",
@@ -46,26 +50,32 @@ func TestPages(t *testing.T) {
 				t.Fatalf("%s has no commands", page)
 			}
 			needs(t, blocks)
-			newReader(t).follow(page, blocks)
+			newReader(t, services(t, blocks)...).follow(page, blocks)
 		})
 	}
 }
 
-// needs skips a page whose foreign programs are not on the machine.
-func needs(t *testing.T, blocks []block) {
-	t.Helper()
+// commands are all that are run of a page.
+func commands(blocks []block) string {
 	var all strings.Builder
 	for _, b := range blocks {
 		if b.skip == "" {
 			all.WriteString(b.text + "\n")
 		}
 	}
+	return all.String()
+}
+
+// needs skips a page whose foreign programs are not on the machine.
+func needs(t *testing.T, blocks []block) {
+	t.Helper()
+	all := commands(blocks)
 	for _, tool := range []string{"curl", "jq", "make", "mosquitto_pub", "mosquitto_sub", "coap-client", "xargs"} {
-		if _, err := exec.LookPath(tool); err != nil && strings.Contains(all.String(), tool+" ") {
+		if _, err := exec.LookPath(tool); err != nil && strings.Contains(all, tool+" ") {
 			t.Skipf("NOT RUN: the page needs %s", tool)
 		}
 	}
-	if python == "" && strings.Contains(all.String(), "python3 ") {
+	if python == "" && strings.Contains(all, "python3 ") {
 		t.Skip("NOT RUN: the page needs .run/venv: make it with scripts/venv.sh .run/venv test/requirements.txt")
 	}
 }

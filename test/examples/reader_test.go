@@ -34,13 +34,15 @@ type reader struct {
 	count   int
 }
 
-// newReader makes a folder that looks like the project's root, with the binary where make build puts it, and opens a terminal there.
-func newReader(t *testing.T) *reader {
+// newReader makes a folder that looks like the project's root, with the binary where make build puts it, and opens a terminal there. The
+// services are pairs: what the page calls one, and what it is in this run.
+func newReader(t *testing.T, services ...string) *reader {
 	t.Helper()
 	http, mqtt, coap := freeAddr(t), freeAddr(t), freePacketAddr(t)
 	_, mqttPort, _ := net.SplitHostPort(mqtt)
 	r := &reader{t: t, dir: t.TempDir(), said: make(chan string, 1)}
-	r.address = strings.NewReplacer("127.0.0.1:8080", http, "127.0.0.1:1883", mqtt, "-p 1883", "-p "+mqttPort, "127.0.0.1:5683", coap, "coap://127.0.0.1/", "coap://"+coap+"/")
+	r.address = strings.NewReplacer(append(services, "127.0.0.1:8080", http, "127.0.0.1:1883", mqtt, "-p 1883", "-p "+mqttPort,
+		"127.0.0.1:5683", coap, "coap://127.0.0.1/", "coap://"+coap+"/")...)
 	r.link("examples", "go.mod", "go.sum", "Makefile", "chains")
 	if err := os.Mkdir(filepath.Join(r.dir, "bin"), 0o700); err != nil {
 		t.Fatal(err)
