@@ -305,6 +305,7 @@ func (o *session) lose(ob *observation, why string) {
 		o.mu.Unlock()
 		return // it is lost already
 	}
+	ob.ep.hold(-1) // before the end of the session can be seen
 	if m := o.out.inflight; m != nil && m.command == (o.rpc == nil) {
 		m.abandon()
 		o.out.inflight = nil
@@ -319,7 +320,6 @@ func (o *session) lose(ob *observation, why string) {
 		o.post(func() { o.srv.in.Unsubscribe(o.id, nil) })
 	}
 	o.mu.Unlock()
-	ob.ep.hold(-1)
 }
 
 // probe asks a silent peer for a sign of life: a ping, which is answered with a RST.
