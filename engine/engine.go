@@ -164,12 +164,15 @@ func (e *Engine) startRelay() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { e.relay.run(ctx) })
+	running.Go(func() { e.relay.runLetters(ctx) })
 	return func() {
 		cancel()
 		running.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
 		defer cancel()
-		e.relay.drain(ctx)
+		running.Go(func() { drain(ctx, e.relay.publishLetters) })
+		drain(ctx, e.relay.publish)
+		running.Wait()
 	}
 }
 

@@ -24,7 +24,9 @@ type Metrics struct {
 	foreign    prometheus.Counter // answers to calls that nobody knows
 	deadLetter *prometheus.CounterVec
 	untraced   prometheus.Counter
-	registerer prometheus.Registerer
+	// unpublished counts what is left out of its topic for good, by topic and reason.
+	unpublished *prometheus.CounterVec
+	registerer  prometheus.Registerer
 }
 
 // NewMetrics makes the engine's measurements and registers them.
@@ -48,6 +50,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	for _, reason := range deadLetterReasons {
 		letters.WithLabelValues(reason) // a rise from nothing cannot be told from a beginning
 	}
+	unpublished := counter("unpublished_total", "Events and dead letters that are left out of their topic for good, by topic and reason.", "topic", "reason")
+	for _, reason := range []string{reasonRefused, reasonUnreadable} {
+		unpublished.WithLabelValues(string(bus.Events), reason)
+	}
+	for _, reason := range []string{reasonRefused, reasonNoRoom} {
+		unpublished.WithLabelValues(string(bus.DeadLetters), reason)
+	}
 	return &Metrics{
 		registerer: r,
 		commands:   counters{vec: counter("commands_total", "Commands stepped, by kind.", "kind")},
@@ -64,6 +73,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		foreign:    counter("foreign_answers_total", "Answers of devices to calls that nobody knows.").WithLabelValues(),
 		untraced:   counter("traces_dropped_total", "Traces of rule nodes that found no room in their batch.").WithLabelValues(),
 		deadLetter: letters,
+
+		unpublished: unpublished,
 	}
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -43,11 +44,12 @@ type relay struct {
 	topics bus.Topics
 	first  int // the partition that is served first
 
-	mu      sync.Mutex
-	parts   []relayed
-	held    int
-	letters []bus.Record
-	wake    chan struct{}
+	mu    sync.Mutex
+	parts []relayed
+	held  int
+	wake  chan struct{}
+
+	letters outbox
 }
 
 // relayed is how far a partition is published, and what follows.
@@ -57,11 +59,8 @@ type relayed struct {
 	pending []eventstore.Event
 }
 
-// letterMost bounds the dead letters that wait to be published; the rows are what counts.
-const letterMost = 1_000
-
 func newRelay(e *Engine, t bus.Topics) *relay {
-	return &relay{e: e, topics: t, parts: make([]relayed, e.config.Partitions), wake: make(chan struct{}, 1)}
+	return &relay{e: e, topics: t, parts: make([]relayed, e.config.Partitions), wake: make(chan struct{}, 1), letters: outbox{wake: make(chan struct{}, 1)}}
 }
 
 // begin tells where the checkpoints stand; it may be called again after a takeover.
@@ -72,7 +71,7 @@ func (r *relay) begin(checkpoints []eventstore.Checkpoint) {
 		p.upTo, p.stored = max(p.upTo, cp.Relayed), max(p.stored, cp.Seq)
 	}
 	r.mu.Unlock()
-	r.signal()
+	signal(r.wake)
 }
 
 // committed takes what an append has stored.
@@ -91,23 +90,12 @@ func (r *relay) committed(batch []eventstore.PartitionBatch) {
 		p.stored = max(p.stored, pb.Next.Seq)
 	}
 	r.mu.Unlock()
-	r.signal()
+	signal(r.wake)
 }
 
-// deadLetters publishes dead letters. Those beyond the bound are not: their rows are what counts.
-func (r *relay) deadLetters(letters []bus.Record) {
-	if len(letters) == 0 {
-		return
-	}
-	r.mu.Lock()
-	r.letters = append(r.letters, letters[:min(len(letters), letterMost-len(r.letters))]...)
-	r.mu.Unlock()
-	r.signal()
-}
-
-func (r *relay) signal() {
+func signal(wake chan<- struct{}) {
 	select {
-	case r.wake <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 }
@@ -130,16 +118,23 @@ func (r *relay) lag() int64 {
 	return n
 }
 
-// run publishes until ctx ends.
+// run publishes events until ctx ends.
 func (r *relay) run(ctx context.Context) {
+	insist(ctx, r.wake, r.publish, func(again time.Duration, err error) {
+		r.e.log.Warn("committed events cannot be published now; they wait in the store", "waiting", r.lag(), "again", again, "error", err)
+	})
+}
+
+// insist publishes whenever something is there, until ctx ends. After a failure it waits, and tells.
+func insist(ctx context.Context, wake <-chan struct{}, publish func(context.Context) (more bool, err error), failed func(again time.Duration, err error)) {
 	wait := relayAgain
 	for {
-		more, err := r.publish(ctx)
+		more, err := publish(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			r.e.log.Warn("committed events cannot be published now; they wait in the store", "waiting", r.lag(), "again", wait, "error", err)
+			failed(wait, err)
 			again := time.NewTimer(wait)
 			select {
 			case <-again.C:
@@ -154,7 +149,7 @@ func (r *relay) run(ctx context.Context) {
 			continue
 		}
 		select {
-		case <-r.wake:
+		case <-wake:
 		case <-ctx.Done():
 			return
 		}
@@ -162,72 +157,114 @@ func (r *relay) run(ctx context.Context) {
 }
 
 // drain publishes what is left, as far as ctx allows.
-func (r *relay) drain(ctx context.Context) {
+func drain(ctx context.Context, publish func(context.Context) (more bool, err error)) {
 	for {
-		more, err := r.publish(ctx)
+		more, err := publish(ctx)
 		if err != nil || !more {
 			return
 		}
 	}
 }
 
+// dispatch is what is published at once.
+type dispatch struct {
+	events  []*eventstore.Event
+	records []bus.Record
+	of      []int // the record of each event; -1: it has none
+	why     error // why an event has no record
+}
+
 // publish sends one batch of every partition; more tells that there is more to send.
 func (r *relay) publish(ctx context.Context) (more bool, err error) {
-	if err := r.publishLetters(ctx); err != nil {
+	d, more, err := r.gather(ctx)
+	if err != nil || len(d.events) == 0 {
+		return err != nil, err
+	}
+	if len(d.records) > 0 {
+		err = r.topics.Publish(ctx, bus.Events, d.records)
+	}
+	partly := &bus.PartlyError{}
+	if err != nil && !errors.As(err, &partly) {
 		return true, err
 	}
-	var records []bus.Record
-	ends := map[int32]int64{}
+	if r.settle(&d, partly) {
+		return true, err
+	}
+	return more, nil
+}
+
+// gather collects what is published next.
+func (r *relay) gather(ctx context.Context) (d dispatch, more bool, err error) {
 	bytes := 0
 	r.first++ // so that no partition is always served last
 	for i := range len(r.parts) {
 		p := int32((r.first + i) % len(r.parts))
-		room := relayBatch - len(records)
+		room := relayBatch - len(d.events)
 		if room <= 0 || bytes >= relayBytes {
-			more = true
-			break
+			return d, true, nil
 		}
 		events, left, err := r.next(ctx, p, room)
 		if err != nil {
-			return true, err
+			return d, true, err
 		}
 		more = more || left
 		for j := range events {
-			rec, err := eventRecord(&events[j])
-			if err != nil {
-				return true, err
+			if bytes >= relayBytes {
+				more = true
+				break
 			}
-			records = append(records, rec)
-			bytes += len(rec.Value)
-			ends[p] = events[j].Seq
+			bytes += d.add(&events[j])
 		}
 	}
-	if len(records) == 0 {
-		return false, nil
-	}
-	if err := r.topics.Publish(ctx, bus.Events, records); err != nil {
-		return true, err
-	}
-	r.passed(ends)
-	return more, nil
+	return d, more, nil
 }
 
-func (r *relay) publishLetters(ctx context.Context) error {
-	r.mu.Lock()
-	letters := r.letters
-	r.letters = nil
-	r.mu.Unlock()
-	if len(letters) == 0 {
-		return nil
-	}
-	err := r.topics.Publish(ctx, bus.DeadLetters, letters)
+// add adds an event, and answers the size of its record.
+func (d *dispatch) add(e *eventstore.Event) int {
+	d.events = append(d.events, e)
+	rec, err := eventRecord(e)
 	if err != nil {
-		r.mu.Lock()
-		r.letters = append(letters, r.letters...)
-		r.letters = r.letters[:min(len(r.letters), letterMost)]
-		r.mu.Unlock()
+		d.of, d.why = append(d.of, -1), err
+		return 0
 	}
-	return err
+	d.of, d.records = append(d.of, len(d.records)), append(d.records, rec)
+	return len(rec.Value)
+}
+
+// settle moves the cursors over what was published, and over what never can be: one such event must not keep back all that follow. It tells
+// whether anything was missed.
+func (r *relay) settle(d *dispatch, partly *bus.PartlyError) (missed bool) {
+	ends, stuck := map[int32]int64{}, map[int32]bool{}
+	for i, e := range d.events {
+		rec := d.of[i]
+		_, miss := slices.BinarySearch(partly.Missed, rec)
+		if stuck[e.Partition] = stuck[e.Partition] || miss; stuck[e.Partition] {
+			missed = true
+			continue
+		}
+		ends[e.Partition] = e.Seq
+		if rec < 0 {
+			r.setAside(e, len(e.Data), reasonUnreadable, d.why)
+		} else if _, refused := slices.BinarySearch(partly.Refused, rec); refused {
+			r.setAside(e, len(d.records[rec].Value), reasonRefused, partly.Err)
+		}
+	}
+	r.passed(ends)
+	return missed
+}
+
+// Why something is not published at all.
+const (
+	reasonRefused    = "refused"    // the topic takes nothing of that size
+	reasonUnreadable = "unreadable" // no record can be made of it
+	reasonNoRoom     = "no_room"    // too many letters wait
+)
+
+// setAside tells of an event that will never be on its topic. It is in the store; readers of the topic miss its seq.
+func (r *relay) setAside(e *eventstore.Event, bytes int, reason string, err error) {
+	r.e.metrics.unpublished.WithLabelValues(string(bus.Events), reason).Inc()
+	r.e.log.Error("a committed event cannot be published and is left out of the topic; it stays in the store", "topic", bus.Events,
+		"stream", e.Stream, "partition", e.Partition, "seq", e.Seq, "bytes", bytes, "reason", reason, "error", err)
 }
 
 // next are the events that follow what is published of a partition: from memory, or from the store if memory does not reach back.

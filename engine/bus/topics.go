@@ -1,6 +1,9 @@
 package bus
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Topic is the name of a topic beside the inbox, without the prefix of the installation.
 type Topic string
@@ -23,10 +26,25 @@ type Record struct {
 	Value     []byte
 }
 
+// PartlyError tells that some records of a Publish were not kept. All others were.
+type PartlyError struct {
+	Topic   Topic
+	Refused []int // indexes, rising: what the topic can never take, as a record that is too large for it
+	Missed  []int // indexes, rising: what may be kept the next time, or was. Of each partition, all records after its first missed one are missed, too
+	Err     error // what became of one of them
+}
+
+func (e *PartlyError) Error() string {
+	return fmt.Sprintf("%s refused %d records and missed %d: %v", e.Topic, len(e.Refused), len(e.Missed), e.Err)
+}
+
+func (e *PartlyError) Unwrap() error { return e.Err }
+
 // Topics publishes and hears what is not a command.
 type Topics interface {
 	// Publish returns when all records are kept, in order of each partition, or with what went wrong: then any of them may be kept, and
-	// it is for the caller to publish them again. Records may come more than once.
+	// it is for the caller to publish them again. Records may come more than once. Events and DeadLetters tell more, with a *PartlyError,
+	// and keep the order of each partition over all calls: no record is kept there before the one that precedes it is kept or refused.
 	Publish(ctx context.Context, topic Topic, records []Record) error
 	// Follow hands over what is published from now on, until ctx ends. It waits out the times when the topics cannot be reached. A
 	// record is passed by when handle has returned.

@@ -37,9 +37,27 @@ func (o *Options) specs() []topicSpec {
 	}
 }
 
-// prepare creates the topics that are missing and checks the others. It answers how many bytes a message of each lane may have.
+// limits are how many bytes a batch of a topic may have, and so a message.
+type limits struct {
+	lanes           [bus.Lanes]int
+	events, letters int
+}
+
+// envelopeBytes is what an event has beside what its command brought: ids, names, times, hashes.
+const envelopeBytes = 16 << 10
+
+// commands are how many bytes a command of each lane may have: what becomes of it must fit the topic of events, too.
+func (l *limits) commands() [bus.Lanes]int {
+	most := l.lanes
+	for lane := range most {
+		most[lane] = max(0, min(most[lane], l.events-envelopeBytes))
+	}
+	return most
+}
+
+// prepare creates the topics that are missing and checks the others. It answers how many bytes their messages may have.
 // created has those that were created; it grows over several tries.
-func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (limits [bus.Lanes]int, err error) {
+func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (most limits, err error) {
 	specs := o.specs()
 	names := make([]string, len(specs))
 	for i, s := range specs {
@@ -47,7 +65,7 @@ func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (l
 	}
 	known, err := describe(admin, names)
 	if err != nil {
-		return limits, err
+		return most, err
 	}
 	missing := ""
 	for _, spec := range specs {
@@ -58,19 +76,21 @@ func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (l
 			err = o.create(admin, spec, created)
 		}
 		if err != nil {
-			return limits, err
+			return most, err
 		}
 	}
 	if missing != "" { // it was created a moment ago, here or by another node: look again
-		return limits, fmt.Errorf("topic %s: %w", missing, sarama.ErrUnknownTopicOrPartition)
+		return most, fmt.Errorf("topic %s: %w", missing, sarama.ErrUnknownTopicOrPartition)
 	}
-	for lane, t := range laneTopics {
-		name := o.Prefix + t
-		if limits[lane], err = o.checkSafety(admin, name, known[name], created[name]); err != nil {
-			return limits, err
+	for name, limit := range map[string]*int{
+		laneTopics[bus.RPC]: &most.lanes[bus.RPC], laneTopics[bus.Data]: &most.lanes[bus.Data], string(bus.Events): &most.events, string(bus.DeadLetters): &most.letters,
+	} {
+		name = o.Prefix + name
+		if *limit, err = o.checkSafety(admin, name, known[name], created[name]); err != nil {
+			return most, err
 		}
 	}
-	return limits, nil
+	return most, nil
 }
 
 func describe(admin sarama.ClusterAdmin, names []string) (map[string]*sarama.TopicMetadata, error) {
@@ -158,7 +178,7 @@ func (o *Options) checkSafety(admin sarama.ClusterAdmin, topic string, is *saram
 		o.Log.Warn("a broker that is lost may take messages with it; three replicas with min.insync.replicas 2 are safe", "topic", topic, "replicas", replicas, "inSync", values[keyInSync])
 	}
 	if n := values[keyMessageBytes]; n > 0 && n < MessageBytesMax {
-		o.Log.Warn("a topic takes small messages only; larger calls are refused", "topic", topic, "bytes", n, "wanted", MessageBytesMax)
+		o.Log.Warn("a topic takes small messages only; larger calls are refused, larger dead letters are not published", "topic", topic, "bytes", n, "wanted", MessageBytesMax)
 		limit = max(n-batchOverhead, 0)
 	}
 	return limit, nil

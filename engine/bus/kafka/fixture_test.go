@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -173,3 +174,5 @@ func down(t *testing.T) (up func()) {
 	t.Cleanup(up)
 	return up
 }
+
+func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

@@ -35,31 +35,31 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	limits, err := o.prepareTopics(ctx)
+	most, err := o.prepareTopics(ctx)
 	if err != nil {
 		return nil, err
 	}
 	b := &Bus{options: o}
-	if b.inbox, err = openInbox(ctx, &b.options, limits); err != nil {
+	if b.inbox, err = openInbox(ctx, &b.options, most.commands()); err != nil {
 		return nil, err
 	}
 	if err = b.inbox.settle(ctx); err != nil {
 		return nil, errors.Join(err, b.inbox.end())
 	}
-	if b.topics, err = openTopics(&b.options); err != nil {
+	if b.topics, err = openTopics(&b.options, most); err != nil {
 		return nil, errors.Join(err, b.inbox.end())
 	}
 	return b, nil
 }
 
 // prepareTopics tries until ctx ends: brokers that were just started may not know their controller yet.
-func (o *Options) prepareTopics(ctx context.Context) (limits [bus.Lanes]int, err error) {
+func (o *Options) prepareTopics(ctx context.Context) (most limits, err error) {
 	if err := o.reach(ctx); err != nil {
-		return limits, err
+		return most, err
 	}
 	c, err := o.config("admin")
 	if err != nil {
-		return limits, err
+		return most, err
 	}
 	created := map[string]bool{}
 	err = insist(ctx, func() error {
@@ -67,10 +67,10 @@ func (o *Options) prepareTopics(ctx context.Context) (limits [bus.Lanes]int, err
 		if err != nil {
 			return fmt.Errorf("no broker answers: %w", err)
 		}
-		limits, err = o.prepare(admin, created)
+		most, err = o.prepare(admin, created)
 		return errors.Join(err, admin.Close())
 	})
-	return limits, err
+	return most, err
 }
 
 // reach asks whether a broker answers at all, with less patience than work needs.

@@ -23,7 +23,7 @@ import (
 // Topics are the topics beside the inbox, on Watermill: others can read them with it, or with any client of Kafka.
 type Topics struct {
 	options *Options
-	events  message.Publisher // whole batches at once
+	batches message.Publisher // of events and dead letters
 	others  message.Publisher // one by one; there are few
 
 	mu         sync.Mutex
@@ -39,20 +39,20 @@ const (
 	metaPartition = "callchain-partition"
 )
 
-func openTopics(o *Options) (*Topics, error) {
-	events, err := newBatchPublisher(o)
+func openTopics(o *Options, most limits) (*Topics, error) {
+	batches, err := newBatchPublisher(o, most)
 	if err != nil {
 		return nil, fmt.Errorf("publishing events: %w", err)
 	}
 	c, err := o.producerConfig("topics")
 	if err != nil {
-		return nil, errors.Join(err, events.Close())
+		return nil, errors.Join(err, batches.Close())
 	}
 	others, err := wkafka.NewPublisher(wkafka.PublisherConfig{Brokers: o.Brokers, Marshaler: marshaler{}, OverwriteSaramaConfig: c}, logger(o))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("publishing to topics: %w", err), events.Close())
+		return nil, errors.Join(fmt.Errorf("publishing to topics: %w", err), batches.Close())
 	}
-	return &Topics{options: o, events: events, others: others}, nil
+	return &Topics{options: o, batches: batches, others: others}, nil
 }
 
 // logger lets Watermill log; what it calls information is of no use to an operator.
@@ -70,8 +70,8 @@ func (t *Topics) Publish(ctx context.Context, topic bus.Topic, records []bus.Rec
 		messages[i] = messageOf(&records[i])
 	}
 	to := t.others
-	if topic == bus.Events {
-		to = t.events
+	if topic == bus.Events || topic == bus.DeadLetters {
+		to = t.batches
 	}
 	done := make(chan error, 1)
 	t.mu.Lock()
@@ -165,7 +165,7 @@ func (t *Topics) close() error {
 	done := make(chan error, 1)
 	go func() {
 		t.publishing.Wait() // Watermill's publisher must not be closed while it publishes
-		done <- errors.Join(t.events.Close(), t.others.Close())
+		done <- errors.Join(t.batches.Close(), t.others.Close())
 	}()
 	late := time.NewTimer(closeGrace)
 	defer late.Stop()
@@ -206,48 +206,4 @@ func (d marshaler) Unmarshal(record *sarama.ConsumerMessage) (*message.Message, 
 	}
 	m.Metadata[metaKey], m.Metadata[metaPartition] = string(record.Key), strconv.Itoa(int(record.Partition))
 	return m, nil
-}
-
-// batchPublisher is a message.Publisher that sends all messages of a Publish at once. Watermill's own waits for each acknowledgement before it sends the
-// next, which is too slow for every committed event.
-type batchPublisher struct {
-	client   sarama.Client
-	producer sarama.SyncProducer
-}
-
-func newBatchPublisher(o *Options) (*batchPublisher, error) {
-	c, err := o.producerConfig("events")
-	if err != nil {
-		return nil, err
-	}
-	p := &batchPublisher{}
-	if p.client, err = sarama.NewClient(o.Brokers, c); err != nil {
-		return nil, err
-	}
-	if p.producer, err = sarama.NewSyncProducerFromClient(p.client); err != nil {
-		return nil, errors.Join(err, p.client.Close())
-	}
-	return p, nil
-}
-
-// Publish implements message.Publisher.
-func (p *batchPublisher) Publish(topic string, messages ...*message.Message) error {
-	records := make([]*sarama.ProducerMessage, len(messages))
-	for i, m := range messages {
-		var err error
-		if records[i], err = (marshaler{}).Marshal(topic, m); err != nil {
-			return err
-		}
-	}
-	err := p.producer.SendMessages(records)
-	var each sarama.ProducerErrors
-	if errors.As(err, &each) && len(each) > 0 {
-		return fmt.Errorf("%d of %d messages: %w", len(each), len(records), each[0].Err)
-	}
-	return err
-}
-
-// Close implements message.Publisher.
-func (p *batchPublisher) Close() error {
-	return errors.Join(p.producer.Close(), closedAlready(p.client.Close()))
 }
