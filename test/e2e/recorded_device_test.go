@@ -16,34 +16,41 @@ import (
 type tapedDevice struct {
 	t      *testing.T
 	client *mqttclient.Client
+	topics [2]string                                    // of requests and responses, without the id
 	answer atomic.Pointer[func(payload string) *string] // nil: it stays silent
 	calls  chan tapedCall
 }
 
 type tapedCall struct{ id, payload string }
 
-const (
-	requestTopic  = "v1/devices/me/rpc/request/"
-	responseTopic = "v1/devices/me/rpc/response/"
+var (
+	longTopics  = [2]string{"v1/devices/me/rpc/request/", "v1/devices/me/rpc/response/"}
+	shortTopics = [2]string{"v2/r/req/", "v2/r/res/"}
 )
 
 func connectTaped(t *testing.T, addr, token string, qos byte) *tapedDevice {
 	t.Helper()
-	d := &tapedDevice{t: t, calls: make(chan tapedCall, 100)}
+	return connectAs(t, addr, mqttclient.Options{Token: token, ClientID: "taped-" + token}, longTopics, qos)
+}
+
+func connectAs(t *testing.T, addr string, o mqttclient.Options, topics [2]string, qos byte) *tapedDevice {
+	t.Helper()
+	d := &tapedDevice{t: t, topics: topics, calls: make(chan tapedCall, 100)}
+	o.OnPublish = d.take
 	var err error
-	d.client, err = mqttclient.Connect(t.Context(), addr, mqttclient.Options{Token: token, ClientID: "taped-" + token, OnPublish: d.take})
+	d.client, err = mqttclient.Connect(t.Context(), addr, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.client.Close)
-	if _, err := d.client.Subscribe(t.Context(), mqttclient.Filter{Topic: requestTopic + "+", QoS: qos}); err != nil {
+	if _, err := d.client.Subscribe(t.Context(), mqttclient.Filter{Topic: topics[0] + "+", QoS: qos}); err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
 func (d *tapedDevice) take(_ *mqttclient.Client, m mqttclient.Message) {
-	call := tapedCall{strings.TrimPrefix(string(m.Topic), requestTopic), string(m.Payload)}
+	call := tapedCall{strings.TrimPrefix(string(m.Topic), d.topics[0]), string(m.Payload)}
 	if answer := d.answer.Load(); answer != nil {
 		if text := (*answer)(call.payload); text != nil {
 			d.reply(call.id, *text)
@@ -53,7 +60,7 @@ func (d *tapedDevice) take(_ *mqttclient.Client, m mqttclient.Message) {
 }
 
 func (d *tapedDevice) reply(id, text string) {
-	if err := d.client.Publish(responseTopic+id, []byte(text), 1, nil); err != nil {
+	if err := d.client.Publish(d.topics[1]+id, []byte(text), 1, nil); err != nil {
 		d.t.Error(err)
 	}
 }
@@ -82,22 +89,26 @@ func (d *tapedDevice) next() tapedCall {
 // TestRecorded replays what was recorded of a ThingsBoard server: every answer is the same, or the difference is listed with its reason.
 func TestRecorded(t *testing.T) {
 	needsBinary(t)
-	server := start(t, newPlace(t, "--sysadmin.email", "sys@e2e.test", "--sysadmin.password", "sys-password"))
+	server := start(t, newPlace(t,
+		"--sysadmin.email", "sys@e2e.test", "--sysadmin.password", "sys-password", "--rpc.client_side_timeout", "3s"))
 	r := tape(t, server)
-	through := func(from, to int) (out []int) {
-		for n := from; n <= to; n++ {
-			out = append(out, n)
-		}
-		return out
-	}
 	var all sync.WaitGroup
 	defer all.Wait()
 	for _, n := range append(through(1, 37), through(67, 71)...) { // these wait for their deadlines, or for nothing
 		all.Go(func() { r.copy().replay(t, n) })
 	}
+	all.Go(func() { t.Run("device API over HTTP", r.copy().overHTTP) })
+	all.Go(func() { t.Run("sessions", r.copy().sessions) })
 	online := connectTaped(t, server.mqtt, "online", 1)
 	all.Go(func() { r.copy().online(t, online, through(38, 54), through(55, 65)) })
 	r.copy().persistent(t, through(72, 97))
+}
+
+func through(from, to int) (out []int) {
+	for n := from; n <= to; n++ {
+		out = append(out, n)
+	}
+	return out
 }
 
 // tape prepares the devices and tokens that the recording names.
@@ -118,12 +129,10 @@ func tape(t *testing.T, server *process) *recorded {
 	}
 	r := &recorded{process: server, exchanges: readExchanges(t)}
 	r.names = []string{"<tenant>", token, "<sysadmin>", sys.Token(), "<altered>", token[:len(token)-1] + last}
-	for _, name := range []string{"offline", "online", "silent", "persist", "unassigned"} {
-		d, err := rest.CreateDevice(t.Context(), client.Device{Name: name}, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.names = append(r.names, "<"+name+">", d.ID.ID)
+	r.device(t, rest, client.Device{Name: "http"}, "REC_HTTP")
+	r.device(t, rest, client.Device{Name: "http-2", Type: replies(t, rest)}, "REC2_HTTP")
+	for _, name := range []string{"offline", "online", "silent", "persist", "unassigned", "online-2"} {
+		r.device(t, rest, client.Device{Name: name}, name)
 	}
 	var user struct {
 		Tenant struct{ ID string } `json:"tenantId"`
@@ -134,6 +143,15 @@ func tape(t *testing.T, server *process) *recorded {
 	r.names = append(r.names, "<tenant-id>", user.Tenant.ID)
 	connectTaped(t, server.mqtt, "silent", 1)
 	return r
+}
+
+func (r *recorded) device(t *testing.T, rest *client.Client, d client.Device, token string) {
+	t.Helper()
+	made, err := rest.CreateDevice(t.Context(), d, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.names = append(r.names, "<"+d.Name+">", made.ID.ID)
 }
 
 // copy learns ids for itself.
