@@ -5,55 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 
 	"callchain/engine/bus"
 
 	"github.com/IBM/sarama"
 	"github.com/google/uuid"
 )
-
-// The topics of the lanes, without the prefix.
-var laneTopics = [bus.Lanes]string{bus.RPC: "callchain.inbox", bus.Data: "callchain.data"}
-
-// topicSpec is a topic as it must be.
-type topicSpec struct {
-	name       string
-	partitions int32
-	retention  time.Duration // of its messages; 0: for ever
-}
-
-// specs are all topics. What the inbox topics hold is taken within moments; a week of it survives a long outage of the database. Events are
-// kept for a week for readers that were away; the store has them for ever.
-func (o *Options) specs() []topicSpec {
-	const week = 7 * 24 * time.Hour
-	return []topicSpec{
-		{o.Prefix + laneTopics[bus.RPC], o.Partitions, week},
-		{o.Prefix + laneTopics[bus.Data], o.Partitions, week},
-		{o.Prefix + string(bus.Events), o.Partitions, week},
-		{o.Prefix + string(bus.Registry), 1, 24 * time.Hour},
-		{o.Prefix + string(bus.DeadLetters), 1, 4 * week},
-		{o.Prefix + string(bus.NodeTopic(o.Node)), 1, time.Hour},
-	}
-}
-
-// limits are how many bytes a batch of a topic may have, and so a message.
-type limits struct {
-	lanes           [bus.Lanes]int
-	events, letters int
-}
-
-// envelopeBytes is what an event has beside what its command brought: ids, names, times, hashes.
-const envelopeBytes = 16 << 10
-
-// commands are how many bytes a command of each lane may have: what becomes of it must fit the topic of events, too.
-func (l *limits) commands() [bus.Lanes]int {
-	most := l.lanes
-	for lane := range most {
-		most[lane] = max(0, min(most[lane], l.events-envelopeBytes))
-	}
-	return most
-}
 
 // prepare creates the topics that are missing and checks the others. It answers how many bytes their messages may have.
 // created has those that were created; it grows over several tries.
@@ -82,13 +39,12 @@ func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (m
 	if missing != "" { // it was created a moment ago, here or by another node: look again
 		return most, fmt.Errorf("topic %s: %w", missing, sarama.ErrUnknownTopicOrPartition)
 	}
-	for name, limit := range map[string]*int{
-		laneTopics[bus.RPC]: &most.lanes[bus.RPC], laneTopics[bus.Data]: &most.lanes[bus.Data], string(bus.Events): &most.events, string(bus.DeadLetters): &most.letters,
-	} {
-		name = o.Prefix + name
-		if *limit, err = o.checkSafety(admin, name, known[name], created[name]); err != nil {
+	for _, spec := range specs {
+		limit, err := o.checkSettings(admin, spec, known[spec.name], created[spec.name])
+		if err != nil {
 			return most, err
 		}
+		most.note(spec.topic, limit)
 	}
 	return most, nil
 }
@@ -116,19 +72,16 @@ func checkTopic(s topicSpec, is *sarama.TopicMetadata) error {
 }
 
 func (o *Options) create(admin sarama.ClusterAdmin, s topicSpec, created map[string]bool) error {
-	retention := "-1"
-	if s.retention > 0 {
-		retention = strconv.FormatInt(s.retention.Milliseconds(), 10)
-	}
+	retention := strconv.FormatInt(s.retention.Milliseconds(), 10)
 	bytes := strconv.Itoa(MessageBytesMax)
-	remove := "delete"
+	remove := cleanupDelete
 	detail := &sarama.TopicDetail{NumPartitions: s.partitions, ReplicationFactor: -1, ConfigEntries: map[string]*string{
-		"cleanup.policy": &remove, "retention.ms": &retention, "max.message.bytes": &bytes,
+		keyCleanup: &remove, keyRetention: &retention, keyMessageBytes: &bytes,
 	}}
 	if o.Replication > 0 {
 		detail.ReplicationFactor = o.Replication
 		safe := strconv.Itoa(max(1, int(o.Replication)-1))
-		detail.ConfigEntries["min.insync.replicas"] = &safe
+		detail.ConfigEntries[keyInSync] = &safe
 	}
 	err := admin.CreateTopic(s.name, detail, false)
 	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
@@ -140,69 +93,6 @@ func (o *Options) create(admin sarama.ClusterAdmin, s topicSpec, created map[str
 	created[s.name] = true
 	o.Log.Info("topic created", "topic", s.name, "partitions", s.partitions)
 	return nil
-}
-
-// The settings of a topic that decide what it takes and how safe that is.
-const (
-	keyMessageBytes = "max.message.bytes"
-	keyInSync       = "min.insync.replicas"
-)
-
-// batchOverhead is what a batch has beside its records, and some room.
-const batchOverhead = 256
-
-// checkSafety tells an operator whose brokers may lose messages, and answers how many bytes a message may have. A topic that was just created
-// with the brokers' own number of replicas is made to keep two of three.
-func (o *Options) checkSafety(admin sarama.ClusterAdmin, topic string, is *sarama.TopicMetadata, created bool) (limit int, err error) {
-	limit = MessageBytesMax - batchOverhead
-	values, err := settingsOf(admin, topic)
-	if err != nil && temporary(err) {
-		return 0, err
-	}
-	if err != nil {
-		o.Log.Warn("the settings of a topic cannot be read; it should take large messages and keep two copies", "topic", topic, "error", err)
-		return limit, nil
-	}
-	replicas := len(is.Partitions[0].Replicas)
-	if created && replicas > 2 && values[keyInSync] < 2 {
-		two := "2"
-		err := admin.IncrementalAlterConfig(sarama.TopicResource, topic, map[string]sarama.IncrementalAlterConfigsEntry{
-			keyInSync: {Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &two},
-		}, false)
-		if err != nil {
-			return 0, fmt.Errorf("setting %s of topic %s: %w", keyInSync, topic, err)
-		}
-		values[keyInSync] = 2
-	}
-	if lane := bus.RPC; topic == o.Prefix+laneTopics[lane] && (replicas < 2 || values[keyInSync] < 2) { // the others are as this one; one line is enough
-		o.Log.Warn("a broker that is lost may take messages with it; three replicas with min.insync.replicas 2 are safe", "topic", topic, "replicas", replicas, "inSync", values[keyInSync])
-	}
-	if n := values[keyMessageBytes]; n > 0 && n < MessageBytesMax {
-		o.Log.Warn("a topic takes small messages only; larger calls are refused, larger dead letters are not published", "topic", topic, "bytes", n, "wanted", MessageBytesMax)
-		limit = max(n-batchOverhead, 0)
-	}
-	return limit, nil
-}
-
-// settingsOf are the settings of a topic that are numbers.
-func settingsOf(admin sarama.ClusterAdmin, topic string) (map[string]int, error) {
-	about := &sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{keyMessageBytes, keyInSync}}
-	found, err := admin.DescribeConfigs([]*sarama.ConfigResource{about}, sarama.DescribeConfigsOptions{})
-	if err != nil {
-		return nil, err
-	}
-	values := map[string]int{}
-	for _, f := range found {
-		if !errors.Is(f.ErrorCode, sarama.ErrNoError) {
-			return nil, f.ErrorCode
-		}
-		for _, s := range f.Configs {
-			if n, err := strconv.Atoi(s.Value); err == nil {
-				values[s.Name] = n
-			}
-		}
-	}
-	return values, nil
 }
 
 // topicIDs asks a broker for the ids of the lanes' topics, and whether all their partitions have a leader.
