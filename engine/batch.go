@@ -98,7 +98,7 @@ func (o *owner) take(ctx context.Context, m bus.Message, cmd step.Command, d Dev
 	o.storeTraces(part, d, cmd)
 	for _, e := range res.Effects {
 		if dl, ok := e.(step.DeadLetter); ok {
-			o.deadLetter(part, d, cmd.Device, dl)
+			o.deadLetter(part, letter{Tenant: d.Tenant, Device: cmd.Device, Reason: dl.Reason, Detail: dl.Detail, Data: keep(cmd, true).json()})
 		}
 		o.batch.effects = append(o.batch.effects, effect{part.cp.Epoch, e, o.parentOf(e)})
 	}

@@ -50,6 +50,7 @@ type Config struct {
 	ClientTimeout time.Duration // a device's call ends then
 	BatchEvents   int           // a transaction holds about so many events
 	Linger        time.Duration // Sent is written at the latest after this
+	Tenant        uuid.UUID     // sees the dead letters that belong to no tenant, such as bytes that nobody can read
 }
 
 // DefaultConfig are the defaults; BatchEvents as measured best: larger transactions only add latency.

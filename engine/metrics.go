@@ -79,7 +79,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 }
 
 // deadLetterReasons are why something becomes a dead letter.
-var deadLetterReasons = []string{"command_rejected", "command_unreadable", "causation_loop", "chain_gone", "quarantined"}
+var deadLetterReasons = []string{"command_rejected", "command_unreadable", "command_refused", "causation_loop", "chain_gone", "quarantined"}
 
 // counters are counters by one label, found without building the label's hash each time.
 type counters struct {

@@ -37,19 +37,21 @@ type owner struct {
 	ended   *generations[uuid.UUID, endedCall]
 	wires   *generations[wireKey, uuid.UUID] // calls that ended lately, by their wire id
 	values  *generations[nodes.Key, nodes.Value]
+	removed *generations[uuid.UUID, struct{}] // dead letters whose end may not be committed yet
 	timers  timers
 	linger  linger
 
-	batch    *batch
-	tracer   tracer
-	writer   *writer
-	busy     bool
-	replay   []bus.Message // to be stepped before the inbox
-	single   bool          // step one message a batch: one of them spoils its batch
-	started  bool          // the first claim is done
-	pause    time.Time     // until then the store is left in peace
-	failures int           // appends that failed since one succeeded
-	lookUps  struct {      // of late answers, in this second
+	batch     *batch
+	tracer    tracer
+	writer    *writer
+	busy      bool
+	replay    []bus.Message // to be stepped before the inbox
+	rerunning bool          // the command of a dead letter is being judged
+	single    bool          // step one message a batch: one of them spoils its batch
+	started   bool          // the first claim is done
+	pause     time.Time     // until then the store is left in peace
+	failures  int           // appends that failed since one succeeded
+	lookUps   struct {      // of late answers, in this second
 		second int64
 		n      int
 	}
@@ -85,6 +87,7 @@ func (o *owner) forget() {
 	o.ended = newGenerations[uuid.UUID, endedCall](10_000)
 	o.wires = newGenerations[wireKey, uuid.UUID](50_000)
 	o.values = newGenerations[nodes.Key, nodes.Value](bodyCacheBytes)
+	o.removed = newGenerations[uuid.UUID, struct{}](50_000)
 	o.timers = newTimers()
 	o.linger = newLinger()
 	o.batch = newBatch()
@@ -164,6 +167,10 @@ func (o *owner) handleAll(messages []bus.Message) {
 
 // handle steps one message; held tells that it must be stepped again, later.
 func (o *owner) handle(m bus.Message) (held bool) {
+	if w, ok := m.Value.(wish); ok {
+		o.grant(m, w)
+		return false
+	}
 	cmd, ok := m.Value.(step.Command)
 	if !ok {
 		o.spoilt(m)
@@ -259,8 +266,12 @@ func (o *owner) judge(m bus.Message, cmd step.Command) error {
 func (o *owner) settle(ctx context.Context, m bus.Message, cmd step.Command, device Device) error {
 	res, err := o.stepWith(ctx, cmd, o.env(device))
 	if _, life := cmd.Do.(step.RPC); life && err != nil && !errors.Is(err, errFetch) {
-		o.reject(bus.Message{}, cmd, device, err) // the chain's part of it
+		o.setAside(cmd, device, err, true) // the chain's part of it
 		res, err = o.stepWith(ctx, cmd, withoutChains(o.env(device)))
+		res.Effects = slices.DeleteFunc(res.Effects, func(e step.Effect) bool { // that a chain is missing, the letter says already
+			_, letter := e.(step.DeadLetter)
+			return letter
+		})
 	}
 	switch {
 	case errors.Is(err, errFetch):

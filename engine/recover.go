@@ -78,10 +78,12 @@ func (o *owner) recover(ctx context.Context, cp eventstore.Checkpoint) error {
 		return err
 	}
 	for _, stream := range sortedKeys(open) {
-		if err := o.restore(ctx, part, stream, open[stream]); err != nil {
-			// A stream that cannot be folded is set aside alone; the rest of the partition goes on.
-			o.e.log.Error("a stream cannot be folded and is set aside", "stream", stream, "error", err)
-			o.e.metrics.deadLetter.WithLabelValues("quarantined").Inc()
+		last, err := o.restore(ctx, part, stream, open[stream])
+		if errors.Is(err, errFetch) {
+			return err
+		}
+		if err != nil { // it is set aside alone; the rest of the partition goes on
+			o.quarantine(part, stream, last, err)
 		}
 	}
 	return nil
@@ -149,25 +151,30 @@ func (o *owner) catchUpWith(ctx context.Context, part *partition, e *eventstore.
 	return nil
 }
 
-// restore folds one stream; what has ended since the watermark leaves the index.
-func (o *owner) restore(ctx context.Context, part *partition, stream string, indexed bool) error {
-	events, err := readStream(ctx, o.e.store, stream)
-	if err != nil || len(events) == 0 {
-		return err
-	}
-	last := &events[len(events)-1]
-	if err := o.load(ctx, last.Device, last.Tenant, part.cp.Partition); err != nil {
-		return err
-	}
+// restore folds one stream and answers its last event; what has ended since the watermark leaves the index. It fails with errFetch if the
+// store does not give it: that is not the stream's fault.
+func (o *owner) restore(ctx context.Context, part *partition, stream string, indexed bool) (last eventstore.Event, err error) {
 	part.behind.open(stream)
 	if indexed {
 		delete(part.behind.opened, stream)
 		part.behind.indexed[stream] = struct{}{}
 	}
-	if strings.HasPrefix(stream, "run/") {
-		return o.restoreRun(part, stream, events)
+	events, err := readStream(ctx, o.e.store, stream)
+	if err != nil {
+		return last, fmt.Errorf("%w: %w", errFetch, err)
 	}
-	return o.restoreCall(part, stream, events)
+	if len(events) == 0 {
+		part.behind.close(stream)
+		return last, nil
+	}
+	last = events[len(events)-1]
+	if err := o.load(ctx, last.Device, last.Tenant, part.cp.Partition); err != nil {
+		return last, err
+	}
+	if strings.HasPrefix(stream, "run/") {
+		return last, o.restoreRun(part, stream, events)
+	}
+	return last, o.restoreCall(part, stream, events)
 }
 
 func (o *owner) restoreRun(part *partition, stream string, events []eventstore.Event) error {
@@ -320,6 +327,10 @@ func (o *owner) claimUntil(ctx context.Context) error {
 // spoiler deals with the one command whose events the store refuses.
 func (o *owner) spoiler(m bus.Message, cause error) {
 	defer o.passed(m)
+	if w, ok := m.Value.(wish); ok {
+		o.refusedByStore(m, w, cause)
+		return
+	}
 	cmd, ok := m.Value.(step.Command)
 	if !ok {
 		o.e.log.Error("an unreadable message left a fact that the store refuses; it is passed by", "error", cause)

@@ -112,7 +112,7 @@ func newRig(t *testing.T, store *sim.Store, inbox bus.Inbox) *rig {
 func (r *rig) start() {
 	r.measured = prometheus.NewRegistry()
 	c := engine.DefaultConfig()
-	c.Partitions = partitions
+	c.Partitions, c.Tenant = partitions, tenant
 	r.engine = engine.New(c, r.store, r.inbox, directory{r}, engine.NewMetrics(r.measured), slog.New(slog.DiscardHandler))
 	if r.topics != nil {
 		r.engine.PublishTo(r.topics)

@@ -60,11 +60,10 @@ type LogLine struct {
 	Text   string
 }
 
-// DeadLetter reports what could not be processed.
+// DeadLetter reports that a part of a chain's work was cut off; the command itself was processed.
 type DeadLetter struct {
 	Reason string
 	Detail string
-	Data   []byte
 }
 
 func (Deliver) isEffect()        {}

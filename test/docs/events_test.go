@@ -25,7 +25,7 @@ import (
 const eventSchemaPage = "docs/events.schema.json"
 
 // engineFacts are the facts that the engine makes itself, beside those of calls, devices and runs.
-var engineFacts = map[string]any{"Carried": engine.Carried{}, "CommandRejected": engine.CommandRejected{}}
+var engineFacts = map[string]any{"Carried": engine.Carried{}, "CommandRejected": engine.CommandRejected{}, "DeadLetterRerun": engine.DeadLetterRerun{}, "DeadLetterDropped": engine.DeadLetterDropped{}}
 
 // TestGeneratedEventSchema compares the schema of events with the types of the code.
 func TestGeneratedEventSchema(t *testing.T) {

@@ -1,0 +1,270 @@
+package engine_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"callchain/chains"
+	"callchain/engine"
+	"callchain/engine/bus"
+	"callchain/engine/projection"
+	"callchain/engine/sim"
+	"callchain/eventstore"
+
+	"github.com/google/uuid"
+)
+
+// found is a dead letter as its row has it.
+type found struct {
+	id      uuid.UUID
+	tenant  uuid.UUID
+	device  uuid.UUID
+	reason  string
+	detail  string
+	command string
+}
+
+// letters are the dead letters that are stored.
+func (r *rig) letters() []found {
+	r.t.Helper()
+	synctest.Wait()
+	rows, err := r.store.Open().Rows(context.Background(), eventstore.Query{Table: projection.DeadLetters, Order: []eventstore.Order{{Column: "at"}}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out := make([]found, len(rows))
+	for i, row := range rows {
+		if !json.Valid(row[7].([]byte)) {
+			r.t.Errorf("the letter's command is no JSON: %s", row[7])
+		}
+		out[i] = found{row[0].(uuid.UUID), row[1].(uuid.UUID), row[2].(uuid.UUID), row[5].(string), row[6].(string), string(row[7].([]byte))}
+	}
+	return out
+}
+
+// letter is the one dead letter that is stored. Its command must contain some texts.
+func (r *rig) letter(reason string, has ...string) found {
+	r.t.Helper()
+	all := r.letters()
+	if len(all) != 1 {
+		r.t.Fatalf("%d dead letters, want 1: %+v", len(all), all)
+	}
+	l := all[0]
+	if l.reason != reason || l.tenant != tenant {
+		r.t.Errorf("a letter of %s because of %s (%s), want %s", l.tenant, l.reason, l.detail, reason)
+	}
+	for _, text := range has {
+		if !strings.Contains(l.command, text) {
+			r.t.Errorf("the letter has no %s: %s", text, l.command)
+		}
+	}
+	return l
+}
+
+// noLetter expects that none is stored.
+func (r *rig) noLetter() {
+	r.t.Helper()
+	if all := r.letters(); len(all) > 0 {
+		r.t.Errorf("letters are left: %+v", all)
+	}
+}
+
+// systemFacts are what the streams of the partitions say of one type.
+func (r *rig) systemFacts(eventType string) []string {
+	r.t.Helper()
+	synctest.Wait()
+	var out []string
+	for p := range int32(partitions) {
+		events, err := r.store.Open().Partition(context.Background(), p, 0, 10_000)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for i := range events {
+			if e := &events[i]; e.Type == eventType && strings.HasPrefix(e.Stream, "system/") {
+				out = append(out, fmt.Sprintf("%s %s %s %s", e.Tenant, e.Device, e.Actor, e.Data))
+			}
+		}
+	}
+	return out
+}
+
+const roundAndRound = `
+name: Round and round
+nodes:
+  - name: by type
+    type: message type switch
+    to:
+      RPC Request to Device: send
+      RPC Queued: another
+  - name: another
+    type: transform
+    config: {msg: '{"method": "again", "params": {}}', metadata: {persistent: '"true"'}}
+    to:
+      Success: send
+  - name: send
+    type: rpc call request
+`
+
+const waiting = `
+name: Later
+nodes:
+  - name: by type
+    type: message type switch
+    to:
+      RPC Request to Device: wait
+  - name: wait
+    type: delay
+    config: {periodInSeconds: 10}
+    to:
+      Success: send
+  - name: send
+    type: rpc call request
+`
+
+// TestEveryReasonLeavesALetter: whatever could not be processed can be read later, with the command that it was.
+func TestEveryReasonLeavesALetter(t *testing.T) {
+	t.Run("causation_loop", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			r.chain = compiled(r.t, roundAndRound)
+			r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent = true })
+			l := r.letter("causation_loop", `"kind":"call"`, `"method":"reboot"`, `"processed":true`)
+			r.wantRerun(l.id, engine.RerunProcessed)
+			r.letter("causation_loop")
+		})
+	})
+	t.Run("chain_gone", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			r.chain = compiled(r.t, waiting)
+			c := r.call("d1", nil)
+			var gone *chains.Program
+			r.chain = gone
+			r.begin("d2", "B") // so that the owner sees it
+			pass(11 * time.Second)
+			c.want("rejected not_dispatched ")
+			l := r.letter("chain_gone", `"kind":"Wake"`, `"actor":"system"`, `"content":{"run":`)
+			r.wantRerun(l.id, engine.RerunProcessed)
+		})
+	})
+	t.Run("what the chain was to hear", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			r.chain = compiled(r.t, brokenFacts)
+			d := r.connect("d1", "A")
+			c := r.call("d1", chosen("c1"))
+			d.reply(d.one(), `"\u003c&>"`)
+			c.want(`succeeded  "\u003c&>"`)
+			l := r.letter("command_rejected", `"kind":"reply"`, `"processed":true`, `"response":{"json":"\u003c&>"}`)
+			r.wantRerun(l.id, engine.RerunProcessed)
+			r.wantTypes(named("c1"), "Requested", "Queued", "Delivered", "Succeeded")
+		})
+	})
+	t.Run("command_unreadable", func(t *testing.T) {
+		kept(t, func(r *rig, in *sim.Inbox) {
+			in.Keep(bus.RPC, 1, []byte("\xff not a command"))
+			l := r.letter("command_unreadable", `"kind":"unreadable"`, `"base64":"/yBub3QgYSBjb21tYW5k"`)
+			r.wantRerun(l.id, engine.RerunUnreadable)
+			r.letter("command_unreadable")
+		})
+	})
+	t.Run("bytes that are no text", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			d := r.connect("d1", "A")
+			r.engine.Inbound().Attributes(d.session, []byte("{\"a\":\"\xff\"}"), nil)
+			l := r.letter("command_rejected", `"kind":"data"`, `"base64":"`)
+			r.chain = compiled(r.t, mended)
+			r.wantRerun(l.id, "")
+			r.noLetter()
+		})
+	})
+}
+
+// wantRerun runs a letter again; code is that of the error, empty for none.
+func (r *rig) wantRerun(id uuid.UUID, code string) engine.Rerun {
+	r.t.Helper()
+	out, err := r.engine.RerunDeadLetter(context.Background(), tenant, id, "user:u")
+	if got := codeOf(err); got != code {
+		r.t.Errorf("the rerun comes to %q (%v), want %q", got, err, code)
+	}
+	return out
+}
+
+// TestQuarantine: a stored stream that cannot be folded is set aside alone, with one letter, however often it is found.
+func TestQuarantine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sim.NewStore(), keptInbox())
+		r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent = true })
+		r.call("d1", func(q *engine.CallRequest) { chosen("c2")(q); q.Persistent = true })
+		r.mustStop()
+		r.spoil("rpc/"+tenant.String()+"/"+named("c1").String(), int32(named("d1")[15])%partitions)
+		for range 2 {
+			r = newRig(t, r.store.Open(), opened(r.inbox))
+			l := r.letter("quarantined", `"kind":"stream"`, `"stream":"rpc/`)
+			if l.device != named("d1") || !strings.Contains(l.detail, "Invented") {
+				t.Errorf("the letter: %+v", l)
+			}
+			r.wantRerun(l.id, engine.RerunNoCommand)
+			d := r.connect("d1", "A")
+			if cmd := d.one(); cmd.Call != named("c2") {
+				t.Errorf("the device is sent %+v, want the call whose stream can be read", cmd)
+			}
+			r.mustStop()
+		}
+	})
+}
+
+// TestNoQuarantineForTheStore: that a read fails is not the stream's fault. At whichever read it happens, nothing is set aside.
+func TestNoQuarantineForTheStore(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent, q.Expires = true, time.Now().Add(time.Hour) })
+		for failing := range 30 {
+			reads := 0
+			r.store.Reading = func() error {
+				if reads++; reads == failing+2 {
+					return errors.New("the connection is reset")
+				}
+				return nil
+			}
+			r.store.Before = func(context.Context, eventstore.Batch) error {
+				r.store.Before = nil
+				return errors.New("the database is away") // so that all is loaded again
+			}
+			r.begin("d2", fmt.Sprint("B", failing))
+			pass(5 * time.Second)
+		}
+		r.store.Reading = nil
+		r.noLetter()
+		d := r.connect("d1", "A")
+		if cmd := d.one(); cmd.Call != named("c1") {
+			t.Errorf("the device is sent %+v", cmd)
+		}
+	})
+}
+
+// spoil adds an event to a stream that nobody can read.
+func (r *rig) spoil(stream string, partition int32) {
+	r.t.Helper()
+	ctx, store := context.Background(), r.store.Open()
+	claimed, err := store.Claim(ctx, "somebody", []int32{partition})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	events, err := store.Stream(ctx, stream, 0, 100)
+	if err != nil || len(events) == 0 {
+		r.t.Fatalf("%d events, %v", len(events), err)
+	}
+	last := events[len(events)-1]
+	e := last
+	e.Version, e.Seq, e.Type, e.AppendID = last.Version+1, claimed[0].Seq+1, "Invented", uuid.New()
+	e.Hash = e.Digest(last.Hash)
+	next := claimed[0]
+	next.Seq, next.Head, next.Append = e.Seq, eventstore.Link(next.Head, e.Hash), e.AppendID
+	fenced, err := store.Append(ctx, eventstore.Batch{ID: e.AppendID, Partitions: []eventstore.PartitionBatch{{Expect: claimed[0], Next: next, Events: []eventstore.Event{e}}}})
+	if err != nil || len(fenced) > 0 {
+		r.t.Fatal(err, fenced)
+	}
+}

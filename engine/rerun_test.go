@@ -1,0 +1,273 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"callchain/engine"
+	"callchain/engine/rpc"
+	"callchain/eventstore"
+
+	"github.com/google/uuid"
+)
+
+func codeOf(err error) string {
+	var failed *engine.RerunError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &failed):
+		return failed.Code
+	case errors.Is(err, engine.ErrNoLetter):
+		return "no letter"
+	}
+	return err.Error()
+}
+
+// mended is rootChain without what is broken in it.
+var mended = strings.Replace(rootChain, "type: broken", "type: save attributes", 1)
+
+// brokenCalls is a chain that panics with every call from outside.
+var brokenCalls = strings.NewReplacer("Device: send", "Device: boom", "attributes: boom", "attributes: send").Replace(rootChain)
+
+// rejectedCall leaves the letter of a persistent call c1, whose chain was mended afterwards.
+func (r *rig) rejectedCall(mend string) found {
+	r.t.Helper()
+	r.chain = compiled(r.t, brokenCalls)
+	c := r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent = true })
+	if got := c.outcome(); !strings.HasPrefix(got, "command_rejected: the step panicked") {
+		r.t.Errorf("the caller is told %q", got)
+	}
+	r.wantTypes(named("c1"))
+	r.chain = compiled(r.t, mend)
+	return r.letter("command_rejected", `"kind":"call"`, `"actor":"test"`, `"cause":"rest"`, `"method":"reboot"`, named("c1").String())
+}
+
+// TestRerun: the command of a letter becomes what it would have been, once, and the letter goes in the same append.
+func TestRerun(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		d := r.connect("d1", "A")
+		l := r.rejectedCall(rootChain)
+		ctx := context.Background()
+		if _, err := r.engine.RerunDeadLetter(ctx, named("another tenant"), l.id, "user:u"); !errors.Is(err, engine.ErrNoLetter) {
+			t.Errorf("another tenant's: %v", err)
+		}
+		appends := 0
+		r.store.Before = func(_ context.Context, b eventstore.Batch) error {
+			if holds(b, "DeadLetterRerun") {
+				appends++
+				if !has(b, named("c1"), "Queued") || len(lettersRemoved(b)) != 1 {
+					t.Errorf("the rerun's append has not all of it: %+v", b)
+				}
+			}
+			return nil
+		}
+		out := r.wantRerun(l.id, "")
+		if want := (engine.Rerun{Letter: l.id, Device: d.id, Kind: "call", Call: named("c1")}); out != want || appends != 1 {
+			t.Errorf("the rerun is %+v in %d appends, want %+v", out, appends, want)
+		}
+		r.noLetter()
+		r.wantRerun(l.id, "no letter")
+		if cmd := d.one(); cmd.Call != named("c1") || cmd.Method != "reboot" {
+			t.Errorf("the device is sent %+v", cmd)
+		}
+		r.wantTypes(named("c1"), "Requested", "Queued")
+		want := tenant.String() + " " + d.id.String() + ` user:u {"letter":"` + l.id.String() + `","reason":"command_rejected","outcome":"accepted"}`
+		if got := r.systemFacts("DeadLetterRerun"); !slices.Equal(got, []string{want}) {
+			t.Errorf("the facts are %q, want %s", got, want)
+		}
+	})
+}
+
+func lettersRemoved(b eventstore.Batch) (ids []any) {
+	for i := range b.Partitions {
+		for _, row := range b.Partitions[i].Rows {
+			if row.Table.Name == "dead_letters" && row.Delete {
+				ids = append(ids, row.Values[0])
+			}
+		}
+	}
+	return ids
+}
+
+// TestRerunAtOnce: of many who want a letter's end before it is committed, one has it.
+func TestRerunAtOnce(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		l := r.rejectedCall(rootChain)
+		hold := &gate{eventType: "SessionOpened", open: make(chan struct{})}
+		r.store.Before = hold.before
+		r.begin("d2", "B")
+		codes := make(chan string, 4)
+		for n := range 4 {
+			go func() {
+				if n == 3 {
+					codes <- codeOf(r.engine.DropDeadLetter(context.Background(), tenant, l.id, "user:u"))
+					return
+				}
+				_, err := r.engine.RerunDeadLetter(context.Background(), tenant, l.id, "user:u")
+				codes <- codeOf(err)
+			}()
+			synctest.Wait() // in this order
+		}
+		close(hold.open)
+		synctest.Wait()
+		got := []string{<-codes, <-codes, <-codes, <-codes}
+		slices.Sort(got)
+		if !slices.Equal(got, []string{"", "no letter", "no letter", "no letter"}) {
+			t.Errorf("they are told %q", got)
+		}
+		r.wantTypes(named("c1"), "Requested", "Queued")
+	})
+}
+
+// TestRerunFailsAgain: the letter stays, and says what is the matter now.
+func TestRerunFailsAgain(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		l := r.rejectedCall(brokenCalls)
+		r.wantRerun(l.id, "command_rejected")
+		if again := r.letter("command_rejected", `"method":"reboot"`); again.id != l.id {
+			t.Errorf("the letter is another: %+v", again)
+		}
+		if n := countEvents(t, r, "CommandRejected"); n != 1 {
+			t.Errorf("%d facts of rejected commands, want the first", n)
+		}
+		r.chain = compiled(t, rootChain)
+		r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent, q.Method = true, "other" }).want("queued  ")
+		r.wantRerun(l.id, string(rpc.CodeKnown))
+		if again := r.letter("command_refused", `"method":"reboot"`); !strings.Contains(again.detail, "other content") {
+			t.Errorf("the letter's detail: %s", again.detail)
+		}
+		r.gone.Store(named("d1"), nil)
+		r.wantRerun(l.id, engine.RerunNoDevice)
+		r.gone.Delete(named("d1"))
+		var outcomes []string
+		for _, fact := range r.systemFacts("DeadLetterRerun") {
+			outcomes = append(outcomes, strings.SplitN(strings.SplitN(fact, `"outcome":"`, 2)[1], `"`, 2)[0])
+		}
+		if want := []string{"command_rejected", string(rpc.CodeKnown), engine.RerunNoDevice}; !slices.Equal(outcomes, want) {
+			t.Errorf("the facts tell of %q, want %q", outcomes, want)
+		}
+	})
+}
+
+// TestRerunThatTheStoreRefuses: neither the letter is lost nor the user left without a word.
+func TestRerunThatTheStoreRefuses(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		l := r.rejectedCall(rootChain)
+		r.store.Before = func(_ context.Context, b eventstore.Batch) error {
+			if has(b, named("c1"), "Queued") {
+				return &eventstore.RefusedError{Err: errors.New("this cannot be stored")}
+			}
+			return nil
+		}
+		r.wantRerun(l.id, "command_rejected")
+		if again := r.letter("command_rejected"); again.id != l.id || !strings.Contains(again.detail, "this cannot be stored") {
+			t.Errorf("the letter: %+v", again)
+		}
+		r.wantTypes(named("c1"))
+		r.store.Before = nil
+		r.wantRerun(l.id, "")
+		r.wantTypes(named("c1"), "Requested", "Queued")
+	})
+}
+
+// TestRerunAfterItsDeadline: an old call is not sent any more; that it ended is what became of it.
+func TestRerunAfterItsDeadline(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		d := r.connect("d1", "A")
+		l := r.rejectedCall(rootChain)
+		pass(2 * time.Minute)
+		r.wantRerun(l.id, "")
+		r.noLetter()
+		r.wantTypes(named("c1"), "Requested", "Expired")
+		if got := d.commands(); len(got) > 0 {
+			t.Errorf("the device is sent %+v", got)
+		}
+	})
+}
+
+// TestRerunAndCrash: an append that fails, one whose answer is lost, and a process that dies change nothing: once it happens.
+func TestRerunAndCrash(t *testing.T) {
+	t.Run("the append fails", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			l, tries := r.rejectedCall(rootChain), 0
+			r.store.Before = func(_ context.Context, b eventstore.Batch) error {
+				if tries++; holds(b, "DeadLetterRerun") && tries < 3 {
+					return errors.New("the database is away")
+				}
+				return nil
+			}
+			r.wantRerun(l.id, "")
+			r.noLetter()
+			r.wantTypes(named("c1"), "Requested", "Queued")
+		})
+	})
+	t.Run("the answer is lost", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			l, torn := r.rejectedCall(rootChain), 0
+			r.store.After = func(_ context.Context, b eventstore.Batch) error {
+				if holds(b, "DeadLetterRerun") && torn == 0 {
+					torn++
+					return errors.New("the connection is torn")
+				}
+				return nil
+			}
+			r.wantRerun(l.id, "")
+			r.noLetter()
+			r.wantTypes(named("c1"), "Requested", "Queued")
+		})
+	})
+	t.Run("the process dies", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			l := r.rejectedCall(rootChain)
+			r.store.Before = func(context.Context, eventstore.Batch) error { return errors.New("the database is away") }
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if _, err := r.engine.RerunDeadLetter(ctx, tenant, l.id, "user:u"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("while nothing can be stored: %v", err)
+			}
+			if err := r.stop(); err == nil {
+				t.Error("it ends without a word")
+			}
+			r.stop = func() error { return nil }
+			next := r.again()
+			defer next.mustStop()
+			if got := next.letter("command_rejected"); got.id != l.id {
+				t.Errorf("the letter: %+v", got)
+			}
+			next.wantRerun(l.id, "")
+			next.wantRerun(l.id, "no letter")
+			next.noLetter()
+			next.wantTypes(named("c1"), "Requested", "Queued")
+		})
+	})
+}
+
+// TestDropLetter: it is gone, and who dropped it is known.
+func TestDropLetter(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		l := r.rejectedCall(rootChain)
+		ctx := context.Background()
+		for _, c := range []struct {
+			tenant, id uuid.UUID
+			want       string
+		}{
+			{named("another tenant"), l.id, "no letter"}, {tenant, named("no letter"), "no letter"}, {tenant, l.id, ""}, {tenant, l.id, "no letter"},
+		} {
+			if got := codeOf(r.engine.DropDeadLetter(ctx, c.tenant, c.id, "user:u")); got != c.want {
+				t.Errorf("dropping %s of %s: %q, want %q", c.id, c.tenant, got, c.want)
+			}
+		}
+		r.noLetter()
+		r.wantRerun(l.id, "no letter")
+		want := tenant.String() + " " + named("d1").String() + ` user:u {"letter":"` + l.id.String() + `","reason":"command_rejected"}`
+		if got := r.systemFacts("DeadLetterDropped"); !slices.Equal(got, []string{want}) {
+			t.Errorf("the facts are %q, want %s", got, want)
+		}
+	})
+}
