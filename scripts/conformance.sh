@@ -87,8 +87,8 @@ if [[ ! -f $suite/conftest.py ]]; then
 elif ! scripts/venv.sh .run/venv-conformance "$suite/requirements.txt"; then
   not_run "the conformance suite" "its Python packages could not be installed"
 else
-  if [[ -f $suite/requirements-sdk.txt ]] && scripts/venv.sh .run/venv-sdk "$suite/requirements-sdk.txt"; then
-    export SDK_PYTHON=$PWD/.run/venv-sdk/bin/python
+  if [[ -f $suite/requirements-sdk.txt ]] && scripts/venv.sh .run/venv-conformance-sdk "$suite/requirements-sdk.txt"; then
+    export SDK_PYTHON=$PWD/.run/venv-conformance-sdk/bin/python
   else
     not_run "the device SDK tests of the conformance suite" "the SDK could not be installed"
   fi

@@ -62,6 +62,11 @@ if scripts/venv.sh .run/venv test/requirements.txt; then
 else
   not_run "tests with foreign Python clients" "the packages of test/requirements.txt could not be installed"
 fi
+if scripts/venv.sh .run/venv-sdk test/requirements-sdk.txt; then
+  export CALLCHAIN_TEST_SDK_PYTHON=$PWD/.run/venv-sdk/bin/python
+else
+  not_run "tests with ThingsBoard's device SDK" "the packages of test/requirements-sdk.txt could not be installed"
+fi
 
 heading "command-line clients"
 if ! scripts/clients.sh >"$work/clients.log" 2>&1; then

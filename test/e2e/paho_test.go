@@ -33,7 +33,7 @@ func python(t *testing.T) string {
 	return path
 }
 
-// said is a line of devices.py.
+// said is a line of devices.py or sdk_device.py.
 type said struct {
 	Event   string `json:"event"`
 	ID      string `json:"id"`
@@ -42,7 +42,7 @@ type said struct {
 	Reason  string `json:"reason"`
 }
 
-// pahoDevice is a running devices.py.
+// pahoDevice is a running devices.py, or sdk_device.py in its place.
 type pahoDevice struct {
 	t     *testing.T
 	lines chan said
@@ -55,7 +55,13 @@ func startPaho(t *testing.T, mqtt, token, version string, qos int) *pahoDevice {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(python(t), "devices.py", host, port, token, version, fmt.Sprint(qos))
+	return startDevice(t, python(t), "devices.py", host, port, token, version, fmt.Sprint(qos))
+}
+
+// startDevice starts a device that is driven by lines of JSON.
+func startDevice(t *testing.T, interpreter, script string, args ...string) *pahoDevice {
+	t.Helper()
+	cmd := exec.Command(interpreter, append([]string{script}, args...)...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -81,7 +87,7 @@ func startPaho(t *testing.T, mqtt, token, version string, qos int) *pahoDevice {
 	t.Cleanup(func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("devices.py: %v", err)
+			t.Errorf("%s: %v", script, err)
 		}
 	})
 	return d
