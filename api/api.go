@@ -57,18 +57,17 @@ func DefaultConfig() Config {
 
 // Deps is what the API works with.
 type Deps struct {
-	Engine      Engine
-	Store       eventstore.Store
-	Directory   Directory
-	Access      Access
-	Nodes       nodes.Registry // the kinds of nodes that chains may use
-	DeadLetters DeadLetters    // nil: there is no path to drop them
-	Metrics     *prometheus.Registry
-	Log         *slog.Logger         // nil: silent
-	Now         func() time.Time     // nil: the clock
-	NewID       func() uuid.UUID     // of new rule nodes; nil: random
-	Tracer      trace.TracerProvider // makes the spans of requests; nil: none are made
-	Waiting     func() []string      // what else keeps the server from being ready, for instance listeners; nil: nothing
+	Engine    Engine
+	Store     eventstore.Store
+	Directory Directory
+	Access    Access
+	Nodes     nodes.Registry // the kinds of nodes that chains may use
+	Metrics   *prometheus.Registry
+	Log       *slog.Logger         // nil: silent
+	Now       func() time.Time     // nil: the clock
+	NewID     func() uuid.UUID     // of new rule nodes; nil: random
+	Tracer    trace.TracerProvider // makes the spans of requests; nil: none are made
+	Waiting   func() []string      // what else keeps the server from being ready, for instance listeners; nil: nothing
 }
 
 // server holds what the handlers share.
@@ -79,7 +78,6 @@ type server struct {
 	dir     Directory
 	access  Access
 	nodes   nodes.Registry
-	dead    DeadLetters
 	log     *slog.Logger
 	now     func() time.Time
 	newID   func() uuid.UUID
@@ -91,7 +89,7 @@ type server struct {
 // New builds the handler of the whole API. Its measurements are registered with Deps.Metrics.
 func New(c Config, d Deps) http.Handler {
 	s := &server{
-		config: c, engine: d.Engine, store: d.Store, dir: d.Directory, access: d.Access, nodes: d.Nodes, dead: d.DeadLetters,
+		config: c, engine: d.Engine, store: d.Store, dir: d.Directory, access: d.Access, nodes: d.Nodes,
 		log: d.Log, now: d.Now, newID: d.NewID, waiting: d.Waiting, limits: newLimits(c), metrics: newMetrics(d.Metrics),
 	}
 	if s.log == nil {

@@ -65,13 +65,35 @@ func deadLetterOf(r []any) deadLetterView {
 	return v
 }
 
+// rerunView is a dead letter's command that was accepted.
+type rerunView struct {
+	ID      uuid.UUID `json:"id"`             // of the letter, which is gone
+	Outcome string    `json:"outcome"`        // accepted
+	Kind    string    `json:"kind"`           // of the command
+	Device  uuid.UUID `json:"deviceId"`       // that it is for
+	Call    uuid.UUID `json:"rpcId,omitzero"` // that it asked for
+}
+
+// rerunDeadLetter serves POST /api/dead-letters/{id}/rerun.
+func rerunDeadLetter(s *server, c *gin.Context, who *auth.Principal) error {
+	id, err := pathUUID(c, "id")
+	if err != nil {
+		return err
+	}
+	r, err := s.engine.RerunDeadLetter(c.Request.Context(), who.Tenant, id, who.Actor)
+	if err != nil {
+		return err
+	}
+	return writeValue(c, rerunView{ID: r.Letter, Outcome: "accepted", Kind: r.Kind, Device: r.Device, Call: r.Call})
+}
+
 // dropDeadLetter serves DELETE /api/dead-letters/{id}.
 func dropDeadLetter(s *server, c *gin.Context, who *auth.Principal) error {
 	id, err := pathUUID(c, "id")
 	if err != nil {
 		return err
 	}
-	if err := s.dead.DropDeadLetter(c.Request.Context(), who.Tenant, id, who.Actor); err != nil {
+	if err := s.engine.DropDeadLetter(c.Request.Context(), who.Tenant, id, who.Actor); err != nil {
 		return err
 	}
 	writeEmpty(c, http.StatusOK)

@@ -17,7 +17,6 @@ type directoryDouble struct {
 	credentials map[uuid.UUID]registry.Credentials
 	profiles    []registry.Profile
 	chains      []registry.Chain // all versions
-	letters     []uuid.UUID
 	made        byte
 }
 
@@ -272,11 +271,4 @@ func (d *directoryDouble) Chains(ctx context.Context, tenant uuid.UUID, _ regist
 		out = append(out, c)
 	}
 	return out, len(out), nil
-}
-
-func (d *directoryDouble) DropDeadLetter(_ context.Context, _, id uuid.UUID, _ string) error {
-	if !slices.Contains(d.letters, id) {
-		return fmt.Errorf("%w: dead letter %s", registry.ErrNotFound, id)
-	}
-	return nil
 }

@@ -130,6 +130,23 @@ func (d *engineDouble) Follow(ctx context.Context, after string, each func(strin
 	}
 }
 
+// letterTenants are the dead letters of fillStore, with their tenants.
+var letterTenants = map[uuid.UUID]uuid.UUID{profileID: tenantID}
+
+func (d *engineDouble) RerunDeadLetter(_ context.Context, tenant, id uuid.UUID, actor string) (engine.Rerun, error) {
+	if letterTenants[id] != tenant {
+		return engine.Rerun{}, fmt.Errorf("%w: %s", engine.ErrNoLetter, id)
+	}
+	return engine.Rerun{Letter: id, Device: deviceID, Kind: "call", Call: callID1}, d.note("rerun by "+actor, id)
+}
+
+func (d *engineDouble) DropDeadLetter(_ context.Context, tenant, id uuid.UUID, actor string) error {
+	if letterTenants[id] != tenant {
+		return fmt.Errorf("%w: %s", engine.ErrNoLetter, id)
+	}
+	return d.note("drop by "+actor, id)
+}
+
 func (d *engineDouble) Ready() []string { return d.reasons }
 
 // storeDouble keeps rows and streams in memory; only what the API reads is there.
@@ -315,7 +332,7 @@ func newHouse(t testing.TB, change ...func(*Config)) *house {
 
 func (h *house) handler(c Config, e Engine) http.Handler {
 	return New(c, Deps{
-		Engine: e, Store: h.store, Directory: h.dir, Access: accessDouble{}, Nodes: builtin.Registry(), DeadLetters: h.dir,
+		Engine: e, Store: h.store, Directory: h.dir, Access: accessDouble{}, Nodes: builtin.Registry(),
 		Metrics: prometheus.NewRegistry(), Now: func() time.Time { return begun }, NewID: h.dir.newID,
 	})
 }

@@ -123,11 +123,16 @@ func answerTo(err error) *apiError {
 	var own *apiError
 	var refusal *rpc.Refusal
 	var tooMany *auth.TooManyError
+	var rerun *engine.RerunError
 	switch {
 	case errors.As(err, &own):
 		return own
 	case errors.As(err, &refusal):
 		return refusalAnswer(refusal)
+	case errors.As(err, &rerun):
+		return &apiError{
+			status: 409, errorCode: codeConflict, message: "The command of the dead letter was not accepted", code: rerun.Code, detail: rerun.Detail,
+		}
 	case errors.As(err, &tooMany):
 		return &apiError{
 			status: 429, errorCode: codeTooMany, message: "Too many login attempts", code: "too_many_logins", retry: tooMany.RetryAfter, detail: err.Error(),
@@ -170,6 +175,7 @@ var sentinels = []struct {
 		detail: "the database did not answer; ask for the call by its id, or repeat the request with the same Idempotency-Key",
 	}, false},
 	{engine.ErrNoDevice, errNoDevice, false},
+	{engine.ErrNoLetter, &apiError{status: 404, errorCode: codeNotFound, message: "Requested item wasn't found!", code: "not_found"}, true},
 	{engine.ErrCursor, &apiError{status: 400, errorCode: codeBadRequest, message: "Invalid request parameter 'after'", code: "invalid_cursor"}, true},
 	{registry.ErrNotFound, &apiError{status: 404, errorCode: codeNotFound, message: "Requested item wasn't found!", code: "not_found"}, true},
 	{registry.ErrExists, &apiError{status: 400, errorCode: codeBadRequest, message: "Such an item already exists!", code: "already_exists"}, true},

@@ -66,6 +66,9 @@ func (h *house) script(t *testing.T, line string) {
 		code, detail, _ := strings.Cut(rest, " ")
 		err = &rpc.Refusal{Code: rpc.Code(code), Detail: detail}
 		h.engine.fail = err
+	case "again": // what a dead letter's command comes to
+		code, detail, _ := strings.Cut(rest, " ")
+		h.engine.fail = &engine.RerunError{Code: code, Detail: detail}
 	case "fail":
 		err = map[string]error{
 			"busy": engine.ErrBusy, "stopping": engine.ErrStopping, "unready": engine.ErrUnready, "uncertain": engine.ErrUncertain,

@@ -32,10 +32,9 @@ func described() map[string]operations {
 	}
 }
 
-// Document is the OpenAPI document (JSON) of a server that has all routes, as GET /api/openapi.json gives it.
+// Document is the OpenAPI document (JSON) of every server, as GET /api/openapi.json gives it.
 func Document() ([]byte, error) {
-	s := &server{dead: struct{ DeadLetters }{}} // it is not asked
-	return document(append(s.routes(prometheus.NewRegistry()), ownRoute))
+	return document(append((&server{}).routes(prometheus.NewRegistry()), ownRoute))
 }
 
 // document is the OpenAPI document of routes.

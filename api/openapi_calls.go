@@ -157,5 +157,8 @@ func historyOperations(out operations) {
 			ask("pageSize", "At most 1000; 100 if left out.", atLeast), ask("page", "Which part of the list, from 0.", count),
 		},
 	}
+	out["POST /api/dead-letters/:id/rerun"] = openapi.Operation{
+		Summary: "Runs the command of a dead letter again; the letter goes if it is accepted.", Answer: rerunView{}, Codes: []int{http.StatusConflict},
+	}
 	out["DELETE /api/dead-letters/:id"] = openapi.Operation{Summary: "Drops a dead letter that somebody has looked at."}
 }

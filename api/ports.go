@@ -27,6 +27,10 @@ type Engine interface {
 	// Follow calls each with every event that is committed after a cursor ("" = from now), in order within a partition, until ctx
 	// ends or each fails. The cursor given to each resumes behind that event.
 	Follow(ctx context.Context, after string, each func(cursor string, ev *eventstore.Event) error) error
+	// RerunDeadLetter runs the command of a dead letter again and returns when that is committed; engine.ErrNoLetter, *engine.RerunError.
+	RerunDeadLetter(ctx context.Context, tenant, id uuid.UUID, actor string) (engine.Rerun, error)
+	// DropDeadLetter returns when the letter is gone; engine.ErrNoLetter.
+	DropDeadLetter(ctx context.Context, tenant, id uuid.UUID, actor string) error
 	// Ready lists reasons why the engine is not ready; empty: it is.
 	Ready() []string
 }
@@ -61,12 +65,6 @@ type Directory interface {
 
 	UserByID(ctx context.Context, id uuid.UUID) (registry.User, error)
 	Tenant(ctx context.Context, id uuid.UUID) (registry.Tenant, error)
-}
-
-// DeadLetters drops what could not be processed, once somebody has looked at it.
-type DeadLetters interface {
-	// DropDeadLetter removes one; registry.ErrNotFound if the tenant has none with this id.
-	DropDeadLetter(ctx context.Context, tenant, id uuid.UUID, actor string) error
 }
 
 // Access tells who a caller is, and lets users in and out. *auth.Access is one.

@@ -48,9 +48,6 @@ func (s *server) routes(measurements *prometheus.Registry) []route {
 	all = append(all, ruleChainRoutes...)
 	all = append(all, scriptRoutes...)
 	all = append(all, traceRoutes...)
-	if s.dead != nil {
-		all = append(all, route{"DELETE", "/api/dead-letters/:id", tenantAdmins, dropDeadLetter, ordinary})
-	}
 	return all
 }
 
@@ -72,6 +69,8 @@ var callRoutes = []route{
 	{"POST", "/api/rpc/calls/:callId/cancel", tenants, cancelCall, ordinary},
 	{"GET", "/api/events/stream", tenantAdmins, streamEvents, streaming},
 	{"GET", "/api/dead-letters", tenantAdmins, listDeadLetters, ordinary},
+	{"POST", "/api/dead-letters/:id/rerun", tenantAdmins, rerunDeadLetter, ordinary},
+	{"DELETE", "/api/dead-letters/:id", tenantAdmins, dropDeadLetter, ordinary},
 }
 
 // deviceRoutes: devices, credentials and device profiles in ThingsBoard's form.

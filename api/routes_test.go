@@ -19,7 +19,7 @@ var open = map[string]bool{
 func TestEveryRouteAsksForATokenAndARole(t *testing.T) {
 	h := newHouse(t)
 	close(h.engine.feed) // streams end at once
-	s := &server{dead: h.dir}
+	s := &server{}
 	all := s.documented(s.routes(prometheus.NewRegistry()))
 	if len(all) < 50 {
 		t.Fatalf("only %d routes", len(all))
@@ -84,6 +84,7 @@ func TestEveryRouteAsksForTheOwner(t *testing.T) {
 			{"profileId", profileID.String(), "other", tenantAdmins, http.StatusNotFound},
 			{"chainId", chain.ID.String(), "other", tenantAdmins, http.StatusNotFound},
 			{"ruleChainId", chain.ID.String(), "other", tenantAdmins, http.StatusNotFound},
+			{"id", profileID.String(), "other", tenantAdmins, http.StatusNotFound},
 			{"userId", adminID.String(), "other", tenantAdmins, http.StatusNotFound},
 			{"tenantId", tenantID.String(), "other", tenantAdmins, http.StatusForbidden},
 		} {
@@ -96,7 +97,7 @@ func TestEveryRouteAsksForTheOwner(t *testing.T) {
 			}
 		}
 	}
-	if len(looked) != 12 {
+	if len(looked) != 13 {
 		t.Errorf("only looked at %v", looked)
 	}
 }

@@ -72,7 +72,10 @@ func fillStore(t testing.TB, d *storeDouble) {
 	}
 	d.rows["devices_state"] = [][]any{{deviceID, int64(3), int64(10), "device/x", int64(0), int64(5), nil, int64(2), int64(1)}}
 	d.rows["traces"] = traceRows(t)
-	d.rows["dead_letters"] = [][]any{{profileID, tenantID, deviceID, int64(3), begun.UnixMicro(), "panic", "index out of range", []byte(`{"kind":"data"}`)}}
+	d.rows["dead_letters"] = [][]any{{
+		profileID, tenantID, deviceID, int64(3), begun.UnixMicro(), "command_rejected", "the step panicked: index out of range",
+		[]byte(`{"kind":"call","actor":"user:x","cause":"rest","stored":{"v":1,"kind":"call","do":{"method":"open"}}}`),
+	}}
 }
 
 // keep stores a call's stream and the row that follows from it.
