@@ -176,3 +176,27 @@ func down(t *testing.T) (up func()) {
 }
 
 func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// serves: what is put comes, and a record is published.
+func serves(t *testing.T, b *kafka.Bus) {
+	t.Helper()
+	in := b.Inbox()
+	told := make(chan error, 1)
+	if err := in.Put(bus.Message{Value: bustest.Parcel(1), Vital: true, Done: func(err error) { told <- err }}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-told; err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Begin(t.Context(), []bus.From{{}}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-in.Ready():
+	case <-time.After(20 * time.Second):
+		t.Fatal("what was put does not come")
+	}
+	for _, topic := range []bus.Topic{bus.Events, bus.Registry} {
+		publish(t, b.Topics(), topic, bus.Record{Key: "k"})
+	}
+}

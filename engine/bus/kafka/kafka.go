@@ -6,8 +6,11 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -95,9 +98,25 @@ func (o *Options) reach(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return fmt.Errorf("no broker answers: %w", err)
+		return o.explain(err)
 	}
 	return nil
+}
+
+// explain says what to mend when brokers do not answer, or do not let this server in.
+func (o *Options) explain(err error) error {
+	var broken *net.OpError
+	switch {
+	case errors.Is(err, sarama.ErrSASLAuthenticationFailed):
+		return fmt.Errorf("the brokers do not let user %q in (bus.kafka.sasl): %w", o.SASL.User, err)
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return fmt.Errorf("nobody vouches for the certificate of a broker (bus.kafka.tls.ca): %w", err)
+	case errors.As(err, &broken) && broken.Op == "remote error": // an alert of TLS
+		return fmt.Errorf("a broker refuses this server's certificate, or that there is none (bus.kafka.tls.cert): %w", err)
+	case errors.As(err, new(tls.RecordHeaderError)), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("no broker answers; one hangs up, as it does when it wants bus.kafka.tls or bus.kafka.sasl to be otherwise: %w", err)
+	}
+	return fmt.Errorf("no broker answers: %w", err)
 }
 
 // insist tries again while ctx lasts and the error may pass by itself.
