@@ -35,7 +35,7 @@ func TestRESTClients(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if got, want := strings.Fields(string(out)), []string{"users", "devices", "profiles", "values", "calls", "tb-rest-client"}; strings.Join(got, " ") != strings.Join(want, " ") {
+	if got, want := strings.Fields(string(out)), []string{"users", "devices", "profiles", "values", "calls", "chains", "tb-rest-client", "chains"}; strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("done: %q, want %q", got, want)
 	}
 	for range 8 { // the calls of both clients

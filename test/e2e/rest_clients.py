@@ -1,4 +1,4 @@
-"""ThingsBoard's REST clients, unmodified, do what their users do with devices, profiles, credentials, attributes, telemetry and calls.
+"""ThingsBoard's REST clients, unmodified, do what their users do with devices, profiles, credentials, attributes, telemetry, calls and rule chains.
 
 rest_clients.py URL EMAIL PASSWORD DEVICE     DEVICE is the id of a connected device that answers calls with what it was asked
 
@@ -13,8 +13,12 @@ import tb_rest_client
 from tb_ce_client.exceptions import ApiException as CeError
 from tb_ce_client.models import device as ce_device
 from tb_ce_client.models import device_profile as ce_profile
+from tb_ce_client.models.rule_chain import RuleChain as CeChain
+from tb_ce_client.models.rule_chain_data import RuleChainData as CeChains
+from tb_ce_client.models.rule_chain_meta_data import RuleChainMetaData as CeMetadata
 from tb_rest_client.rest import ApiException as RestError
 from tb_rest_client.models import Device as RestDevice
+from tb_rest_client.models import NodeConnectionInfo, RuleChain, RuleChainMetaData, RuleNode
 
 ASK = {"method": "set", "params": {"a": 1}, "timeout": 5000}
 ECHO = {"echo": {"a": 1}, "method": "set"}
@@ -120,6 +124,81 @@ def ce_calls(tb, device):
     part("calls")
 
 
+SWITCH = "org.thingsboard.rule.engine.filter.TbMsgTypeSwitchNode"
+REQUEST = "org.thingsboard.rule.engine.rpc.TbSendRPCRequestNode"
+
+
+def ce_chains(tb):
+    [was] = [c for c in tb.get_rule_chains(100, 0).data if c.root]
+    chain = tb.save_rule_chain(CeChain(name="ce chain", type="CORE"))
+    id = str(chain.id.id)
+    chain.name = "ce chain, renamed"
+    same(tb.save_rule_chain(chain).name, "ce chain, renamed", "the changed chain")
+    same(tb.get_rule_chain_by_id(id).name, "ce chain, renamed", "the chain read again")
+    saved = tb.save_rule_chain_meta_data(CeMetadata.from_dict({
+        "ruleChainId": {"entityType": "RULE_CHAIN", "id": id}, "firstNodeIndex": 0, "ruleChainConnections": [],
+        "nodes": [
+            {"type": SWITCH, "name": "by type", "configuration": {"version": 0}, "additionalInfo": {"layoutX": 300, "layoutY": 150}},
+            {"type": REQUEST, "name": "send", "configuration": {"timeoutInSeconds": 40}},
+        ],
+        "connections": [{"fromIndex": 0, "toIndex": 1, "type": "RPC Request to Device"}],
+    }))
+    same([n.name for n in saved.nodes], ["by type", "send"], "the saved nodes")
+    nodes = tb.get_rule_chain_meta_data(id)
+    same((nodes.nodes[1].type, nodes.nodes[1].configuration["timeoutInSeconds"]), (REQUEST, 40), "the second node")
+    same([(c.from_index, c.to_index, c.type) for c in nodes.connections], [(0, 1, "RPC Request to Device")], "the connections")
+    same([c.name for c in tb.get_rule_chains_by_ids([id])], ["ce chain, renamed"], "chains by ids")
+    same(tb.get_rule_chain_output_labels(id), [], "labels of outputs")
+
+    same(tb.set_root_rule_chain(id).root, True, "the new root")
+    refused(400, CeError, tb.delete_rule_chain, id)
+    tb.set_root_rule_chain(str(was.id.id))
+
+    everything = tb.export_rule_chains(1000)
+    one = CeChains(
+        rule_chains=[c for c in everything.rule_chains if c.name == "ce chain, renamed"],
+        metadata=[m for m in everything.metadata if str(m.rule_chain_id.id) == id],
+    )
+    same((len(one.rule_chains), len(one.metadata)), (1, 1), "the exported chain")
+    [again] = tb.import_rule_chains(one, overwrite=True)
+    same((again.rule_chain_name, again.updated), ("ce chain, renamed", True), "the chain that was imported over itself")
+    [copy] = tb.import_rule_chains(one, overwrite=False)
+    same(copy.updated, False, "the copy")
+    ids = [str(c.id.id) for c in tb.get_rule_chains(100, 0, text_search="ce chain, renamed").data]
+    same(len(ids), 2, "chains of this name")
+    for each in ids:
+        tb.delete_rule_chain(each)
+    refused(404, CeError, tb.get_rule_chain_by_id, id)
+    part("chains")
+
+
+def rest_chains(tb):
+    chains = tb.rule_chain_controller
+    [was] = [c for c in chains.get_rule_chains(page_size=100, page=0).data if c.root]
+    made = chains.save_rule_chain(body=RuleChain(name="rest chain", type="CORE"))
+    same(made.name, "rest chain", "the new chain")
+    id = str(made.id.id)
+    saved = chains.save_rule_chain_meta_data(body=RuleChainMetaData(
+        rule_chain_id=made.id, first_node_index=0, rule_chain_connections=[],
+        nodes=[
+            RuleNode(type=SWITCH, name="by type", configuration={"version": 0}, additional_info={}),
+            RuleNode(type=REQUEST, name="send", configuration={"timeoutInSeconds": 40}, additional_info={}),
+        ],
+        connections=[NodeConnectionInfo(from_index=0, to_index=1, type="RPC Request to Device")],
+    ))
+    same([n.name for n in saved.nodes], ["by type", "send"], "the saved nodes")
+    same(len(chains.get_rule_chain_meta_data(id).connections), 1, "connections")
+    same(chains.get_rule_chain_by_id(id).name, "rest chain", "the chain")
+    same(chains.set_root_rule_chain(id).root, True, "the new root")
+    chains.set_root_rule_chain(str(was.id.id))
+    exported = chains.export_rule_chains(1000)
+    assert "rest chain" in [c.name for c in exported.rule_chains]
+    assert all(i.updated for i in chains.import_rule_chains(body=exported, overwrite=True))
+    chains.delete_rule_chain(id)
+    refused(404, RestError, chains.get_rule_chain_by_id, id)
+    part("chains")
+
+
 def ce_users(tb, email):
     user = tb.get_user()
     same((user.email, str(user.authority).split(".")[-1]), (email, "TENANT_ADMIN"), "who I am")
@@ -161,9 +240,11 @@ def main():
         ce_profiles(tb)
         ce_values(tb, device)
         ce_calls(tb, device)
+        ce_chains(tb)
     with tb_rest_client.RestClient(base_url=url) as tb:
         tb.login(username=email, password=password)
         rest_all(tb, device)
+        rest_chains(tb)
 
 
 main()
