@@ -12,7 +12,7 @@ import (
 type sessions struct {
 	mu   sync.RWMutex
 	byID map[uuid.UUID]*live
-	by   map[string]int // connections by transport
+	by   map[string]int // connected devices by transport: sessions aside take no device's place
 }
 
 // live is one connection; wants says that it asked for calls.
@@ -25,7 +25,7 @@ func newSessions() *sessions { return &sessions{byID: map[uuid.UUID]*live{}, by:
 
 func (s *sessions) add(one transports.Session) {
 	s.mu.Lock()
-	if s.byID[one.ID] == nil {
+	if s.byID[one.ID] == nil && !one.Aside {
 		s.by[one.Transport]++
 	}
 	s.byID[one.ID] = &live{Session: one}
@@ -59,11 +59,13 @@ func (s *sessions) remove(id uuid.UUID) *transports.Session {
 		return nil
 	}
 	delete(s.byID, id)
-	s.by[one.Transport]--
+	if !one.Aside {
+		s.by[one.Transport]--
+	}
 	return &one.Session
 }
 
-// count is the number of connections of a transport.
+// count is the number of devices that are connected over a transport.
 func (s *sessions) count(transport string) int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

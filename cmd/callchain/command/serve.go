@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -69,7 +70,7 @@ func (a *app) runServer(ctx context.Context, s settings.Settings) error {
 	server.Start()
 	select {
 	case <-server.Ready():
-		log.Info("ready", "http", server.HTTPAddr(), "mqtt", server.MQTTAddr(), "coap", server.CoAPAddr(), "version", a.Version)
+		log.Info("ready", "http", server.HTTPAddr(), "mqtt", orOff(server.MQTTAddr()), "coap", orOff(server.CoAPAddr()), "version", a.Version)
 	case err := <-server.Failed():
 		return a.stopAfter(server, err)
 	case <-ctx.Done():
@@ -105,4 +106,12 @@ func newLog(a *app, l settings.Log) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(a.Err, opt))
 	}
 	return slog.New(slog.NewTextHandler(a.Err, opt))
+}
+
+// orOff shows the address of a listener.
+func orOff(addr net.Addr) string {
+	if addr == nil {
+		return "off"
+	}
+	return addr.String()
 }
