@@ -34,7 +34,10 @@ type Server struct {
 	transfers atomic.Int64  // bytes held for block-wise transfers
 	checks    chan struct{} // a token for each credentials check under way
 	socket    *coapnet.UDPConn
-	done      chan struct{} // closed when the server stops
+	done      chan struct{}   // closed when the server stops
+	lookUps   context.Context // of the credentials checks; ends when the server stops
+	stopLooks context.CancelFunc
+	handling  sync.WaitGroup // packets that are being handled; none is added once ended
 
 	mu        sync.Mutex
 	addr      net.Addr
@@ -56,10 +59,12 @@ func New(cfg Config, auth transports.Authenticator, in transports.Inbound, log *
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("coap.%w", err)
 	}
-	return &Server{
+	s := &Server{
 		cfg: cfg, auth: auth, in: in, log: log, checks: make(chan struct{}, checksMost), done: make(chan struct{}),
 		endpoints: map[string]*endpoint{}, sessions: map[*session]struct{}{}, devices: map[uuid.UUID]*presence{},
-	}, nil
+	}
+	s.lookUps, s.stopLooks = context.WithCancel(context.Background())
+	return s, nil
 }
 
 // Addr is where the server listens, nil before Serve.
@@ -174,9 +179,22 @@ func (s *Server) monitor(cc *client.Conn, m *pool.Message) (drop bool, err error
 func (s *Server) process(m *pool.Message, cc *client.Conn, _ config.HandlerFunc[*client.Conn]) {
 	if l := lineOf(cc); l != nil {
 		l.queued.Add(-1)
-		l.ep.receive(m)
+		if s.enter() {
+			l.ep.receive(m)
+			s.handling.Done()
+		}
 	}
 	cc.ReleaseMessage(m)
+}
+
+// enter makes the end of the server wait for handling.Done; false: it has ended, and the engine must not be told any more.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.handling.Add(1)
+	}
+	return !s.ended
 }
 
 // room makes room for one endpoint if there is none; mu is held.
@@ -274,12 +292,14 @@ func (s *Server) drain() {
 	sessions := slices.Collect(maps.Keys(s.sessions))
 	s.mu.Unlock()
 	close(s.done)
+	s.stopLooks()
 	for _, one := range sessions {
 		one.stop(string(transports.ReasonShutdown))
 	}
 	for _, one := range sessions {
 		<-one.gone
 	}
+	s.handling.Wait()
 	s.mu.Lock()
 	endpoints := s.endpoints
 	s.endpoints = map[string]*endpoint{}
@@ -291,7 +311,7 @@ func (s *Server) drain() {
 
 // authenticate finds out whose token it is. It waits for its turn among a bounded number of checks.
 func (s *Server) authenticate(token string) (transports.Identity, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.AuthTimeout)
+	ctx, cancel := context.WithTimeout(s.lookUps, s.cfg.AuthTimeout)
 	defer cancel()
 	if token == "" {
 		return transports.Identity{}, transports.ErrUnauthorized

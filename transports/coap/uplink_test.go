@@ -202,11 +202,12 @@ func (s slowly) Authenticate(ctx context.Context, c transports.Credentials) (tra
 	}
 }
 
-// TestSlowLookUp: the ACK does not wait for a slow look-up of the token, and one that takes too long is answered 5.03.
+// TestSlowLookUp: the ACK does not wait for a slow look-up of the token, and one that takes too long is answered 5.03. The end of the
+// server does not wait for one, and nothing reaches the engine after it.
 func TestSlowLookUp(t *testing.T) {
 	engine := transporttest.NewEngine()
 	gate := make(chan struct{}, 1)
-	_, addr, _ := start(t, slowly{engine, gate}, engine, func(c *coap.Config) { c.Piggyback, c.AuthTimeout = 5*time.Millisecond, 300*time.Millisecond })
+	_, addr, stop := start(t, slowly{engine, gate}, engine, func(c *coap.Config) { c.Piggyback, c.AuthTimeout = 5*time.Millisecond, time.Second })
 	h := &house{TB: t, engine: engine, addr: addr}
 	p := h.peer()
 	m := p.request(codes.POST, telemetry("d"), "{}")
@@ -218,6 +219,11 @@ func TestSlowLookUp(t *testing.T) {
 	p.send(m)
 	h.hears(p, message.Acknowledgement, codes.Empty, "", -1)
 	p.ack(h.hears(p, message.Confirmable, codes.ServiceUnavailable, string(m.Token), -1).MessageID)
+	m = p.request(codes.POST, telemetry("d"), "{}")
+	p.send(m)
+	h.hears(p, message.Acknowledgement, codes.Empty, "", -1)
+	stop()
+	h.hears(p, message.Confirmable, codes.ServiceUnavailable, string(m.Token), -1)
 	h.happened(transporttest.Telemetry, 1)
 }
 
