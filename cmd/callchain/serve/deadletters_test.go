@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"callchain/cmd/callchain/client"
 	"callchain/eventstore/pgtest"
+
+	"github.com/IBM/sarama"
 )
 
 // greedyChain reads so many values, one after the other, that a step gives up: a real way to have a command rejected.
@@ -36,6 +39,7 @@ type letter struct {
 	Command struct {
 		Kind   string `json:"kind"`
 		Actor  string `json:"actor"`
+		Base64 string `json:"base64"`
 		Stored struct {
 			Do struct {
 				ID     string         `json:"id"`
@@ -125,5 +129,68 @@ func deadLetters(t *testing.T, more map[string]string) {
 	}, "the call has not ended")
 	if n := f.Stats().Calls; n != 1 {
 		t.Errorf("the device was sent %d commands, want 1", n)
+	}
+}
+
+// TestUnreadableLetter: bytes that a stranger wrote into the inbox can be seen, read on their topic, and dropped. They cannot be run again.
+func TestUnreadableLetter(t *testing.T) {
+	more := onKafka(t)
+	_, c := run(t, load(t, t.TempDir(), more))
+	brokers, prefix := []string{more["bus.kafka.brokers"]}, more["bus.kafka.prefix"]
+	write(t, brokers, prefix+"callchain.inbox", []byte("\xff no command"))
+	var all []letter
+	until(t, func() bool { all = letters(t, c); return len(all) > 0 }, "there is no letter")
+	if len(all) != 1 || all[0].Reason != "command_unreadable" || all[0].Command.Base64 != "/yBubyBjb21tYW5k" {
+		t.Errorf("the letters: %+v", all)
+	}
+	if reason, value := first(t, brokers, prefix+"callchain.dead-letters"); reason != "command_unreadable" || !strings.Contains(value, all[0].ID) {
+		t.Errorf("the topic has %s %s", reason, value)
+	}
+	path := "/api/dead-letters/" + all[0].ID
+	wantCode(t, c.Do(t.Context(), http.MethodPost, path+"/rerun", nil, nil), http.StatusConflict, "command_unreadable")
+	if err := c.Do(t.Context(), http.MethodDelete, path, nil, nil); err != nil || len(letters(t, c)) > 0 {
+		t.Errorf("dropping it: %v, left are %+v", err, letters(t, c))
+	}
+}
+
+// write puts bytes into partition 0 of a topic.
+func write(t *testing.T, brokers []string, topic string, value []byte) {
+	t.Helper()
+	config := sarama.NewConfig()
+	config.Producer.Partitioner, config.Producer.Return.Successes = sarama.NewManualPartitioner, true
+	p, err := sarama.NewSyncProducer(brokers, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.ByteEncoder(value)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// first is the first record of a topic: its header reason, and its value.
+func first(t *testing.T, brokers []string, topic string) (reason, value string) {
+	t.Helper()
+	c, err := sarama.NewConsumer(brokers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	source, err := c.ConsumePartition(topic, 0, sarama.OffsetOldest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	select {
+	case m := <-source.Messages():
+		for _, h := range m.Headers {
+			if string(h.Key) == "reason" {
+				reason = string(h.Value)
+			}
+		}
+		return reason, string(m.Value)
+	case <-time.After(15 * time.Second):
+		t.Fatal("nothing is in the topic " + topic)
+		return "", ""
 	}
 }
