@@ -68,7 +68,7 @@ var Latest = &eventstore.Table{Name: "latest", Key: 2, Columns: []eventstore.Col
 	{Name: "ts", Kind: eventstore.Int}, // ms
 }}
 
-// DeadLetters holds what could not be processed.
+// DeadLetters holds what could not be processed. Its rows are no projection: they cannot be had from the events again.
 var DeadLetters = &eventstore.Table{Name: "dead_letters", Key: 1, Columns: []eventstore.Column{
 	{Name: "id", Kind: eventstore.UUID},
 	{Name: "tenant", Kind: eventstore.UUID},
