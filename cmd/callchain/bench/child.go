@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,9 +37,26 @@ const (
 // readyLine is what the server logs when it is ready, in the form of log.format text.
 var readyLine = regexp.MustCompile(`msg=ready http=(\S+) mqtt=(\S+)`)
 
+// On is what a server runs on; empty: on nothing but its folder.
+type On struct {
+	StoreURL string // store.url
+	Brokers  string // bus.kafka.brokers; the topics are new ones, which stay there
+}
+
+// Programs are the names of the programs that work for the server on this machine.
+func (on On) Programs() (names []string) {
+	if strings.HasPrefix(on.StoreURL, "postgres") {
+		names = append(names, "postgres")
+	}
+	if on.Brokers != "" {
+		names = append(names, "java")
+	}
+	return names
+}
+
 // StartServer starts this program as a server on free ports, in a temporary folder, and waits until it is ready. Its log goes to log when it
 // does not get ready.
-func StartServer(ctx context.Context, storeURL string, log io.Writer) (*Child, error) {
+func StartServer(ctx context.Context, on On, log io.Writer) (*Child, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("finding this program: %w", err)
@@ -50,7 +68,10 @@ func StartServer(ctx context.Context, storeURL string, log io.Writer) (*Child, e
 	password := uuid.NewString()
 	c := &Child{folder: folder, read: make(chan struct{})}
 	c.cmd = exec.CommandContext(ctx, program, "serve", "--data.dir", folder, "--http.addr", "127.0.0.1:0", "--mqtt.addr", "127.0.0.1:0", "--coap.addr", "")
-	c.cmd.Env = append(os.Environ(), "CALLCHAIN_ADMIN_EMAIL=bench@localhost", "CALLCHAIN_ADMIN_PASSWORD="+password, "CALLCHAIN_STORE_URL="+storeURL)
+	c.cmd.Env = append(os.Environ(), "CALLCHAIN_ADMIN_EMAIL=bench@localhost", "CALLCHAIN_ADMIN_PASSWORD="+password, "CALLCHAIN_STORE_URL="+on.StoreURL)
+	if on.Brokers != "" {
+		c.cmd.Env = append(c.cmd.Env, "CALLCHAIN_BUS_KAFKA_BROKERS="+on.Brokers, "CALLCHAIN_BUS_KAFKA_PREFIX=bench-"+uuid.NewString()[:8]+".")
+	}
 	c.cmd.Cancel = func() error { return c.cmd.Process.Signal(syscall.SIGTERM) }
 	c.cmd.WaitDelay = stopMax
 	out, err := c.cmd.StderrPipe()

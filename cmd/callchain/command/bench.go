@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 // benchFlags are the flags of "bench" beside bench.Options.
 type benchFlags struct {
 	serve, noisy bool
-	storeURL     string
+	on           bench.On
 	names        []string
 }
 
@@ -40,6 +39,7 @@ Exit status 3 if other programs used more than 0.3 core meanwhile, unless --nois
 		Example: `  callchain bench --serve
   callchain bench persistent --serve --callers 256 --duration 30s
   callchain bench twoway --url http://10.0.0.5:8080 --mqtt 10.0.0.5:1883 --rate 2000
+  callchain bench --serve --store-url postgres://… --brokers 127.0.0.1:9092
   callchain bench idle --serve --devices 10000 --duration 10s`,
 	}
 	flags := a.serverFlags(c).Flags()
@@ -50,10 +50,11 @@ Exit status 3 if other programs used more than 0.3 core meanwhile, unless --nois
 	flags.DurationVar(&o.Warmup, "warmup", 5*time.Second, "time before it")
 	flags.StringVar(&o.MQTT, "mqtt", "127.0.0.1:1883", "host:port of the MQTT listener")
 	flags.IntVar(&o.PID, "server-pid", 0, "process of the server, for its use of processor and memory")
-	flags.StringSliceVar(&f.names, "server-program", nil, "programs that work for the server, like postgres")
+	flags.StringSliceVar(&f.names, "server-program", nil, "programs that work for the server, like postgres or Kafka's java")
 	flags.BoolVar(&o.Keep, "keep", false, "leave the devices that were made for the run")
 	flags.BoolVar(&f.serve, "serve", false, "start a server for the run, in a temporary folder; its other settings come from the environment")
-	flags.StringVar(&f.storeURL, "store-url", "", "with --serve: its store.url")
+	flags.StringVar(&f.on.StoreURL, "store-url", "", "with --serve: its store.url")
+	flags.StringVar(&f.on.Brokers, "brokers", "", "with --serve and --store-url: its bus.kafka.brokers; new topics are made there")
 	flags.BoolVar(&f.noisy, "noisy", false, "take the figures although other programs disturb")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 1 {
@@ -73,7 +74,7 @@ Exit status 3 if other programs used more than 0.3 core meanwhile, unless --nois
 
 func (a *app) measure(ctx context.Context, o bench.Options, f *benchFlags) (err error) {
 	if f.serve {
-		child, err := bench.StartServer(ctx, f.storeURL, a.Err)
+		child, err := bench.StartServer(ctx, f.on, a.Err)
 		if err != nil {
 			return err
 		}
@@ -82,9 +83,9 @@ func (a *app) measure(ctx context.Context, o bench.Options, f *benchFlags) (err 
 				err = stopping
 			}
 		}()
-		o.Client, o.MQTT, o.PID, o.Keep = child.Client, child.MQTT, child.PID, f.storeURL == ""
-		if strings.HasPrefix(f.storeURL, "postgres") && len(f.names) == 0 {
-			o.Names = []string{"postgres"}
+		o.Client, o.MQTT, o.PID, o.Keep = child.Client, child.MQTT, child.PID, f.on.StoreURL == ""
+		if len(f.names) == 0 {
+			o.Names = f.on.Programs()
 		}
 	} else if o.Client, err = a.client(ctx); err != nil {
 		return err
