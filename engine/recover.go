@@ -51,7 +51,7 @@ func (o *owner) claim(ctx context.Context) error {
 func positions(checkpoints []eventstore.Checkpoint) []bus.From {
 	from := make([]bus.From, len(checkpoints))
 	for i, cp := range checkpoints {
-		from[i].Partition = cp.Partition
+		from[i].Partition, from[i].Published = cp.Partition, cp.Relayed
 		for lane, p := range cp.Positions {
 			from[i].Next[lane] = bus.Place{Topic: p.Topic, Offset: p.Offset}
 		}

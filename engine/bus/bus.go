@@ -73,10 +73,11 @@ type Codec interface {
 type From struct {
 	Partition int32
 	Next      [Lanes]Place
+	Published int64 // events of the partition that are on the topic of events, if there is one: it must be the topic that has them
 }
 
-// LostError: what an owner has not taken yet is not there any more, or never was. The partition must not go on before an operator
-// has decided.
+// LostError: what an owner has not taken yet is not there any more, or never was; or the topic of events is not the one that has what was
+// published. The partition must not go on before an operator has decided.
 type LostError struct {
 	Topic     string
 	Partition int32

@@ -43,7 +43,7 @@ func newBrokers(stats func() kafka.Stats) *brokers {
 			of("lag", "Messages in the topic that were not handed over yet, as of the last fetch.", gauge, func(s *kafka.Stats, l int) float64 { return float64(s.Lag[l]) }),
 		},
 		away: prometheus.NewDesc("callchain_kafka_away", "1 while the brokers cannot be written or read.", nil, nil),
-		lost: prometheus.NewDesc("callchain_kafka_messages_lost", "1 after a topic lost messages that were not taken.", nil, nil),
+		lost: prometheus.NewDesc("callchain_kafka_messages_lost", "1 after a topic lost messages that were not taken, or the topic of events was made anew.", nil, nil),
 	}
 }
 

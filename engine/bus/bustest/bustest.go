@@ -39,11 +39,12 @@ type Site struct {
 	// Open opens an inbox. It ends with the test, or when end is called.
 	Open func(t *testing.T) (in bus.Inbox, end func())
 	// The rest is for inboxes that remember.
-	Renew func(t *testing.T, lane bus.Lane)                                // removes the lane's topic and makes it anew, empty
-	Trim  func(t *testing.T, lane bus.Lane, partition int32, before int64) // removes the messages before an offset
-	Spoil func(t *testing.T, lane bus.Lane, partition int32, bytes []byte) // adds bytes that no inbox wrote
-	Down  func(t *testing.T) (up func())                                   // kills what remembers; up starts it again
-	Hang  func(t *testing.T) (on func())                                   // what remembers stops to answer, without a word; on lets it go on
+	Renew  func(t *testing.T, lane bus.Lane)                                // removes the lane's topic, if it is there, and makes it anew, empty
+	Remove func(t *testing.T, lane bus.Lane)                                // removes the lane's topic
+	Trim   func(t *testing.T, lane bus.Lane, partition int32, before int64) // removes the messages before an offset
+	Spoil  func(t *testing.T, lane bus.Lane, partition int32, bytes []byte) // adds bytes that no inbox wrote
+	Down   func(t *testing.T) (up func())                                   // kills what remembers; up starts it again
+	Hang   func(t *testing.T) (on func())                                   // what remembers stops to answer, without a word; on lets it go on
 }
 
 // A testCase is run with an inbox that hands over what it is given.

@@ -53,6 +53,67 @@ func madeAnewWhileRead(t *testing.T, p *place) {
 	}
 }
 
+// removedWhileRead: the inbox names the topic, refuses what is new, and hands nothing over. It does not take a topic that is made under the same name
+// for the old one.
+func removedWhileRead(t *testing.T, p *place) {
+	p.begin(t)
+	putKept(t, p.in, bus.Data, 1, 0, 5)
+	take(t, p.in, bus.Data, 5)
+	p.Remove(t, bus.Data)
+	until(t, "the inbox names the topic that is gone", func() bool {
+		err := p.in.Trouble()
+		return err != nil && strings.Contains(err.Error(), "data")
+	})
+	if err := p.in.Put(message(bus.RPC, parcel{1, 5})); !errors.Is(err, bus.ErrAway) {
+		t.Errorf("Put: %v, want ErrAway", err)
+	}
+	if !p.in.Behind() {
+		t.Error("a lane is gone, but the inbox is not behind")
+	}
+	p.Renew(t, bus.Data)
+	var lost *bus.LostError
+	until(t, "the inbox names what was lost", func() bool { return errors.As(p.in.Trouble(), &lost) })
+	wantLost(t, p.in.Trouble(), bus.Data, "")
+}
+
+// trimmedWhileRead: the consumer is slow, and what it has not taken is removed, further than the inbox has read ahead. What was read ahead may still come, in
+// order; then the inbox names what was lost and hands nothing over from behind the gap.
+func trimmedWhileRead(t *testing.T, p *place) {
+	p.begin(t)
+	const size, rounds, most = 20_000, 8, 100
+	for range rounds {
+		told := make(chan error, most)
+		for range most {
+			mustPut(t, p.in, bus.Message{Lane: bus.Data, Vital: true, Value: bulk(size), Done: func(err error) { told <- err }})
+		}
+		for range most {
+			if err := <-told; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	until(t, "the lane is full", func() bool { return p.in.Len(bus.Data) >= p.fixture.Bound })
+	const kept = rounds*most - 10
+	p.Trim(t, bus.Data, 0, kept)
+	next := int64(0)
+	var lost *bus.LostError
+	until(t, "the inbox names what was lost", func() bool {
+		for _, m := range p.in.Take(bus.Data, 10, nil) {
+			if m.Place.Offset != next {
+				t.Fatalf("the message at offset %d came, %d was next", m.Place.Offset, next)
+			}
+			next++
+		}
+		return errors.As(p.in.Trouble(), &lost)
+	})
+	wantLost(t, p.in.Trouble(), bus.Data, "partition 0")
+	for _, m := range p.in.Take(bus.Data, rounds*most, nil) {
+		if m.Place.Offset >= kept {
+			t.Fatalf("the message at offset %d came from behind the gap", m.Place.Offset)
+		}
+	}
+}
+
 // trimmed: what was removed before it was taken is named; the other partitions' positions do not matter then.
 func trimmed(t *testing.T, p *place) {
 	p.begin(t)

@@ -3,6 +3,7 @@ package kafka
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -95,33 +96,44 @@ func (o *Options) create(admin sarama.ClusterAdmin, s topicSpec, created map[str
 	return nil
 }
 
-// topicIDs asks a broker for the ids of the lanes' topics, and whether all their partitions have a leader.
-func (o *Options) topicIDs(client sarama.Client) (ids [bus.Lanes]uuid.UUID, err error) {
-	var names []string
-	for _, t := range laneTopics {
-		names = append(names, o.Prefix+t)
+// topicIDs tell topics from others that had or have their names.
+type topicIDs struct {
+	lanes  [bus.Lanes]uuid.UUID
+	events uuid.UUID
+}
+
+// topicIDs asks a broker for the ids of the topics that must stay the same, and whether all partitions of the lanes have a leader. Events can wait in the
+// store for a leader of theirs.
+func (o *Options) topicIDs(client sarama.Client) (ids topicIDs, err error) {
+	places := map[string]*uuid.UUID{o.Prefix + string(bus.Events): &ids.events}
+	for lane, t := range laneTopics {
+		places[o.Prefix+t] = &ids.lanes[lane]
 	}
-	answer, err := ask(client, sarama.NewMetadataRequest(client.Config().Version, names))
+	answer, err := ask(client, sarama.NewMetadataRequest(client.Config().Version, slices.Sorted(maps.Keys(places))))
 	if err != nil {
 		return ids, err
 	}
 	for _, t := range answer.Topics {
+		place := places[t.Name]
+		if place == nil {
+			continue
+		}
 		if !errors.Is(t.Err, sarama.ErrNoError) {
 			return ids, fmt.Errorf("topic %s: %w", t.Name, t.Err)
 		}
+		if *place = uuid.UUID(t.Uuid); *place == uuid.Nil {
+			return ids, errors.New("the brokers give topics no ids: Apache Kafka 2.8 or newer is needed")
+		}
 		for _, p := range t.Partitions {
-			if !errors.Is(p.Err, sarama.ErrNoError) && !errors.Is(p.Err, sarama.ErrReplicaNotAvailable) {
+			if place != &ids.events && !errors.Is(p.Err, sarama.ErrNoError) && !errors.Is(p.Err, sarama.ErrReplicaNotAvailable) {
 				return ids, fmt.Errorf("topic %s partition %d: %w", t.Name, p.ID, p.Err)
 			}
 		}
-		for lane := range laneTopics {
-			if t.Name == o.Prefix+laneTopics[lane] {
-				ids[lane] = uuid.UUID(t.Uuid)
-			}
-		}
 	}
-	if slices.Contains(ids[:], uuid.Nil) {
-		return ids, errors.New("the brokers give topics no ids: Apache Kafka 2.8 or newer is needed")
+	for _, name := range slices.Sorted(maps.Keys(places)) {
+		if *places[name] == uuid.Nil {
+			return ids, fmt.Errorf("topic %s: the brokers do not tell of it", name)
+		}
 	}
 	return ids, nil
 }

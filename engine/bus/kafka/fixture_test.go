@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -99,16 +100,29 @@ func (s *site) topic(lane bus.Lane) string {
 	return s.prefix + [bus.Lanes]string{bus.RPC: "callchain.inbox", bus.Data: "callchain.data"}[lane]
 }
 
-// renew removes a lane's topic and makes it anew.
+// renew removes a lane's topic, if it is there, and makes it anew.
 func (s *site) renew(t *testing.T, lane bus.Lane) {
+	t.Helper()
+	if err := s.admin.DeleteTopic(s.topic(lane)); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		t.Fatal(err)
+	}
+	s.again(t, s.topic(lane))
+}
+
+func (s *site) remove(t *testing.T, lane bus.Lane) {
 	t.Helper()
 	if err := s.admin.DeleteTopic(s.topic(lane)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// again makes a topic that was removed.
+func (s *site) again(t *testing.T, name string) {
+	t.Helper()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for deadline := time.Now().Add(20 * time.Second); ; <-look.C {
-		err := s.admin.CreateTopic(s.topic(lane), &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1}, false)
+		err := s.admin.CreateTopic(name, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1}, false)
 		if err == nil {
 			return
 		}

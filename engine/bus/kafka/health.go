@@ -12,14 +12,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// health asks the brokers twice a second whether the inbox's topics can be written and read, and whether they are still the same.
+// health asks the brokers twice a second whether the inbox's topics can be written and read, and whether they, and the topic of events, are still the same.
 type health struct {
 	in     *Inbox
 	client sarama.Client
 	asking sync.Mutex
 
 	trouble atomic.Pointer[trouble]
-	topics  atomic.Pointer[[bus.Lanes]uuid.UUID] // those that Begin found
+	topics  atomic.Pointer[topicIDs] // those that Begin found
 	stop    chan struct{}
 	done    chan struct{}
 }
@@ -88,29 +88,34 @@ func (h *health) look() {
 }
 
 // compare notices topics that were made anew under a running server.
-func (h *health) compare(ids [bus.Lanes]uuid.UUID) {
+func (h *health) compare(ids topicIDs) {
 	began := h.topics.Load()
 	if began == nil {
 		return
 	}
-	for lane := range began {
-		if began[lane] != ids[lane] {
-			h.in.losing(&bus.LostError{
-				Topic: h.in.options.Prefix + laneTopics[lane], Detail: fmt.Sprintf("the topic was made anew while it was read: it was topic %s, this is topic %s", began[lane], ids[lane]),
-			})
-		}
+	h.same(string(bus.Events), began.events, ids.events, "used")
+	for lane, topic := range laneTopics {
+		h.same(topic, began.lanes[lane], ids.lanes[lane], "read")
+	}
+}
+
+func (h *health) same(topic string, was, is uuid.UUID, use string) {
+	if was != is {
+		h.in.losing(&bus.LostError{
+			Topic: h.in.options.Prefix + topic, Detail: fmt.Sprintf("the topic was made anew while it was %s: it was topic %s, this is topic %s", use, was, is),
+		})
 	}
 }
 
 // ids are the ids of the topics, if all of them can be written and read.
-func (h *health) ids() ([bus.Lanes]uuid.UUID, error) {
+func (h *health) ids() (topicIDs, error) {
 	h.asking.Lock()
 	defer h.asking.Unlock()
 	return h.in.options.topicIDs(h.client)
 }
 
 // began notes the topics that are read from now on.
-func (h *health) began(ids [bus.Lanes]uuid.UUID) { h.topics.Store(&ids) }
+func (h *health) began(ids topicIDs) { h.topics.Store(&ids) }
 
 // away is why the inbox cannot be written or read, nil if it can.
 func (h *health) away() error {

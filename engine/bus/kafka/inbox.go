@@ -101,16 +101,49 @@ func (in *Inbox) Begin(ctx context.Context, from []bus.From) error {
 	}
 	var starts [bus.Lanes][]part
 	for lane, r := range in.readers { // first see whether all is there
-		if starts[lane], err = r.starts(ctx, ids[lane], from); err != nil {
+		if starts[lane], err = r.starts(ctx, ids.lanes[lane], from); err != nil {
 			return err
 		}
 	}
+	if err := in.checkEvents(from); err != nil {
+		return err
+	}
 	for lane, r := range in.readers {
-		if err := r.begin(ids[lane], from, starts[lane]); err != nil {
+		if err := r.begin(ids.lanes[lane], from, starts[lane]); err != nil {
 			return err
 		}
 	}
 	in.health.began(ids)
+	return nil
+}
+
+// checkEvents looks whether the topic of events is the one on which events were published. It has no position in the store; but a topic that never had a
+// record has not had those.
+func (in *Inbox) checkEvents(from []bus.From) error {
+	topic := in.options.Prefix + string(bus.Events)
+	var published int64
+	for _, f := range from {
+		if f.Published == 0 {
+			continue
+		}
+		newest, err := in.readers[bus.RPC].client.GetOffset(topic, f.Partition, sarama.OffsetNewest)
+		if err != nil { // no reason not to begin: events wait in the store
+			in.options.Log.Warn("nobody can tell now whether the topic of events is still the same", "topic", topic, "partition", f.Partition, "error", err)
+			return nil
+		}
+		if newest > 0 {
+			return nil
+		}
+		published += f.Published
+	}
+	if published == 0 {
+		return nil
+	}
+	detail := fmt.Sprintf("the topic was made anew: %d events were published, and it never had one", published)
+	if in.options.Resume != ResumeOldest {
+		return &bus.LostError{Topic: topic, Detail: detail + "; bus.kafka.resume=oldest goes on with what is there"}
+	}
+	in.options.Log.Warn("published events were lost; going on with those that follow", "topic", topic, "detail", detail)
 	return nil
 }
 
@@ -141,7 +174,7 @@ func (in *Inbox) late(now time.Time) error {
 // losing stops everything that would go on as if nothing was lost.
 func (in *Inbox) losing(e *bus.LostError) {
 	if in.lost.CompareAndSwap(nil, e) {
-		in.options.Log.Error("the inbox lost messages that were not taken", "topic", e.Topic, "partition", e.Partition, "detail", e.Detail)
+		in.options.Log.Error("a topic lost messages: nothing goes on before an operator decides", "topic", e.Topic, "partition", e.Partition, "detail", e.Detail)
 	}
 }
 
