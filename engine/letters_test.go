@@ -220,7 +220,10 @@ func TestQuarantine(t *testing.T) {
 // TestNoQuarantineForTheStore: that a read fails is not the stream's fault. At whichever read it happens, nothing is set aside.
 func TestNoQuarantineForTheStore(t *testing.T) {
 	inBubble(t, func(r *rig) {
-		r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent, q.Expires = true, time.Now().Add(time.Hour) })
+		r.call("d1", func(q *engine.CallRequest) {
+			chosen("c1")(q)
+			q.Persistent, q.Expires = true, time.Now().Add(time.Hour)
+		})
 		for failing := range 30 {
 			reads := 0
 			r.store.Reading = func() error {

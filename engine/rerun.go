@@ -138,7 +138,7 @@ func (e *Engine) want(ctx context.Context, l *letter, device uuid.UUID, actor st
 
 // grant does what a user wants of a dead letter.
 func (o *owner) grant(m bus.Message, w wish) {
-	o.batch.messages = append(o.batch.messages, m)
+	defer func() { o.batch.messages = append(o.batch.messages, m) }() // behind what it released
 	l, err := o.letterOf(w)
 	if err != nil {
 		o.tell(m, err)
