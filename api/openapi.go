@@ -57,7 +57,7 @@ func document(all []route) ([]byte, error) {
 			}
 		}
 	}
-	return marshal(d.Build(routes))
+	return marshal(d.Build(append(routes, deviceAPI()...)))
 }
 
 // names are ThingsBoard's names of the roles; nil for anybody.
@@ -183,6 +183,7 @@ func pathParts() map[string]openapi.Parameter {
 		"entityType": part("RULE_NODE; of others there are no events.", text), "entityId": part("The rule node.", id), "ruleNodeId": part("The rule node.", id),
 		"eventType": part("DEBUG_RULE_NODE; of others there are no events.", text),
 		"userId":    part("The user.", id), "tenantId": part("The tenant.", id),
+		"deviceToken": part("The device's access token.", text), "requestId": part("The id that the call came with, 32 bits.", text),
 		"scope":          part("CLIENT_SCOPE, SHARED_SCOPE or SERVER_SCOPE. Users write the last two; for time series it means nothing.", text),
 		"ttl":            part("Seconds; only the latest values are kept, so that it has nothing to act on.", openapi.Schema{"type": "integer", "minimum": 0}),
 		"componentType":  part("FILTER, ENRICHMENT, TRANSFORMATION, ACTION, EXTERNAL or FLOW.", text),

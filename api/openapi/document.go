@@ -29,6 +29,7 @@ type Operation struct {
 	Gives   []string    // content types of the answer; nil: JSON
 	Codes   []int       // statuses that are no success
 	Others  map[int]any // bodies of those that do not carry what the others carry
+	Bare    bool        // statuses that are no success carry nothing, but for Others
 }
 
 // Route is one operation at its place.
@@ -186,7 +187,10 @@ func (d *Document) responses(r *Route) Schema {
 		if !own {
 			body = d.Problem
 		}
-		problem := Schema{"description": http.StatusText(code) + ".", "content": content(nil, d.Types.of(body, answered))}
+		problem := Schema{"description": http.StatusText(code) + "."}
+		if own || !r.Bare {
+			problem["content"] = content(nil, d.Types.of(body, answered))
+		}
 		if slices.Contains(d.Retry, code) {
 			problem["headers"] = Schema{"Retry-After": Schema{
 				"description": "Seconds to wait before the next try.", "schema": Schema{"type": "integer", "minimum": 1},

@@ -43,6 +43,9 @@ func endpoints(t *testing.T) string {
 		fmt.Fprintf(&b, "\n## %s\n\n| endpoint | what | for |\n|---|---|---|\n", subject)
 		for _, o := range list {
 			who := strings.TrimSuffix(strings.TrimPrefix(o.Description, "For "), ".")
+			if subject == "Device API" {
+				who = "the device with this token"
+			}
 			fmt.Fprintf(&b, "| `%s %s` | %s | %s |\n", o.method, o.path, o.Summary, cmp.Or(who, "anybody"))
 		}
 	}

@@ -1,8 +1,10 @@
 package httpdevice
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -63,6 +65,22 @@ func parseTarget(escaped string) target {
 // methods are what each resource can be asked, and by whom it is served.
 func (s *Server) methods(r resource) map[string]handler {
 	return s.table[r]
+}
+
+// Routes are the paths of the device API behind the token, each with its methods in the order of the alphabet; {requestId} stands for
+// a request id.
+func Routes() map[string][]string {
+	out := map[string][]string{}
+	for r, methods := range table() {
+		if len(methods) > 0 {
+			out[paths[r]] = slices.Sorted(maps.Keys(methods))
+		}
+	}
+	return out
+}
+
+var paths = [telemetry + 1]string{
+	calls: "/rpc", answers: "/rpc/{requestId}", attributes: "/attributes", updates: "/attributes/updates", telemetry: "/telemetry",
 }
 
 // handler serves a request whose path and method are known.
