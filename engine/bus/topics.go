@@ -15,7 +15,7 @@ const (
 	DeadLetters Topic = "callchain.dead-letters" // what could not be processed
 )
 
-// NodeTopic is for one node: answers to the callers that wait there.
+// NodeTopic is for one node: answers to the callers that wait there. It is made when that node follows it for the first time.
 func NodeTopic(node string) Topic { return Topic("callchain.node." + node) }
 
 // Record is one message of a topic.

@@ -162,6 +162,9 @@ func (l *Loaded) check() error {
 	if l.Auth.Token.Refresh < l.Auth.Token.Access {
 		return fail("auth.token.refresh", l.Auth.Token.Refresh.String(), "must not be shorter than auth.token.access")
 	}
+	if !topicPart.MatchString(l.Node.ID) {
+		return fail("node.id", l.Node.ID, topicPartReason)
+	}
 	return l.checkKafka(fail)
 }
 
@@ -190,10 +193,13 @@ func (l *Loaded) checkKafka(fail func(key, value, reason string) error) error {
 			return fail("bus.kafka.brokers", k.Brokers, "must be host:port, and more of them with commas")
 		}
 	}
-	if !topicPrefix.MatchString(k.Prefix) {
-		return fail("bus.kafka.prefix", k.Prefix, "must have letters, digits, dots, underscores and hyphens only, 100 at most")
+	if !topicPart.MatchString(k.Prefix) {
+		return fail("bus.kafka.prefix", k.Prefix, topicPartReason)
 	}
 	return nil
 }
 
-var topicPrefix = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,100}$`)
+// topicPart is what becomes a part of the names of topics. Kafka takes 249 letters of a name; the longest has the prefix, callchain.node. and the id of the node.
+var topicPart = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,100}$`)
+
+const topicPartReason = "must have letters, digits, dots, underscores and hyphens only, 100 at most"

@@ -16,7 +16,7 @@ import (
 // prepare creates the topics that are missing and checks the others. It answers how many bytes their messages may have.
 // created has those that were created; it grows over several tries.
 func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (most limits, err error) {
-	specs := o.specs()
+	specs := slices.DeleteFunc(o.specs(), func(s topicSpec) bool { return s.later })
 	names := make([]string, len(specs))
 	for i, s := range specs {
 		names[i] = s.name
@@ -48,6 +48,32 @@ func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (m
 		most.note(spec.topic, limit)
 	}
 	return most, nil
+}
+
+// provide creates a topic that is made when it is followed first.
+func (o *Options) provide(topic bus.Topic) (err error) {
+	specs := o.specs()
+	i := slices.IndexFunc(specs, func(s topicSpec) bool { return s.topic == topic && s.later })
+	if i < 0 {
+		return nil
+	}
+	c, err := o.config("admin")
+	if err != nil {
+		return err
+	}
+	admin, err := sarama.NewClusterAdmin(o.Brokers, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, admin.Close()) }()
+	known, err := describe(admin, []string{specs[i].name})
+	if err != nil {
+		return err
+	}
+	if is := known[specs[i].name]; is != nil && !errors.Is(is.Err, sarama.ErrUnknownTopicOrPartition) {
+		return checkTopic(specs[i], is)
+	}
+	return o.create(admin, specs[i], map[string]bool{})
 }
 
 func describe(admin sarama.ClusterAdmin, names []string) (map[string]*sarama.TopicMetadata, error) {

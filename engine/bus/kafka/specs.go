@@ -22,6 +22,7 @@ type topicSpec struct {
 	partitions int32
 	retention  time.Duration // of its messages
 	lane       bool          // it has what nobody else has: commands that were acknowledged
+	later      bool          // made when it is followed first, not at the start
 }
 
 // specs are all topics, as the table in docs/operation.md has them, too. What the inbox topics hold is taken within moments; a week of it survives a
@@ -34,7 +35,7 @@ func (o *Options) specs() []topicSpec {
 		{topic: bus.Events, partitions: o.Partitions, retention: 7 * day},
 		{topic: bus.Registry, partitions: 1, retention: day},
 		{topic: bus.DeadLetters, partitions: 1, retention: 28 * day},
-		{topic: bus.NodeTopic(o.Node), partitions: 1, retention: time.Hour},
+		{topic: bus.NodeTopic(o.Node), partitions: 1, retention: time.Hour, later: true},
 	}
 	for i := range specs {
 		specs[i].name = o.Prefix + string(specs[i].topic)

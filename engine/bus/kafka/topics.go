@@ -127,6 +127,9 @@ func (t *Topics) Follow(ctx context.Context, topic bus.Topic, handle func(bus.Re
 
 // follow hands over what comes until ctx ends or the topic cannot be read.
 func (t *Topics) follow(ctx context.Context, topic bus.Topic, c *sarama.Config, handle func(bus.Record)) error {
+	if err := t.options.provide(topic); err != nil {
+		return fmt.Errorf("following %s: %w", topic, err)
+	}
 	s, err := wkafka.NewSubscriber(wkafka.SubscriberConfig{
 		Brokers: t.options.Brokers, Unmarshaler: marshaler{}, OverwriteSaramaConfig: c, ReconnectRetrySleep: 2 * backOff, NackResendSleep: wkafka.NoSleep,
 	}, logger(t.options))
