@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"callchain/cmd/callchain/client"
+	"callchain/eventstore/pgtest"
 	"callchain/registry"
 	"callchain/registry/auth"
 )
@@ -74,11 +76,30 @@ func TestPortInUse(t *testing.T) {
 func TestSecondServerOnOneFolder(t *testing.T) {
 	needsBinary(t)
 	p := newPlace(t)
+	secondServer(t, p, p, p.data)
+}
+
+// The folders differ, the database is the same.
+func TestSecondServerOnOneDatabase(t *testing.T) {
+	needsBinary(t)
+	p, other := newPlace(t), newPlace(t)
+	p.store = pgtest.Database(t)
+	other.store = p.store
+	u, err := url.Parse(p.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secondServer(t, p, other, u.Host+u.Path)
+}
+
+// secondServer starts a server on p and one at other, which must refuse and name the place; the first one goes on.
+func secondServer(t *testing.T, p, other *place, named string) {
+	t.Helper()
 	server := start(t, p)
-	args := append(p.args("serve"), "--http.addr", "127.0.0.1:0", "--mqtt.addr", "127.0.0.1:0", "--coap.addr", "127.0.0.1:0")
+	args := append(other.args("serve"), "--http.addr", "127.0.0.1:0", "--mqtt.addr", "127.0.0.1:0", "--coap.addr", "127.0.0.1:0")
 	status, _, errs := command(t, nil, args...)
-	if line := lastLine(errs); status != 1 || !strings.Contains(line, p.data) || !strings.Contains(line, "in use") {
-		t.Errorf("status %d, want 1 and a line that names the folder: %s", status, line)
+	if line := lastLine(errs); status != 1 || !strings.Contains(line, named) || !strings.Contains(line, "in use") {
+		t.Errorf("status %d, want 1 and a line that names %s: %s", status, named, line)
 	}
 	if err := server.login(t).Ready(t.Context()); err != nil {
 		t.Errorf("the first server suffered: %v", err)
