@@ -221,6 +221,9 @@ func TestBoardAndAlertsNameWhatIsMeasured(t *testing.T) {
 		if strings.HasPrefix(name, "callchain_") && !wellNamed(name, known[name]) {
 			t.Errorf("%s: names end in _total, _bytes, _seconds, … and no label holds an id", name)
 		}
+		if dropped := strings.Join(queries["Dropped"], " "); strings.HasSuffix(name, "dropped_total") && !strings.Contains(dropped, name) {
+			t.Errorf("the board's panel \"Dropped\" does not show %s", name)
+		}
 	}
 }
 

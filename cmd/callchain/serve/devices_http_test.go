@@ -193,6 +193,30 @@ func TestHTTPBesideMQTT(t *testing.T) {
 	facts(t, c, call, "Succeeded")
 }
 
+// TestSessionsByTransport: a session counts under the transport that it came through, while it lasts; posting makes none. That CoAP has its own
+// is shown beside its devices (TestCoAPBesideMQTT).
+func TestSessionsByTransport(t *testing.T) {
+	server, c := run(t, load(t, t.TempDir(), nil))
+	counts := func(mqtt, http, coap float64) {
+		t.Helper()
+		for transport, want := range map[string]float64{"mqtt": mqtt, "http": http, "coap": coap} {
+			reached(t, server, `callchain_sessions{transport="`+transport+`"}`, want)
+		}
+	}
+	counts(0, 0, 0)
+	_, first := device(t, server, c, "first", "")
+	_, second := device(t, server, c, "second", "")
+	_, p := newPoller(t, server, c, "third")
+	p.must(200, "POST", "/telemetry", `{"a":1}`)
+	counts(2, 0, 0)
+	p.must(408, "GET", "/rpc?timeout=5", "")
+	counts(2, 1, 0) // it may come again
+	first.Close()
+	counts(1, 1, 0)
+	second.Close()
+	counts(0, 1, 0)
+}
+
 // TestPollsEndWithTheServer: with ThingsBoard's 408, at once.
 func TestPollsEndWithTheServer(t *testing.T) {
 	server, c := run(t, load(t, t.TempDir(), nil))
