@@ -2,12 +2,15 @@ package command
 
 import (
 	"context"
+	"encoding"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"callchain/cmd/callchain/serve"
 	"callchain/cmd/callchain/settings"
@@ -103,9 +106,20 @@ func newLog(a *app, l settings.Log) *slog.Logger {
 	}
 	opt := &slog.HandlerOptions{Level: level}
 	if l.Format == "json" {
+		opt.ReplaceAttr = inWords
 		return slog.New(slog.NewJSONHandler(a.Err, opt))
 	}
 	return slog.New(slog.NewTextHandler(a.Err, opt))
+}
+
+// inWords lets a line in JSON have the words of the line in text: slog would write a duration as nanoseconds and an address as an object.
+func inWords(_ []string, attr slog.Attr) slog.Attr {
+	switch v := attr.Value.Any().(type) {
+	case time.Time, json.Marshaler, encoding.TextMarshaler:
+	case fmt.Stringer:
+		attr.Value = slog.StringValue(v.String())
+	}
+	return attr
 }
 
 // orOff shows the address of a listener.
