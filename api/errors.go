@@ -174,6 +174,7 @@ var sentinels = []struct {
 		status: 503, errorCode: codeGeneral, message: "The outcome is not known", code: "outcome_unknown", retry: time.Second,
 		detail: "the database did not answer; ask for the call by its id, or repeat the request with the same Idempotency-Key",
 	}, false},
+	{engine.ErrTooLarge, &apiError{status: 413, errorCode: codeGeneral, message: "The call is too large", code: "payload_too_large"}, true},
 	{engine.ErrNoDevice, errNoDevice, false},
 	{engine.ErrNoLetter, &apiError{status: 404, errorCode: codeNotFound, message: "Requested item wasn't found!", code: "not_found"}, true},
 	{engine.ErrCursor, &apiError{status: 400, errorCode: codeBadRequest, message: "Invalid request parameter 'after'", code: "invalid_cursor"}, true},

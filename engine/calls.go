@@ -19,6 +19,8 @@ var (
 	ErrUnready = errors.New("the partition is not ready")
 	// ErrUncertain: the store did not answer; whether the call was accepted is not known. It can be asked for by its id.
 	ErrUncertain = errors.New("the outcome is not known")
+	// ErrTooLarge: the inbox takes nothing of that size, also the next time. Nothing happened.
+	ErrTooLarge = errors.New("the command is too large")
 )
 
 // CallRequest is an application's wish to call a device.

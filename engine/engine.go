@@ -235,6 +235,8 @@ func (e *Engine) refused(err error) error {
 		return fmt.Errorf("%w: %w", ErrUncertain, err)
 	case errors.Is(err, bus.ErrClosed):
 		return ErrStopping
+	case errors.Is(err, bus.ErrTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"callchain/engine/bus"
@@ -44,12 +45,19 @@ func (e *Engine) sendFrom(from lineage, s *transports.Session, lane bus.Lane, vi
 		done = func(err error) { tell(busy(err)) }
 	}
 	if _, err := e.put(lane, s.Identity.Partition, vital, how, cmd, done); err != nil && done != nil {
+		if errors.Is(err, ErrTooLarge) {
+			done(fmt.Errorf("%w: %w", transports.ErrRefused, err))
+			return
+		}
 		done(transports.ErrBusy)
 	}
 }
 
-// busy is what a transport is told of a command that could not be kept: the device may send it again.
+// busy is what a transport is told of a command that could not be kept: the device may send it again, unless it is too large.
 func busy(err error) error {
+	if errors.Is(err, bus.ErrTooLarge) {
+		return fmt.Errorf("%w: %w", transports.ErrRefused, err)
+	}
 	if errors.Is(err, bus.ErrAway) || errors.Is(err, bus.ErrClosed) || errors.Is(err, bus.ErrFull) {
 		return transports.ErrBusy
 	}

@@ -6,6 +6,8 @@ import (
 	"math"
 	"time"
 
+	"callchain/engine/bus"
+
 	"github.com/IBM/sarama"
 )
 
@@ -267,6 +269,9 @@ func (w *writer) settle(b *batch, err error, now time.Time) (outcome error, ende
 		}
 		w.count--
 		w.in.options.Log.Warn("a message cannot be written to the inbox", "topic", w.topic, "partition", b.partition, "bytes", b.bytes, "error", err)
+		if errors.Is(err, sarama.ErrMessageSizeTooLarge) || errors.Is(err, sarama.ErrMessageSetSizeTooLarge) {
+			err = fmt.Errorf("%w: %w", bus.ErrTooLarge, err)
+		}
 		return fmt.Errorf("writing to %s: %w", w.topic, err), true
 	case renumber:
 		w.in.options.Log.Warn("the brokers do not know what was written last; messages of the inbox may be written twice", "topic", w.topic, "partition", b.partition, "error", err)
