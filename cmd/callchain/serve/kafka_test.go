@@ -1,0 +1,198 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"callchain/cmd/callchain/client"
+	"callchain/cmd/callchain/settings"
+	"callchain/engine/bus"
+	"callchain/eventstore/pgtest"
+	"callchain/registry"
+
+	"github.com/IBM/sarama"
+	"github.com/google/uuid"
+)
+
+// nodesOnKafka gives settings for servers on one database and topics of their own. The topics are removed with the test.
+func nodesOnKafka(t *testing.T) (of func(node string) settings.Settings, admin sarama.ClusterAdmin, prefix string) {
+	t.Helper()
+	brokers := os.Getenv("CALLCHAIN_TEST_KAFKA")
+	if brokers == "" {
+		t.Skip("CALLCHAIN_TEST_KAFKA names no broker (host:port)")
+	}
+	database := pgtest.Database(t)
+	prefix = "serve-" + uuid.NewString()[:8] + "."
+	c := sarama.NewConfig()
+	c.Version = sarama.V2_8_0_0
+	admin, err := sarama.NewClusterAdmin([]string{brokers}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		topics, err := admin.ListTopics()
+		for name := range topics {
+			if strings.HasPrefix(name, prefix) {
+				err = errors.Join(err, admin.DeleteTopic(name))
+			}
+		}
+		if err = errors.Join(err, admin.Close()); err != nil {
+			t.Errorf("removing the topics %s…: %v", prefix, err)
+		}
+	})
+	return func(node string) settings.Settings {
+		return load(t, t.TempDir(), map[string]string{
+			"bus.kafka.brokers": brokers, "bus.kafka.prefix": prefix, "store.url": database, "node.id": node, "partitions": "4", "auth.key": strings.Repeat("1a", 32),
+		})
+	}, admin, prefix
+}
+
+// records hands over what is on partition 0 of a topic, from its beginning.
+func records(t *testing.T, topic string) <-chan *sarama.ConsumerMessage {
+	t.Helper()
+	c, err := sarama.NewConsumer([]string{os.Getenv("CALLCHAIN_TEST_KAFKA")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.ConsumePartition(topic, 0, sarama.OffsetOldest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(p.Close(), c.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return p.Messages()
+}
+
+// TestRegistryAcrossNodes: a change that a server makes is on the topic of the registry, with its node; one that another process makes reaches this one, and
+// ends the session of a device whose credentials it changed.
+func TestRegistryAcrossNodes(t *testing.T) {
+	of, _, prefix := nodesOnKafka(t)
+	server, c := run(t, of("here"))
+	id, f := device(t, server, c, "d", "default")
+	wantChange(t, records(t, prefix+string(bus.Registry)), "here", registry.DeviceCreated, mustUUID(t, id))
+
+	there := anotherNode(t, of("there"))
+	known, err := server.registry.Facts(t.Context(), mustUUID(t, id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tenant := known.Device.Tenant
+	look := time.NewTicker(500 * time.Millisecond) // the followers begin at some moment
+	defer look.Stop()
+	for n := 0; f.Stats().Online > 0; n++ {
+		if n == 40 {
+			t.Fatal("the device is still connected with credentials that another process has changed")
+		}
+		credentials, err := there.registry.Credentials(t.Context(), tenant, mustUUID(t, id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		credentials.ID = fmt.Sprint("another-", n)
+		if _, err := there.registry.SaveCredentials(t.Context(), tenant, credentials); err != nil {
+			t.Fatal(err)
+		}
+		<-look.C
+	}
+	// What is held in memory is read anew, too.
+	d := known.Device
+	d.Label = "from there"
+	if _, err := there.registry.SaveDevice(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool {
+		now, err := server.registry.Facts(t.Context(), d.ID)
+		return err == nil && now.Device.Label == d.Label
+	}, "this server does not see what another process has changed")
+}
+
+// anotherNode is as much of a server as keeps the registry: one process at a time works on the partitions.
+func anotherNode(t *testing.T, s settings.Settings) *Server {
+	t.Helper()
+	there := &Server{settings: s, log: slog.New(slog.DiscardHandler), node: s.Node.ID}
+	for _, open := range []func(context.Context) error{there.openRegistry, there.openBus} {
+		if err := open(t.Context()); err != nil {
+			t.Fatal(errors.Join(err, there.close()))
+		}
+	}
+	there.registry.OnChange(there.noteChange)
+	there.run(&there.parts.topics, there.shareRegistry)
+	t.Cleanup(func() {
+		if !there.parts.topics.end(5 * time.Second) {
+			t.Error("the registry's topic is still followed")
+		}
+		if err := there.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return there
+}
+
+// wantChange waits for a change on the topic of the registry.
+func wantChange(t *testing.T, from <-chan *sarama.ConsumerMessage, node string, kind registry.ChangeKind, device uuid.UUID) {
+	t.Helper()
+	late := time.After(20 * time.Second)
+	for {
+		select {
+		case m := <-from:
+			var c registry.Change
+			if err := json.Unmarshal(m.Value, &c); err != nil {
+				t.Fatalf("%s: %v", m.Value, err)
+			}
+			headers := map[string]string{}
+			for _, h := range m.Headers {
+				headers[string(h.Key)] = string(h.Value)
+			}
+			if c.Kind == kind && c.Device == device && headers[headerNode] == node && headers["kind"] == string(kind) && string(m.Key) == c.Tenant.String() {
+				return
+			}
+			t.Logf("%s with %v", m.Value, headers)
+		case <-late:
+			t.Fatalf("%s of %s is not on the topic", kind, device)
+		}
+	}
+}
+
+// TestLargestCommandsLeaveEvents: where the topic of events takes less than the inbox, the largest calls that are accepted have events that fit.
+func TestLargestCommandsLeaveEvents(t *testing.T) {
+	of, admin, prefix := nodesOnKafka(t)
+	const most = 100_000
+	small := fmt.Sprint(most)
+	detail := &sarama.TopicDetail{NumPartitions: 4, ReplicationFactor: 1, ConfigEntries: map[string]*string{"max.message.bytes": &small}}
+	if err := admin.CreateTopic(prefix+string(bus.Events), detail, false); err != nil {
+		t.Fatal(err)
+	}
+	server, c := run(t, of("here"))
+	id, _ := device(t, server, c, "d", "default")
+	for _, letter := range []string{"a", "<", "é", `\"`, `\u0001`} {
+		refused := sort.Search(most, func(n int) bool {
+			if n < most/2 {
+				return false
+			}
+			params := json.RawMessage(`"` + strings.Repeat(letter, n/len(letter)) + `"`)
+			_, err := c.Send(t.Context(), id, true, client.CallRequest{Method: "m", Params: params, Persistent: true})
+			if err != nil && client.StatusOf(err) != 413 {
+				t.Fatalf("%d bytes: %v", n, err)
+			}
+			return err != nil
+		})
+		t.Logf("%s: %d bytes are refused", letter, refused)
+		if refused < most*3/4 || refused == most {
+			t.Errorf("%s: %d bytes are refused, the topic of events takes %d", letter, refused, most)
+		}
+	}
+	until(t, func() bool { return measured(t, server, "callchain_relay_waiting_events") == 0 }, "not all events are published")
+	if n := measured(t, server, `callchain_unpublished_total{reason="refused",topic="callchain.events"}`); n != 0 {
+		t.Errorf("%v events of accepted commands do not fit the topic", n)
+	}
+}
