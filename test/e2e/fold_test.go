@@ -48,8 +48,9 @@ func (c *crashing) check() {
 	c.compareRows(stored)
 }
 
-// foldAll folds every call from the events, read beside the running server.
-func (c *crashing) foldAll() map[string]*folded {
+// openStore opens the store, to read it.
+func (c *crashing) openStore() eventstore.Store {
+	c.t.Helper()
 	flags := map[string]string{"data.dir": c.place.data}
 	if c.place.store != "" {
 		flags["store.url"] = c.place.store
@@ -62,6 +63,12 @@ func (c *crashing) foldAll() map[string]*folded {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	return store
+}
+
+// foldAll folds every call from the events, read beside the running server.
+func (c *crashing) foldAll() map[string]*folded {
+	store := c.openStore()
 	defer store.Close()
 	checkpoints, err := store.Checkpoints(c.t.Context())
 	if err != nil {

@@ -47,7 +47,7 @@ func onKafka(t *testing.T) *place {
 	}
 	prefix := "e2e-" + uuid.NewString()[:8] + "."
 	p := newPlace(t, "--bus.kafka.brokers", brokers, "--bus.kafka.prefix", prefix, "--node.id", "e2e", "--partitions", "16")
-	p.store = pgtest.Database(t)
+	p.store, p.brokers, p.prefix = pgtest.Database(t), brokers, prefix
 	t.Cleanup(func() { removeTopics(t, brokers, prefix) })
 	return p
 }
@@ -113,6 +113,7 @@ func TestCrashOnKafka(t *testing.T) {
 	}
 	t.Logf("%d rounds, %d calls, %d of them returned; slowest to be well again: %v", *crashRounds, c.number.Load(), len(c.returned), slowest)
 	c.finish(server)
+	c.checkTopic()
 }
 
 // outage ends a service under load and starts it again. It gives the time from its return until a call is answered again.

@@ -29,6 +29,8 @@ type place struct {
 	http, mqtt  string
 	coap        string // host:port
 	flags       []string
+
+	brokers, prefix string // of Kafka, if it is used
 }
 
 func newPlace(t *testing.T, flags ...string) *place {
