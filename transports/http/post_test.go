@@ -81,8 +81,13 @@ func TestUnknownTokens(t *testing.T) {
 	h := newHouse(t, nil)
 	stranger := newDouble(t, h.addr, "unknown/é %")
 	for _, c := range [][2]string{
-		{"GET", "/rpc"}, {"POST", "/rpc"}, {"POST", "/rpc/1"}, {"GET", "/attributes"}, {"POST", "/attributes"},
-		{"GET", "/attributes/updates"}, {"POST", "/telemetry"},
+		{"GET", "/rpc"},
+		{"POST", "/rpc"},
+		{"POST", "/rpc/1"},
+		{"GET", "/attributes"},
+		{"POST", "/attributes"},
+		{"GET", "/attributes/updates"},
+		{"POST", "/telemetry"},
 	} {
 		stranger.want(t, c[0], c[1], "{bad", 401, "")
 	}
