@@ -1,7 +1,10 @@
 package coap_test
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +34,62 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestEndedBefore: a server whose context has ended closes its socket, too.
+func TestEndedBefore(t *testing.T) {
+	engine := transporttest.NewEngine()
+	s, err := coap.New(coap.Default(), engine, engine, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Addr() != nil {
+		t.Error("a server that does not listen has an address")
+	}
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Serve(ctx, conn); err != nil {
+		t.Error(err)
+	}
+	if _, err := conn.WriteTo(nil, conn.LocalAddr()); err == nil {
+		t.Error("the socket is open")
+	}
+	if got := s.Addr(); got == nil || got.String() != conn.LocalAddr().String() {
+		t.Errorf("the address is %v, want %v", got, conn.LocalAddr())
+	}
+}
+
+// TestBrokenSocket: what breaks the socket ends the server, with an error.
+func TestBrokenSocket(t *testing.T) {
+	engine := transporttest.NewEngine()
+	s, err := coap.New(coap.Default(), engine, engine, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(t.Context(), conn) }()
+	h := &house{TB: t, engine: engine, server: s, addr: conn.LocalAddr().String()}
+	h.observer("d")
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-served:
+		if err == nil {
+			t.Error("the server ended without an error")
+		}
+	case <-time.After(patience):
+		t.Fatal("the server goes on without a socket")
+	}
+	h.engine.Next(t, transporttest.Disconnect)
 }
 
 // TestPeersAreBounded: a stranger finds no room as long as the others may come again, and room when they will not.

@@ -163,7 +163,7 @@ func TestDeadlineEndsRepetition(t *testing.T) {
 func TestDeadlinesDoNotKeepTheDead(t *testing.T) {
 	h := newHouse(t, func(c *coap.Config) { c.AckTimeout, c.MaxRetransmit = 10*time.Millisecond, 1 })
 	_, s := h.observer("dead")
-	for i := int32(0); len(h.engine.Events(transporttest.Disconnect)) == 0; i++ {
+	for i := int32(0); i < 200 && len(h.engine.Events(transporttest.Disconnect)) == 0; i++ {
 		c := command(i)
 		c.Deadline = time.Now().Add(5 * time.Millisecond)
 		s.Link.Send(c)

@@ -36,10 +36,15 @@ func (l link) AnswerAttributes(a transports.AttributesAnswer) {
 	switch {
 	case p.observe != nil:
 		l.o.mu.Lock()
-		answer.observe = int64(p.observe.seq)
+		held := l.o.attrs == p.observe
+		if held {
+			answer.observe = int64(p.observe.seq)
+		}
 		l.o.mu.Unlock()
 		p.r.answer(answer)
-		l.o.begins(p.observe)
+		if held { // else it was cancelled before it began
+			l.o.begins(p.observe)
+		}
 		return
 	case len(a.Client)+len(a.Shared) == 0:
 		answer = reply(codes.NotFound)

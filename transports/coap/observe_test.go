@@ -289,6 +289,22 @@ func TestObservedAttributes(t *testing.T) {
 	h.ends(s, "the device cancelled its observation")
 }
 
+// TestCancelledBeforeItBegan: the state comes after the device has cancelled the observation. It is an answer and no more.
+func TestCancelledBeforeItBegan(t *testing.T) {
+	h := newHouse(t, nil)
+	p, s := h.observer("d")
+	p.register(attributes("d"), "a")
+	h.deregister(p, attributes("d"), "a")
+	h.state(nil)
+	if m := h.hears(p, message.Acknowledgement, codes.Content, "a", -1); string(m.Payload) != "{}" {
+		t.Fatalf("%s came", m)
+	}
+	s.Link.PushAttributes(nil, []string{"b"})
+	h.pong(p)
+	h.happened(transporttest.Disconnect, 0)
+	h.waitFor("one observes", func(st coap.Stats) bool { return st.Observers == 1 })
+}
+
 // TestRefusedState: the engine does not tell the state. There is no observation then.
 func TestRefusedState(t *testing.T) {
 	h := newHouse(t, nil)

@@ -106,7 +106,10 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	cancel()
 	<-stopped
 	_ = s.socket.Close() // go-coap leaves it open if it broke, or if ctx had ended before
-	if err != nil && broke {
+	if broke {
+		if err == nil {
+			err = net.ErrClosed // go-coap takes it for an end that was wanted
+		}
 		return fmt.Errorf("reading from %s: %w", conn.LocalAddr(), err)
 	}
 	return nil

@@ -108,6 +108,8 @@ func TestRepeatedRequests(t *testing.T) {
 			h.engine.Hold(transporttest.Telemetry)
 			m := p.request(codes.POST, telemetry("d"), `{"a":1}`)
 			m.Type = kind
+			p.ack(m.MessageID) // the ids of the server's messages are others
+			p.rst(m.MessageID)
 			for range 3 {
 				p.send(m)
 			}
@@ -187,13 +189,17 @@ func (h *house) quiet(p *peer, old packet) {
 	}
 }
 
-// slowly looks credentials up as long as the test wants.
+// slowly looks the credentials of one device up as long as the test wants.
 type slowly struct {
 	transports.Authenticator
 	gate chan struct{}
+	slow string
 }
 
 func (s slowly) Authenticate(ctx context.Context, c transports.Credentials) (transports.Identity, error) {
+	if c.Token != s.slow {
+		return s.Authenticator.Authenticate(ctx, c)
+	}
 	select {
 	case <-s.gate:
 		return s.Authenticator.Authenticate(ctx, c)
@@ -207,7 +213,7 @@ func (s slowly) Authenticate(ctx context.Context, c transports.Credentials) (tra
 func TestSlowLookUp(t *testing.T) {
 	engine := transporttest.NewEngine()
 	gate := make(chan struct{}, 1)
-	_, addr, stop := start(t, slowly{engine, gate}, engine, func(c *coap.Config) { c.Piggyback, c.AuthTimeout = 5*time.Millisecond, time.Second })
+	_, addr, stop := start(t, slowly{engine, gate, "d"}, engine, func(c *coap.Config) { c.Piggyback, c.AuthTimeout = 5*time.Millisecond, time.Second })
 	h := &house{TB: t, engine: engine, addr: addr}
 	p := h.peer()
 	m := p.request(codes.POST, telemetry("d"), "{}")
@@ -225,6 +231,31 @@ func TestSlowLookUp(t *testing.T) {
 	stop()
 	h.hears(p, message.Confirmable, codes.ServiceUnavailable, string(m.Token), -1)
 	h.happened(transporttest.Telemetry, 1)
+}
+
+// TestFloodHoldsUpNobody: the packets of a peer wait for its own, and the server reads on. Those that are too many are dropped.
+func TestFloodHoldsUpNobody(t *testing.T) {
+	engine := transporttest.NewEngine()
+	gate := make(chan struct{})
+	s, addr, _ := start(t, slowly{engine, gate, "slow"}, engine, func(c *coap.Config) { c.Piggyback = time.Minute })
+	h := &house{TB: t, engine: engine, server: s, addr: addr}
+	p, other := h.peer(), h.peer()
+	for range 100 {
+		p.send(p.request(codes.POST, telemetry("slow"), "{}"))
+	}
+	h.answers(other, other.request(codes.POST, telemetry("d"), "{}"), codes.Created, "")
+	h.pong(p)
+	h.happened(transporttest.Telemetry, 1)
+	close(gate)
+	h.waitFor("the others are dropped", func(st coap.Stats) bool { return st.Dropped > 0 && st.Dropped < 100 })
+	taken := 100 - int(s.Stats().Dropped)
+	for range taken {
+		if m := p.hear(t); m.Code != codes.Created {
+			t.Fatalf("%s came", m)
+		}
+	}
+	h.pong(p)
+	h.happened(transporttest.Telemetry, 1+taken)
 }
 
 // TestBusy: what the engine does not take is answered 5.03 with the time to come again; a session it has forgotten is opened anew.
