@@ -40,7 +40,7 @@ const exchangesMost = 4096
 func (x *exchange) begin() {
 	ep := x.ep
 	base := ep.srv.cfg.AckTimeout
-	x.wait = base + rand.N(base/2+1) // ACK_RANDOM_FACTOR 1.5
+	x.wait = base + rand.N(base/2+1) //nolint:gosec // no secret: ACK_RANDOM_FACTOR 1.5
 	ep.mu.Lock()
 	if ep.ended || len(ep.exchanges) >= exchangesMost {
 		ep.mu.Unlock()

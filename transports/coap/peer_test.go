@@ -3,6 +3,7 @@ package coap_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -122,8 +123,8 @@ func (p *peer) read() {
 	buf := make([]byte, 65536)
 	for {
 		n, err := p.conn.Read(buf)
-		if opErr, ok := err.(*net.OpError); ok && !opErr.Temporary() && !strings.Contains(err.Error(), "refused") {
-			return // the socket is closed
+		if errors.Is(err, net.ErrClosed) {
+			return
 		}
 		if err != nil {
 			continue // the server is gone already
