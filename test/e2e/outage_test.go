@@ -179,55 +179,6 @@ func (c *crashing) well(ctx context.Context) string {
 	return ""
 }
 
-// TestAway: while the broker or the database is away, no call is accepted and each refusal says when to come again; devices stay connected, and all is
-// well soon after.
-func TestAway(t *testing.T) {
-	needsBinary(t)
-	p := onKafka(t)
-	services := []service{controlled(t, "broker", "CALLCHAIN_TEST_KAFKA_CTL"), controlled(t, "database", "CALLCHAIN_TEST_POSTGRES_CTL")}
-	c := newCrashing(t, p)
-	defer c.fleet.Close()
-	for _, s := range services {
-		c.online()
-		before := c.fleet.Stats().Reconnects
-		s.do(t, "kill")
-		eventually(t, 10*time.Second, func() string { return c.refusesHonestly() })
-		s.do(t, "start")
-		back := time.Now()
-		eventually(t, wellMax, func() string { return c.well(t.Context()) })
-		t.Logf("%s: well again after %s", s.name, time.Since(back))
-		if n := c.fleet.Stats(); n.Online != crashDevices || n.Reconnects != before {
-			t.Errorf("while the %s was away, devices came anew %d times, %d are connected", s.name, n.Reconnects-before, n.Online)
-		}
-	}
-	c.finish(c.server)
-}
-
-// refusesHonestly tells what is not yet as it must be of a server that cannot work: 503 with Retry-After for a new call, at once, and for /readyz.
-func (c *crashing) refusesHonestly() string {
-	ready, err := http.Get("http://" + c.place.http + "/readyz")
-	if err != nil {
-		return err.Error()
-	}
-	_ = ready.Body.Close() // its status is enough
-	if ready.StatusCode != http.StatusServiceUnavailable {
-		return fmt.Sprintf("/readyz says %d", ready.StatusCode)
-	}
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
-	defer cancel()
-	err = c.call(ctx, true)
-	if err == nil {
-		c.t.Error("a call was accepted while the server said that it is not ready")
-	}
-	if client.StatusOf(err) != http.StatusServiceUnavailable {
-		return fmt.Sprintf("a new call gets %v", err)
-	}
-	if client.RetryAfterOf(err) <= 0 {
-		return fmt.Sprintf("no Retry-After in %v", err)
-	}
-	return ""
-}
-
 // newCrashing starts a server and its devices.
 func newCrashing(t *testing.T, p *place) *crashing {
 	seed := *crashSeed
