@@ -18,6 +18,8 @@ import (
 	"callchain/engine/step"
 	"callchain/eventstore"
 	"callchain/transports"
+
+	"github.com/google/uuid"
 )
 
 // kept runs a test with an inbox that remembers.
@@ -186,6 +188,54 @@ func TestRecreatedTopic(t *testing.T) {
 			t.Errorf("it ends with %v", err)
 		}
 		r.stop = func() error { return nil }
+	})
+}
+
+// resumed is an inbox that goes on with what is there, as an operator has decided.
+type resumed struct {
+	*sim.Inbox
+	topic uuid.UUID
+}
+
+func (in resumed) Begin(ctx context.Context, from []bus.From) error {
+	err := in.Inbox.Begin(ctx, from)
+	if !errors.As(err, new(*bus.LostError)) {
+		return err
+	}
+	for i := range from {
+		from[i].Next[bus.RPC] = bus.Place{}
+	}
+	err = in.Inbox.Begin(ctx, from)
+	for i := range from {
+		from[i].Next[bus.RPC] = bus.Place{Topic: in.topic}
+	}
+	return err
+}
+
+// TestResumedOnce: the operator's decision to go on holds for all partitions, also for those to which nothing comes before the next start.
+func TestResumedOnce(t *testing.T) {
+	kept(t, func(r *rig, in *sim.Inbox) {
+		r.connect("d1", "A")
+		r.call("d1", chosen("c1"))
+		pass(2 * time.Second)
+		r.mustStop()
+		in.Recreate(bus.RPC)
+		topic := named("topic")
+		next := newRig(r.t, r.store.Open(), resumed{in.Open(), topic})
+		pass(3 * time.Second)
+		if why := next.engine.Ready(); len(why) > 0 {
+			t.Fatalf("it does not serve: %q", why)
+		}
+		next.mustStop()
+		checkpoints, err := r.store.Open().Checkpoints(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, cp := range checkpoints {
+			if cp.Positions[bus.RPC].Topic != topic {
+				t.Errorf("partition %d still goes on at %+v", cp.Partition, cp.Positions[bus.RPC])
+			}
+		}
 	})
 }
 

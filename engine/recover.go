@@ -38,9 +38,11 @@ func (o *owner) claim(ctx context.Context) error {
 		o.e.relay.begin(checkpoints)
 	}
 	if !o.started {
-		if err := o.e.inbox.Begin(ctx, positions(checkpoints)); err != nil {
+		from := positions(checkpoints)
+		if err := o.e.inbox.Begin(ctx, from); err != nil {
 			return err
 		}
+		o.goOn(from)
 	}
 	o.rouse()
 	o.started = true
@@ -57,6 +59,19 @@ func positions(checkpoints []eventstore.Checkpoint) []bus.From {
 		}
 	}
 	return from
+}
+
+// goOn notes where the inbox goes on. If an operator let it leave out what was lost, that holds for partitions, too, to which nothing comes before the next
+// start: it would ask the operator again.
+func (o *owner) goOn(from []bus.From) {
+	for _, f := range from {
+		part := &o.parts[f.Partition]
+		for lane, next := range f.Next {
+			if at := (eventstore.Position{Topic: next.Topic, Offset: next.Offset}); at != part.cp.Positions[lane] {
+				part.cp.Positions[lane], part.moved = at, true
+			}
+		}
+	}
 }
 
 // recover folds the open streams of a partition and brings up to date what was written behind.

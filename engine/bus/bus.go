@@ -110,7 +110,7 @@ type Inbox interface {
 	// Remembers tells whether the inbox keeps messages by itself, until Begin names a later place.
 	Remembers() bool
 	// Begin lets an inbox that remembers deliver from these places on. It fails with *LostError, or when what remembers cannot be
-	// reached. One without a memory does nothing.
+	// reached. Where an operator lets it go on elsewhere, it writes into from where. One without a memory does nothing.
 	Begin(ctx context.Context, from []From) error
 	// Behind tells whether RPC messages are kept, or may be, that cannot be taken yet: no deadline is judged before they are. After Begin,
 	// and after a time when what remembers could not be reached, it is true until everything kept by then was handed over.

@@ -201,8 +201,12 @@ func TestResumeOldest(t *testing.T) {
 	in := second.Inbox()
 	old := bus.From{}
 	old.Next[bus.RPC] = bus.Place{Topic: [16]byte{1}, Offset: 2}
-	if err := in.Begin(t.Context(), []bus.From{old}); err != nil {
+	from := []bus.From{old, {Partition: 1}}
+	if err := in.Begin(t.Context(), from); err != nil {
 		t.Fatal(err)
+	}
+	if at := from[0].Next[bus.RPC]; at.Offset != 4 || at.Topic == old.Next[bus.RPC].Topic || from[0].Next[bus.Data] != (bus.Place{}) || from[1].Next[bus.RPC] != (bus.Place{}) {
+		t.Errorf("it says that it goes on at %+v", from)
 	}
 	var got []bus.Message
 	for len(got) < 6 {

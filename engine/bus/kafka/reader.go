@@ -56,7 +56,7 @@ func openReader(in *Inbox, lane bus.Lane) (*reader, error) {
 	return r, nil
 }
 
-// starts finds where the reading of partitions begins.
+// starts finds where the reading of partitions begins, and notes it in from.
 func (r *reader) starts(ctx context.Context, topic uuid.UUID, from []bus.From) ([]part, error) {
 	starts := make([]part, len(from))
 	for i, f := range from {
@@ -66,6 +66,9 @@ func (r *reader) starts(ctx context.Context, topic uuid.UUID, from []bus.From) (
 		})
 		if err != nil {
 			return nil, err
+		}
+		if f.Next[r.lane].Topic != uuid.Nil {
+			from[i].Next[r.lane] = bus.Place{Topic: topic, Offset: starts[i].next}
 		}
 	}
 	return starts, nil
