@@ -24,18 +24,25 @@ func TestAway(t *testing.T) {
 	needsBinary(t)
 	p := onKafka(t)
 	p.coap = freePacketAddr(t)
-	services := []service{controlled(t, "broker", "CALLCHAIN_TEST_KAFKA_CTL"), controlled(t, "database", "CALLCHAIN_TEST_POSTGRES_CTL")}
+	broker, database := controlled(t, "broker", "CALLCHAIN_TEST_KAFKA_CTL"), controlled(t, "database", "CALLCHAIN_TEST_POSTGRES_CTL")
 	c := newCrashing(t, p)
 	defer c.fleet.Close()
-	for _, s := range services {
+	for i, s := range []struct {
+		service
+		leave, back string
+	}{
+		{broker, "kill", "start"},
+		{broker, "pause", "resume"}, // its connections stay, and nothing answers
+		{database, "kill", "start"},
+	} {
 		c.online()
-		before, others := c.fleet.Stats().Reconnects, c.wait(s.name)
-		s.do(t, "kill")
+		before, others := c.fleet.Stats().Reconnects, c.wait(fmt.Sprintf("%s-%d", s.name, i))
+		s.do(t, s.leave)
 		eventually(t, 10*time.Second, func() string { return c.refusesHonestly() })
-		s.do(t, "start")
+		s.do(t, s.back)
 		back := time.Now()
 		eventually(t, wellMax, func() string { return c.well(t.Context()) })
-		t.Logf("%s: well again after %s", s.name, time.Since(back))
+		t.Logf("%s, %s: well again after %s", s.name, s.leave, time.Since(back))
 		if n := c.fleet.Stats(); n.Online != crashDevices || n.Reconnects != before {
 			t.Errorf("while the %s was away, devices came anew %d times, %d are connected", s.name, n.Reconnects-before, n.Online)
 		}
@@ -85,7 +92,7 @@ func (c *crashing) wait(name string) *waiting {
 	c.t.Helper()
 	w := &waiting{polled: make(chan string, 1), observed: make(chan string, 4)}
 	for _, protocol := range []string{"http", "coap"} {
-		d, err := c.rest.CreateDevice(c.t.Context(), client.Device{Name: name + " " + protocol}, name+"-"+protocol)
+		d, err := c.rest.CreateDevice(c.t.Context(), client.Device{Name: name + "-" + protocol}, name+"-"+protocol)
 		if err != nil {
 			c.t.Fatal(err)
 		}
