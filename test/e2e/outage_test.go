@@ -2,22 +2,18 @@ package e2e_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"callchain/cmd/callchain/client"
+	"callchain/engine/bus/kafkatest"
 	"callchain/eventstore/pgtest"
-
-	"github.com/IBM/sarama"
-	"github.com/google/uuid"
 )
 
 // How soon all must be well again after a broker or a database is back.
@@ -41,33 +37,10 @@ func (s service) do(t *testing.T, what string) {
 // onKafka is a place on a real broker and a database of its own.
 func onKafka(t *testing.T) *place {
 	t.Helper()
-	brokers := os.Getenv("CALLCHAIN_TEST_KAFKA")
-	if brokers == "" {
-		t.Skip("CALLCHAIN_TEST_KAFKA is not set: give it the address that scripts/kafka-up.sh prints")
-	}
-	prefix := "e2e-" + uuid.NewString()[:8] + "."
-	p := newPlace(t, "--bus.kafka.brokers", brokers, "--bus.kafka.prefix", prefix, "--node.id", "e2e", "--partitions", "16")
-	p.store, p.brokers, p.prefix = pgtest.Database(t), brokers, prefix
-	t.Cleanup(func() { removeTopics(t, brokers, prefix) })
+	topics := kafkatest.New(t)
+	p := newPlace(t, "--bus.kafka.brokers", topics.Broker, "--bus.kafka.prefix", topics.Prefix, "--node.id", "e2e", "--partitions", "16")
+	p.store, p.brokers, p.prefix = pgtest.Database(t), topics.Broker, topics.Prefix
 	return p
-}
-
-// removeTopics leaves the broker as it was: one that is killed looks through everything it holds.
-func removeTopics(t *testing.T, brokers, prefix string) {
-	admin, err := sarama.NewClusterAdmin([]string{brokers}, nil)
-	if err != nil {
-		t.Errorf("removing the topics %s…: %v", prefix, err)
-		return
-	}
-	topics, err := admin.ListTopics()
-	for name := range topics {
-		if strings.HasPrefix(name, prefix) {
-			err = errors.Join(err, admin.DeleteTopic(name))
-		}
-	}
-	if err = errors.Join(err, admin.Close()); err != nil {
-		t.Errorf("removing the topics %s…: %v", prefix, err)
-	}
 }
 
 // controlled is a service that these tests may end; they skip without.

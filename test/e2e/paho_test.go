@@ -16,19 +16,24 @@ import (
 	"callchain/examples"
 )
 
-// python is the interpreter that has paho-mqtt. Without it the test is skipped, and says so.
+// python is the interpreter that has paho-mqtt.
 func python(t *testing.T) string {
+	return interpreter(t, "foreign MQTT clients", "CALLCHAIN_TEST_PYTHON", "venv", "requirements.txt")
+}
+
+// interpreter is the Python that a variable names, or that of a folder in .run. Without it the test is skipped, and says so.
+func interpreter(t *testing.T, who, variable, folder, requirements string) string {
 	t.Helper()
-	path := os.Getenv("CALLCHAIN_TEST_PYTHON")
+	path := os.Getenv(variable)
 	if path == "" {
-		path = "../../.run/venv/bin/python"
+		path = "../../.run/" + folder + "/bin/python"
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("NOT RUN: foreign MQTT clients need %s: make it with scripts/venv.sh .run/venv test/requirements.txt", path)
+		t.Skipf("NOT RUN: %s need %s: make it with scripts/venv.sh .run/%s test/%s", who, path, folder, requirements)
 	}
 	return path
 }

@@ -3,8 +3,6 @@ package e2e_test
 import (
 	"encoding/json"
 	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -12,27 +10,10 @@ import (
 	"callchain/examples"
 )
 
-// sdkPython is the interpreter that has ThingsBoard's device SDK. Without it the test is skipped, and says so.
-func sdkPython(t *testing.T) string {
-	t.Helper()
-	path := os.Getenv("CALLCHAIN_TEST_SDK_PYTHON")
-	if path == "" {
-		path = "../../.run/venv-sdk/bin/python"
-	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("NOT RUN: ThingsBoard's device SDK needs %s: make it with scripts/venv.sh .run/venv-sdk test/requirements-sdk.txt", path)
-	}
-	return path
-}
-
 // TestDeviceSDK lets ThingsBoard's device SDK, unmodified, take calls and make them, over MQTT and over HTTP.
 func TestDeviceSDK(t *testing.T) {
 	needsBinary(t)
-	interpreter := sdkPython(t)
+	sdk := interpreter(t, "tests with ThingsBoard's device SDK", "CALLCHAIN_TEST_SDK_PYTHON", "venv-sdk", "requirements-sdk.txt")
 	server := start(t, newPlace(t))
 	rest := server.login(t)
 	chain, err := rest.CreateChain(t.Context(), examples.GetTime)
@@ -56,7 +37,7 @@ func TestDeviceSDK(t *testing.T) {
 			}
 			c := &sdkCase{pahoCase{t: t, rest: rest, id: d.ID.ID}}
 			waiting := c.store("early")
-			c.device = startDevice(t, interpreter, "sdk_device.py", append([]string{kind}, append(where, token)...)...)
+			c.device = startDevice(t, sdk, "sdk_device.py", append([]string{kind}, append(where, token)...)...)
 			c.device.next("ready")
 			c.taken("0", "early", waiting)
 			c.twoWay()

@@ -15,6 +15,7 @@ import (
 	"callchain/cmd/callchain/client"
 	"callchain/cmd/callchain/settings"
 	"callchain/engine/bus"
+	"callchain/engine/bus/kafkatest"
 	"callchain/eventstore/pgtest"
 	"callchain/registry"
 
@@ -23,42 +24,20 @@ import (
 )
 
 // nodesOnKafka gives settings for servers on one database and topics of their own. The topics are removed with the test.
-func nodesOnKafka(t *testing.T) (of func(node string) settings.Settings, admin sarama.ClusterAdmin, prefix string) {
+func nodesOnKafka(t *testing.T) (of func(node string) settings.Settings, topics *kafkatest.Topics) {
 	t.Helper()
-	brokers := os.Getenv("CALLCHAIN_TEST_KAFKA")
-	if brokers == "" {
-		t.Skip("CALLCHAIN_TEST_KAFKA names no broker (host:port)")
-	}
-	database := pgtest.Database(t)
-	prefix = "serve-" + uuid.NewString()[:8] + "."
-	c := sarama.NewConfig()
-	c.Version = sarama.V2_8_0_0
-	admin, err := sarama.NewClusterAdmin([]string{brokers}, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		topics, err := admin.ListTopics()
-		for name := range topics {
-			if strings.HasPrefix(name, prefix) {
-				err = errors.Join(err, admin.DeleteTopic(name))
-			}
-		}
-		if err = errors.Join(err, admin.Close()); err != nil {
-			t.Errorf("removing the topics %s…: %v", prefix, err)
-		}
-	})
+	topics, database := kafkatest.New(t), pgtest.Database(t)
 	return func(node string) settings.Settings {
 		return load(t, t.TempDir(), map[string]string{
-			"bus.kafka.brokers": brokers, "bus.kafka.prefix": prefix, "store.url": database, "node.id": node, "partitions": "4", "auth.key": strings.Repeat("1a", 32),
+			"bus.kafka.brokers": topics.Broker, "bus.kafka.prefix": topics.Prefix, "store.url": database, "node.id": node, "partitions": "4", "auth.key": strings.Repeat("1a", 32),
 		})
-	}, admin, prefix
+	}, topics
 }
 
 // records hands over what is on partition 0 of a topic, from its beginning.
 func records(t *testing.T, topic string) <-chan *sarama.ConsumerMessage {
 	t.Helper()
-	c, err := sarama.NewConsumer([]string{os.Getenv("CALLCHAIN_TEST_KAFKA")}, nil)
+	c, err := sarama.NewConsumer([]string{os.Getenv(kafkatest.Variable)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,10 +56,10 @@ func records(t *testing.T, topic string) <-chan *sarama.ConsumerMessage {
 // TestRegistryAcrossNodes: a change that a server makes is on the topic of the registry, with its node; one that another process makes reaches this one, and
 // ends the session of a device whose credentials it changed.
 func TestRegistryAcrossNodes(t *testing.T) {
-	of, _, prefix := nodesOnKafka(t)
+	of, topics := nodesOnKafka(t)
 	server, c := run(t, of("here"))
 	id, f := device(t, server, c, "d", "default")
-	wantChange(t, records(t, prefix+string(bus.Registry)), "here", registry.DeviceCreated, mustUUID(t, id))
+	wantChange(t, records(t, topics.Prefix+string(bus.Registry)), "here", registry.DeviceCreated, mustUUID(t, id))
 
 	there := anotherNode(t, of("there"))
 	known, err := server.registry.Facts(t.Context(), mustUUID(t, id))
@@ -165,11 +144,11 @@ func wantChange(t *testing.T, from <-chan *sarama.ConsumerMessage, node string, 
 
 // TestLargestCommandsLeaveEvents: where the topic of events takes less than the inbox, the largest calls that are accepted have events that fit.
 func TestLargestCommandsLeaveEvents(t *testing.T) {
-	of, admin, prefix := nodesOnKafka(t)
+	of, topics := nodesOnKafka(t)
 	const most = 100_000
 	small := fmt.Sprint(most)
 	detail := &sarama.TopicDetail{NumPartitions: 4, ReplicationFactor: 1, ConfigEntries: map[string]*string{"max.message.bytes": &small}}
-	if err := admin.CreateTopic(prefix+string(bus.Events), detail, false); err != nil {
+	if err := topics.Admin.CreateTopic(topics.Prefix+string(bus.Events), detail, false); err != nil {
 		t.Fatal(err)
 	}
 	server, c := run(t, of("here"))

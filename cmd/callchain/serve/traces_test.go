@@ -6,17 +6,16 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"callchain/cmd/callchain/client"
+	"callchain/engine/bus/kafkatest"
 	"callchain/eventstore/pgtest"
 	"callchain/examples"
 	"callchain/transports/mqtt/mqttclient"
 
-	"github.com/google/uuid"
 	tracing "go.opentelemetry.io/proto/otlp/trace/v1"
 )
 
@@ -123,12 +122,9 @@ func TestTraceOfACall(t *testing.T) {
 // onKafka are the settings of a server on brokers and a database that the environment names.
 func onKafka(t *testing.T) map[string]string {
 	t.Helper()
-	brokers := os.Getenv("CALLCHAIN_TEST_KAFKA")
-	if brokers == "" {
-		t.Skip("CALLCHAIN_TEST_KAFKA is not set: give it the address that scripts/kafka-up.sh prints")
-	}
+	topics := kafkatest.New(t)
 	return map[string]string{
-		"store.url": pgtest.Database(t), "bus.kafka.brokers": brokers, "bus.kafka.prefix": "trace-" + uuid.NewString()[:8] + ".", "partitions": "4",
+		"store.url": pgtest.Database(t), "bus.kafka.brokers": topics.Broker, "bus.kafka.prefix": topics.Prefix, "partitions": "4",
 	}
 }
 

@@ -14,9 +14,9 @@ import (
 	"callchain/engine/bus"
 	"callchain/engine/bus/bustest"
 	"callchain/engine/bus/kafka"
+	"callchain/engine/bus/kafkatest"
 
 	"github.com/IBM/sarama"
-	"github.com/google/uuid"
 )
 
 // The bound of a lane, and the partitions, of the inboxes that tests open.
@@ -35,34 +35,8 @@ type site struct {
 // newSite removes its topics with the test.
 func newSite(t testing.TB) *site {
 	t.Helper()
-	broker := os.Getenv("CALLCHAIN_TEST_KAFKA")
-	if broker == "" {
-		t.Skip("CALLCHAIN_TEST_KAFKA names no broker (host:port)")
-	}
-	s := &site{prefix: "test-" + uuid.NewString()[:8] + ".", brokers: []string{broker}}
-	c := sarama.NewConfig()
-	c.Version = sarama.V2_8_0_0
-	var err error
-	if s.admin, err = sarama.NewClusterAdmin(s.brokers, c); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		topics, err := s.admin.ListTopics()
-		if err != nil {
-			t.Errorf("removing the topics of the test: %v", err)
-		}
-		for name := range topics {
-			if strings.HasPrefix(name, s.prefix) {
-				if err := s.admin.DeleteTopic(name); err != nil {
-					t.Errorf("removing topic %s: %v", name, err)
-				}
-			}
-		}
-		if err := s.admin.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	topics := kafkatest.New(t)
+	return &site{prefix: topics.Prefix, brokers: []string{topics.Broker}, admin: topics.Admin}
 }
 
 func (s *site) options(t testing.TB) kafka.Options {

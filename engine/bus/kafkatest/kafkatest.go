@@ -1,0 +1,61 @@
+// Package kafkatest gives a test topics of its own on a Kafka broker.
+package kafkatest
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/IBM/sarama"
+	"github.com/google/uuid"
+)
+
+// Variable names the environment variable with the address of a broker (host:port) on which the tests may make topics.
+const Variable = "CALLCHAIN_TEST_KAFKA"
+
+// Topics are those of one test.
+type Topics struct {
+	Broker string // host:port
+	Prefix string // of their names
+	Admin  sarama.ClusterAdmin
+}
+
+// New gives a test a prefix; the topics that begin with it are removed when the test ends, since a broker that is killed looks through everything
+// it holds. Without a broker the test is skipped.
+func New(t testing.TB) *Topics {
+	t.Helper()
+	s := &Topics{Broker: os.Getenv(Variable), Prefix: "test-" + uuid.NewString()[:8] + "."}
+	if s.Broker == "" {
+		t.Skipf("NOT RUN: %s is not set: give it the address that scripts/kafka-up.sh prints", Variable)
+	}
+	c := sarama.NewConfig()
+	c.Version = sarama.V2_8_0_0
+	var err error
+	if s.Admin, err = sarama.NewClusterAdmin([]string{s.Broker}, c); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.remove(); err != nil {
+			t.Errorf("removing the topics %s…: %v", s.Prefix, err)
+		}
+	})
+	return s
+}
+
+// remove takes a connection of its own: the test may have stopped the broker in between.
+func (s *Topics) remove() error {
+	err := s.Admin.Close()
+	admin, failed := sarama.NewClusterAdmin([]string{s.Broker}, nil)
+	if failed != nil {
+		return errors.Join(err, failed)
+	}
+	topics, failed := admin.ListTopics()
+	err = errors.Join(err, failed)
+	for name := range topics {
+		if strings.HasPrefix(name, s.Prefix) {
+			err = errors.Join(err, admin.DeleteTopic(name))
+		}
+	}
+	return errors.Join(err, admin.Close())
+}
