@@ -149,14 +149,14 @@ func observe(t *testing.T, addr, token string, came chan<- string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() }) // it only ends a goroutine
-	accepted := make(chan struct{})
+	accepted := make(chan struct{}, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	_, err = conn.Observe(ctx, "/api/v1/"+token+"/rpc", func(m *pool.Message) {
 		body, err := m.ReadBody()
 		switch {
 		case err == nil && m.Code() == codes.Valid:
-			close(accepted)
+			accepted <- struct{}{}
 		case err == nil && m.Code() == codes.Content:
 			came <- string(body)
 		default:
@@ -166,7 +166,11 @@ func observe(t *testing.T, addr, token string, came chan<- string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-accepted
+	select {
+	case <-accepted:
+	case <-ctx.Done():
+		t.Fatal("the observation was not accepted")
+	}
 }
 
 func get(t *testing.T, url string) []byte {

@@ -63,10 +63,10 @@ func dialCoAP(t *testing.T, server *Server, name string) *observer {
 func observe(t *testing.T, server *Server, name string) *observer {
 	t.Helper()
 	o := dialCoAP(t, server, name)
-	answered := make(chan struct{})
+	answered := make(chan struct{}, 1)
 	_, err := o.conn.Observe(t.Context(), o.base+"/rpc", func(m *pool.Message) {
 		if m.Code() == codes.Valid {
-			close(answered)
+			answered <- struct{}{}
 			return
 		}
 		o.told <- o.read(m)
@@ -74,7 +74,11 @@ func observe(t *testing.T, server *Server, name string) *observer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-answered
+	select {
+	case <-answered:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the observation was not answered")
+	}
 	return o
 }
 
