@@ -12,6 +12,7 @@ import (
 	"callchain/engine/bus"
 
 	"github.com/IBM/sarama"
+	"github.com/rcrowley/go-metrics"
 )
 
 // Options say which brokers, how to be let in, and what to keep there.
@@ -71,6 +72,7 @@ func (o *Options) config(purpose string) (*sarama.Config, error) {
 	c.Metadata.RefreshFrequency = 30 * time.Second
 	c.Metadata.AllowAutoTopicCreation = false
 	c.Admin.Timeout = ioTimeout
+	c.MetricRegistry = unmeasured{metrics.NewRegistry()}
 	if err := o.security(c); err != nil {
 		return nil, err
 	}
