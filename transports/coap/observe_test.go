@@ -289,6 +289,46 @@ func TestObservedAttributes(t *testing.T) {
 	h.ends(s, "the device cancelled its observation")
 }
 
+// TestOldUpdateHoldsNothingUp: the device observes its attributes anew while an update is under way, and does not take that. What
+// follows leaves all the same.
+func TestOldUpdateHoldsNothingUp(t *testing.T) {
+	for _, c := range []struct {
+		name, token string
+		silent      bool
+	}{{"a RST, another token", "b", false}, {"a RST, the same token", "a", false}, {"silence", "b", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, func(cfg *coap.Config) {
+				if c.silent {
+					cfg.AckTimeout, cfg.MaxRetransmit = 200*time.Millisecond, 2
+				}
+			})
+			p, s := h.observer("d")
+			h.withAttributes(p, "d")
+			s.Link.PushAttributes(map[string][]byte{"x": []byte("1")}, nil)
+			old := h.hears(p, message.Confirmable, codes.Content, "a", 1)
+			p.register(attributes("d"), c.token)
+			h.state(nil)
+			// The call waits until the update is given up; its number tells it from all else that comes meanwhile.
+			s.Link.Send(command(1))
+			for told := false; !told; {
+				switch m := p.hear(t); {
+				case string(m.Token) == "c" && m.number(message.Observe) == 1:
+					p.ack(m.MessageID)
+					told = true
+				case m.Code == codes.Deleted:
+					p.ack(m.MessageID)
+				case m.Type == message.Acknowledgement && !c.silent:
+					p.rst(old.MessageID)
+				}
+			}
+			h.engine.Next(t, transporttest.Acknowledged)
+			h.happened(transporttest.Disconnect, 0)
+			h.waitFor("both are observed", func(st coap.Stats) bool { return st.Observers == 2 })
+		})
+	}
+}
+
 // TestCancelledBeforeItBegan: the state comes after the device has cancelled the observation. It is an answer and no more.
 func TestCancelledBeforeItBegan(t *testing.T) {
 	h := newHouse(t, nil)

@@ -261,6 +261,11 @@ func (o *session) refuse(m *outgoing, why string) {
 
 // settled handles the end of a notification's exchange.
 func (o *session) settled(m *outgoing, ob *observation, how outcome, at time.Time) {
+	if how != acked {
+		o.mu.Lock()
+		m.arrived, m.fetching = true, false // it makes way, also if its observation was replaced and there is nothing to lose
+		o.mu.Unlock()
+	}
 	switch how {
 	case acked:
 		o.mu.Lock()
@@ -283,7 +288,6 @@ func (o *session) settled(m *outgoing, ob *observation, how outcome, at time.Tim
 		o.lose(ob, "the device does not answer")
 	case late: // the engine knows the deadline, too
 		o.mu.Lock()
-		m.arrived, m.fetching = true, false
 		if ob.silent.IsZero() {
 			ob.silent = at
 		}
