@@ -35,7 +35,25 @@ type batch struct {
 	ends     []ending                       // of calls
 	oldest   [bus.Lanes]rpc.Instant         // when the first of messages was sent
 	single   bool                           // only the last message has left anything to store
+	apart    apart                          // what became of a command that the store refuses; nothing else comes in
 	sealed   eventstore.Batch
+}
+
+// apart says what a batch holds of a command whose events the store refuses.
+type apart uint8
+
+const (
+	setAside apart = iota + 1 // its letter and fact, or an answer
+	passedBy                  // not even those: the store refuses them, too
+)
+
+// guilty is the message that a store must mean which refuses the batch; nil if that cannot be told, or if it is none of them.
+func (b *batch) guilty() *bus.Message {
+	n := len(b.messages)
+	if n == 0 || b.apart == passedBy || n > 1 && !b.single {
+		return nil
+	}
+	return &b.messages[n-1] // those before it left nothing to store
 }
 
 // effect is a step's effect with the epoch of its partition.

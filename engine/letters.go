@@ -46,12 +46,33 @@ type kept struct {
 	Base64    []byte          `json:"base64,omitempty"`    // instead, if the bytes are no JSON in UTF-8
 	Content   any             `json:"content,omitempty"`   // of a command that the owner made itself; it cannot be run again
 	Stream    string          `json:"stream,omitempty"`    // that cannot be folded
+	Cut       *cut            `json:"cut,omitempty"`       // base64 holds the beginning only: the whole cannot be stored
+}
+
+// cut says what of a letter was too large, and how large it was.
+type cut struct {
+	What  string `json:"what"` // "stored", "base64" or "content"
+	Bytes int    `json:"bytes"`
+}
+
+// cutTo is how many bytes are left of what is too large.
+const cutTo = 1 << 20
+
+// briefMost bounds a text beside the command, in bytes. Errors quote what they are about, and that may be a whole message.
+const briefMost = 8 << 10
+
+// brief is a text from anywhere as a fact and a row can hold it.
+func brief(text string) string {
+	if len(text) > briefMost {
+		text = text[:briefMost] + "…"
+	}
+	return projection.Storable(strings.ToValidUTF8(text, "\uFFFD"))
 }
 
 // keep is a command as a letter has it. Who waited for it is left out: nobody does any more.
 func keep(cmd step.Command, processed bool) kept {
 	cmd.Waiter = step.Waiter{}
-	k := kept{Kind: step.KindOf(cmd.Do), Actor: cmd.Actor, Cause: cmd.Cause, Processed: processed}
+	k := kept{Kind: step.KindOf(cmd.Do), Actor: brief(cmd.Actor), Cause: brief(cmd.Cause), Processed: processed}
 	stored, err := step.AppendCommand(nil, cmd)
 	switch {
 	case err == nil && utf8.Valid(stored):
@@ -77,12 +98,34 @@ func content(do step.Action) any {
 	return do
 }
 
-// json is the stored form; what somebody said is kept as it was said, without the escapes for HTML.
+// json is the stored form; what somebody said is kept as it was said, without the escapes for HTML. It is never larger than what can be stored.
 func (k kept) json() json.RawMessage {
+	b := plainJSON(k)
+	if len(b) > eventstore.MaxData {
+		b = plainJSON(k.shortened())
+	}
+	return b
+}
+
+// shortened is the letter with the first bytes of its command: enough to see what it was, too few to run it again.
+func (k kept) shortened() kept {
+	what, whole := "stored", []byte(k.Stored)
+	switch {
+	case whole == nil && k.Base64 != nil:
+		what, whole = "base64", k.Base64
+	case whole == nil:
+		what, whole = "content", plainJSON(k.Content)
+	}
+	k.Stored, k.Content, k.Base64 = nil, nil, whole[:min(cutTo, len(whole))]
+	k.Cut = &cut{What: what, Bytes: len(whole)}
+	return k
+}
+
+func plainJSON(v any) json.RawMessage {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(k); err != nil {
+	if err := enc.Encode(v); err != nil {
 		return []byte("null") // the letter stays without it
 	}
 	return bytes.TrimSpace(buf.Bytes())
@@ -99,7 +142,7 @@ func (o *owner) deadLetter(part *partition, l letter) uuid.UUID {
 		l.Tenant = o.e.config.Tenant
 	}
 	l.Partition, l.At = part.cp.Partition, projection.Time(part.lastAt)
-	l.Detail = projection.Storable(strings.ToValidUTF8(l.Detail, "\uFFFD"))
+	l.Detail = brief(l.Detail)
 	o.batch.bytes += len(l.Data)
 	pb := o.batch.part(part.cp)
 	pb.Rows = append(pb.Rows, eventstore.Row{Table: projection.DeadLetters, Values: []any{
@@ -145,6 +188,8 @@ func (l *letter) again() (step.Command, error) {
 	switch {
 	case k.Processed:
 		return step.Command{}, &RerunError{Code: RerunProcessed, Detail: "the command was processed, only a part of its chain's work was cut off; mend the chain and drop the letter"}
+	case k.Cut != nil:
+		return step.Command{}, &RerunError{Code: RerunUnreadable, Detail: fmt.Sprintf("the letter holds the first %d of %d bytes", len(stored), k.Cut.Bytes)}
 	case len(stored) == 0:
 		return step.Command{}, &RerunError{Code: RerunNoCommand, Detail: "the letter holds no command that can be run again"}
 	}

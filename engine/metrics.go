@@ -23,6 +23,7 @@ type Metrics struct {
 	reloads    prometheus.Counter // times the memory was dropped after a failed append
 	foreign    prometheus.Counter // answers to calls that nobody knows
 	deadLetter *prometheus.CounterVec
+	unstored   *prometheus.CounterVec // dead letters without a row, by reason
 	untraced   prometheus.Counter
 	// unpublished counts what is left out of its topic for good, by topic and reason.
 	unpublished *prometheus.CounterVec
@@ -50,6 +51,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	for _, reason := range deadLetterReasons {
 		letters.WithLabelValues(reason) // a rise from nothing cannot be told from a beginning
 	}
+	unstored := counter("dead_letters_unstored_total", "Dead letters that have no row, by reason.", "reason")
+	for _, reason := range []string{reasonRefused} {
+		unstored.WithLabelValues(reason)
+	}
 	unpublished := counter("unpublished_total", "Events and dead letters that are left out of their topic for good, by topic and reason.", "topic", "reason")
 	for _, reason := range []string{reasonRefused, reasonUnreadable} {
 		unpublished.WithLabelValues(string(bus.Events), reason)
@@ -73,6 +78,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		foreign:    counter("foreign_answers_total", "Answers of devices to calls that nobody knows.").WithLabelValues(),
 		untraced:   counter("traces_dropped_total", "Traces of rule nodes that found no room in their batch.").WithLabelValues(),
 		deadLetter: letters,
+		unstored:   unstored,
 
 		unpublished: unpublished,
 	}

@@ -125,7 +125,7 @@ func (o *owner) run(ctx context.Context) error {
 
 // blocked tells whether the batch takes no further command.
 func (o *owner) blocked() bool {
-	return o.batch.full(o.e.config.BatchEvents) || o.single && !o.batch.empty() || o.e.now().Before(o.pause)
+	return o.batch.full(o.e.config.BatchEvents) || (o.single || o.batch.apart != 0) && !o.batch.empty() || o.e.now().Before(o.pause)
 }
 
 // gather steps what has arrived into the batch, RPC first; data keeps a fifth of the turns. Timers fire only when no RPC

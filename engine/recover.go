@@ -287,14 +287,17 @@ func (o *owner) startAgain(ctx context.Context, w written) error {
 		return err
 	}
 	o.e.ready.Store(nil)
-	if !spoiled {
+	guilty := w.batch.guilty()
+	if !spoiled || guilty == nil && len(w.batch.messages) < 2 { // also if it refuses what no command is to blame for: rows that are written behind
 		o.backOff()
 	}
 	switch {
 	case o.stored(w.batch):
 		o.writer.perform(w.batch)
-	case spoiled && (w.batch.single || len(w.batch.messages) == 1):
-		o.spoiler(w.batch.messages[len(w.batch.messages)-1], cause) // those before it left nothing to store
+	case spoiled && guilty != nil && w.batch.apart == setAside:
+		o.passBy(*guilty, cause)
+	case spoiled && guilty != nil:
+		o.spoiler(*guilty, cause)
 	default:
 		gathered = append(slices.Clone(w.batch.messages), gathered...)
 		o.single = spoiled
@@ -339,16 +342,21 @@ func (o *owner) claimUntil(ctx context.Context) error {
 	}
 }
 
-// spoiler deals with the one command whose events the store refuses.
+// spoiler deals with the one command whose events the store refuses. What becomes of it is stored in a batch of its own: if that is refused, too,
+// nobody else is blamed, and if it fails, the command is stepped again.
 func (o *owner) spoiler(m bus.Message, cause error) {
-	defer o.passed(m)
+	o.refuseSpoiler(m, cause)
+	o.setApart(m, setAside)
+}
+
+func (o *owner) refuseSpoiler(m bus.Message, cause error) {
 	if w, ok := m.Value.(wish); ok {
 		o.refusedByStore(m, w, cause)
 		return
 	}
 	cmd, ok := m.Value.(step.Command)
-	if !ok {
-		o.e.log.Error("an unreadable message left a fact that the store refuses; it is passed by", "error", cause)
+	if !ok { // an unreadable message: its letter was refused
+		o.giveUp(m, cause)
 		return
 	}
 	var conflict *eventstore.ConflictError
@@ -362,4 +370,32 @@ func (o *owner) spoiler(m bus.Message, cause error) {
 		return
 	}
 	o.reject(m, cmd, device, cause)
+}
+
+// passBy lets a command go of which the store refuses the letter, too: anything else would be refused for ever.
+func (o *owner) passBy(m bus.Message, cause error) {
+	o.giveUp(m, cause)
+	o.setApart(m, passedBy)
+}
+
+// giveUp tells of a command that leaves no letter.
+func (o *owner) giveUp(m bus.Message, cause error) {
+	o.e.metrics.unstored.WithLabelValues(reasonRefused).Inc()
+	kind := "unreadable"
+	if cmd, ok := m.Value.(step.Command); ok {
+		kind = kindOf(cmd.Do)
+	}
+	o.e.log.Error("the store refuses a dead letter; its command is passed by", "command", kind, "device", m.Key, "partition", m.Partition, "error", cause)
+	if m.Done != nil {
+		o.batch.done = append(o.batch.done, finished{m.Done, rejection(m.Value, cause)})
+	}
+}
+
+// setApart closes the batch behind what became of one command. If nothing is to be stored or told of it, the batch is as any other.
+func (o *owner) setApart(m bus.Message, how apart) {
+	o.batch.messages = append(o.batch.messages, m)
+	if !o.batch.empty() {
+		o.batch.apart = how
+	}
+	o.passed(m)
 }

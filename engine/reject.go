@@ -29,14 +29,21 @@ func (o *owner) reject(m bus.Message, cmd step.Command, d Device, cause error) {
 		return
 	}
 	o.setAside(cmd, d, cause, false)
-	if m.Done == nil {
-		return
+	if m.Done != nil {
+		o.batch.done = append(o.batch.done, finished{m.Done, rejection(cmd, cause)})
 	}
-	err := fmt.Errorf("%w: the command could not be processed: %w", transports.ErrRefused, cause)
+}
+
+// rejection is what the sender of a rejected message is told.
+func rejection(value any, cause error) error {
+	if _, ok := value.(wish); ok {
+		return &RerunError{Code: letterRejected, Detail: cause.Error()}
+	}
+	cmd, _ := value.(step.Command)
 	if _, ok := cmd.Do.(step.Call); ok {
-		err = &rpc.Refusal{Code: letterRejected, Detail: cause.Error()}
+		return &rpc.Refusal{Code: letterRejected, Detail: cause.Error()}
 	}
-	o.batch.done = append(o.batch.done, finished{m.Done, err})
+	return fmt.Errorf("%w: the command could not be processed: %w", transports.ErrRefused, cause)
 }
 
 // setAside writes the fact and the letter of a command that is rejected. processed: the command itself goes on, without its chain.
@@ -50,7 +57,7 @@ func (o *owner) setAside(cmd step.Command, d Device, cause error, processed bool
 	})
 	o.appendSystem(part, eventstore.Event{
 		Type: "CommandRejected", Tenant: d.Tenant, Device: cmd.Device, Actor: cmd.Actor, Cause: cmd.Cause, Trace: cmd.Trace,
-	}, CommandRejected{Kind: kindOf(cmd.Do), Detail: cause.Error(), Letter: id.String()})
+	}, CommandRejected{Kind: kindOf(cmd.Do), Detail: brief(cause.Error()), Letter: id.String()})
 }
 
 // stamp moves the time of a partition on to now.
@@ -68,7 +75,7 @@ func (o *owner) spoilt(m bus.Message) {
 	id := o.deadLetter(part, letter{Reason: letterUnreadable, Detail: bad.Err.Error(), Data: kept{Kind: "unreadable", Base64: bad.Bytes}.json()})
 	o.appendSystem(part, eventstore.Event{
 		Type: "CommandRejected", Tenant: o.e.config.Tenant, Actor: "unknown", Cause: "inbox",
-	}, CommandRejected{Kind: "unreadable", Detail: bad.Err.Error(), Letter: id.String()})
+	}, CommandRejected{Kind: "unreadable", Detail: brief(bad.Err.Error()), Letter: id.String()})
 	o.batch.messages = append(o.batch.messages, m)
 	o.passed(m)
 }
@@ -89,6 +96,7 @@ func (o *owner) appendSystem(part *partition, e eventstore.Event, fact any) {
 	if err != nil {
 		panic(fmt.Sprintf("engine: %v", err)) // texts only
 	}
+	e.Actor, e.Cause = brief(e.Actor), brief(e.Cause) // a stranger's command has what it likes in them
 	e.Stream, e.TypeVersion, e.At, e.Data = fmt.Sprintf("system/%d/%d", part.cp.Partition, part.cp.Seq+1), 1, int64(part.lastAt), data
 	o.place(part, head{began: e.At}, e)
 }

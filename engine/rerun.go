@@ -257,7 +257,7 @@ func (o *owner) failedAgain(part *partition, w wish, l letter, failed *RerunErro
 func (o *owner) noteRerun(part *partition, w wish, l letter, outcome, detail string) {
 	o.appendSystem(part, eventstore.Event{
 		Type: "DeadLetterRerun", Occurred: int64(w.at), Tenant: l.Tenant, Device: l.Device, Actor: w.actor, Cause: "rest",
-	}, DeadLetterRerun{Letter: l.ID.String(), Reason: l.Reason, Outcome: outcome, Detail: detail})
+	}, DeadLetterRerun{Letter: l.ID.String(), Reason: l.Reason, Outcome: outcome, Detail: brief(detail)})
 }
 
 // refusedByStore deals with a wish whose events the store refuses.

@@ -1,0 +1,155 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"callchain/engine"
+	"callchain/engine/bus"
+	"callchain/engine/sim"
+	"callchain/eventstore"
+	"callchain/nodes"
+)
+
+var errUnstorable = &eventstore.RefusedError{Err: errors.New("this cannot be stored")}
+
+// persistent asks for a persistent call with a chosen id.
+func persistent(name string) func(*engine.CallRequest) {
+	return func(q *engine.CallRequest) { chosen(name)(q); q.Persistent = true }
+}
+
+func (c *caller) wantRejected() {
+	c.r.t.Helper()
+	if got := c.outcome(); !strings.HasPrefix(got, "command_rejected: ") {
+		c.r.t.Errorf("the caller of the guilty command is told %q", got)
+	}
+}
+
+// TestOutageBehindASpoiler: the store refuses a command, and is away when what became of it is to be stored. Nobody is forgotten.
+func TestOutageBehindASpoiler(t *testing.T) {
+	t.Run("a command", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			away := &down{eventType: "CommandRejected", left: 2}
+			r.store.Before = func(ctx context.Context, b eventstore.Batch) error {
+				if has(b, named("c1"), "Queued") {
+					return errUnstorable
+				}
+				return away.before(ctx, b)
+			}
+			c := r.call("d1", persistent("c1"))
+			pass(10 * time.Second)
+			c.wantRejected()
+			r.letter("command_rejected", named("c1").String())
+			if n := countEvents(t, r, "CommandRejected"); n != 1 || away.left != 0 {
+				t.Errorf("%d facts of the rejected command, want 1; %d outages are left", n, away.left)
+			}
+		})
+	})
+	t.Run("a rerun", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			l := r.rejectedCall(rootChain)
+			away := &down{eventType: "DeadLetterRerun", left: 2}
+			r.store.Before = func(ctx context.Context, b eventstore.Batch) error {
+				if has(b, named("c1"), "Queued") {
+					return errUnstorable
+				}
+				return away.before(ctx, b)
+			}
+			r.wantRerun(l.id, "command_rejected")
+			if again := r.letter("command_rejected"); again.id != l.id || away.left != 0 {
+				t.Errorf("the letter: %+v; %d outages are left", again, away.left)
+			}
+		})
+	})
+}
+
+// refusesLetters refuses a call and what becomes of it.
+func refusesLetters(b eventstore.Batch) error {
+	if has(b, named("c1"), "Queued") || holds(b, "CommandRejected") {
+		return errUnstorable
+	}
+	return nil
+}
+
+// wantPassedBy expects that c1 left nothing, that its caller knows, and that the engine goes on, also after a restart.
+func (r *rig) wantPassedBy(guilty *caller) {
+	r.t.Helper()
+	pass(10 * time.Second)
+	guilty.wantRejected()
+	r.noLetter()
+	if got := series(r.t, r.measured)["dead_letters_unstored_total refused"]; got != 1 || len(r.engine.Ready()) > 0 {
+		r.t.Errorf("%v letters counted that could not be stored, want 1; not ready: %v", got, r.engine.Ready())
+	}
+	r.mustStop()
+	next := newRig(r.t, r.store.Open(), opened(r.inbox))
+	r.stop = next.stop
+	next.wantTypes(named("c1"))
+	next.call("d1", persistent("c3")).want("queued  ")
+}
+
+// TestRefusedLetter: the store refuses a command, and then its letter. The command is passed by, and nobody else is blamed.
+func TestRefusedLetter(t *testing.T) {
+	t.Run("of a command in company", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			hold := &gate{eventType: "SessionOpened", open: make(chan struct{})}
+			r.store.Before = func(ctx context.Context, b eventstore.Batch) error {
+				return errors.Join(hold.before(ctx, b), refusesLetters(b))
+			}
+			r.begin("d2", "B")
+			guilty, innocent := r.call("d1", persistent("c1")), r.call("d1", persistent("c2"))
+			close(hold.open)
+			r.wantPassedBy(guilty)
+			innocent.want("queued  ")
+		})
+	})
+	t.Run("of a command alone", func(t *testing.T) {
+		inBubble(t, func(r *rig) {
+			hold := &gate{eventType: "Queued", open: make(chan struct{})}
+			r.store.Before = func(ctx context.Context, b eventstore.Batch) error {
+				return errors.Join(hold.before(ctx, b), refusesLetters(b))
+			}
+			guilty := r.call("d1", persistent("c1"))
+			innocent := r.call("d1", persistent("c2"))
+			close(hold.open)
+			r.wantPassedBy(guilty)
+			innocent.want("queued  ")
+		})
+	})
+}
+
+// TestEveryLetterCanBeStored: what a stranger writes into the inbox may be too large for the store, and have in it what no column takes.
+func TestEveryLetterCanBeStored(t *testing.T) {
+	t.Run("a sender's name", func(t *testing.T) {
+		kept(t, func(r *rig, in *sim.Inbox) {
+			in.Keep(bus.Data, int32(named("d1")[15])%partitions, fmt.Appendf(nil,
+				`{"v":1,"kind":"data","device":%q,"occurred":1,"actor":"nobody\u0000%s","cause":"a\u0000b","do":{"type":%q,"payload":{"a":1}}}`,
+				named("d1"), strings.Repeat("x", 17<<20), nodes.PostAttributes))
+			pass(10 * time.Second)
+			l := r.letter("command_rejected", `"kind":"data"`, `"cut":{"what":"stored","bytes":178`)
+			r.wantRerun(l.id, engine.RerunUnreadable)
+			if got := r.systemFacts("CommandRejected"); len(got) != 1 || !strings.Contains(got[0], " nobody\uFFFDxxx") {
+				t.Errorf("the facts: %.200q", got)
+			}
+		})
+	})
+	t.Run("bytes", func(t *testing.T) {
+		kept(t, func(r *rig, in *sim.Inbox) {
+			in.Keep(bus.RPC, 1, []byte(`{"v":1,"kind":"`+strings.Repeat("x", 13<<20)+`"}`))
+			pass(10 * time.Second)
+			l := r.letter("command_unreadable", `"cut":{"what":"base64","bytes":13631505}`)
+			r.wantRerun(l.id, engine.RerunUnreadable)
+			if len(l.command) > 2<<20 || len(l.detail) > 10_000 {
+				t.Errorf("a letter of %d bytes with a detail of %d", len(l.command), len(l.detail))
+			}
+			synctest.Wait()
+			if got := series(t, r.measured)["reloads_total"]; got != 0 {
+				t.Errorf("the memory was dropped %v times", got)
+			}
+		})
+	})
+}
