@@ -98,7 +98,8 @@ type download struct {
 	etag    []byte
 	at      time.Time
 	first   bool             // the peer has not acknowledged the first block yet: the transfer does not pause
-	over    func(whole bool) // nil, or called once when the last block was asked for, or not whole when the transfer was given up
+	asked   int              // bytes from the beginning that were asked for in order, the first block with them
+	over    func(whole bool) // nil, or called once when all blocks were asked for, or not whole when the transfer was given up
 }
 
 // gather adds a block of the request. done: the payload is whole; else a is the answer.
@@ -161,7 +162,7 @@ func (ep *endpoint) split(a *response, key string, szx uint8, over func(whole bo
 		return nil
 	}
 	sum := sha256.Sum256(a.payload)
-	d := &download{key: key, payload: a.payload, etag: sum[:8], at: time.Now(), over: over}
+	d := &download{key: key, payload: a.payload, etag: sum[:8], at: time.Now(), asked: first.bytes(), over: over}
 	if !ep.srv.reserve(len(d.payload)) {
 		*a = busy()
 		return nil
@@ -181,40 +182,43 @@ func (ep *endpoint) split(a *response, key string, szx uint8, over func(whole bo
 	return d
 }
 
-// cut makes a the answer with one block; ok is false if there is no such block.
-func (d *download) cut(a *response, b block) (last, ok bool) {
+// cut makes a the answer with one block; false if there is no such block.
+func (d *download) cut(a *response, b block) bool {
 	from := b.num * b.bytes()
 	if from >= len(d.payload) {
-		return false, false
+		return false
 	}
 	to := min(from+b.bytes(), len(d.payload))
 	a.payload, a.etag = d.payload[from:to], d.etag
 	a.block2, a.hasTwo = b.encode(to < len(d.payload)), true
-	return to == len(d.payload), true
+	if from <= d.asked { // what was left out has to be asked for first, else the end would stand for the whole
+		d.asked = max(d.asked, to)
+	}
+	return true
 }
 
 // fetch answers a request for a later block.
-func (ep *endpoint) fetch(r *request) response {
+func (ep *endpoint) fetch(r *request) {
 	var over func(whole bool)
 	a := content(nil)
 	ep.mu.Lock()
 	i := slices.IndexFunc(ep.downloads, func(d *download) bool { return d.key == r.key })
-	last, ok := false, false
+	ok := false
 	if i >= 0 {
 		d := ep.downloads[i]
 		d.at = time.Now()
-		if last, ok = d.cut(&a, r.options.two); last && d.over != nil {
+		if ok = d.cut(&a, r.options.two); d.asked == len(d.payload) {
 			over, d.over = d.over, nil // the payload stays: the last answer may be lost
 		}
 	}
 	ep.mu.Unlock()
-	if over != nil {
-		over(true)
-	}
 	if !ok {
-		return reply(codes.RequestEntityIncomplete)
+		a = reply(codes.RequestEntityIncomplete)
 	}
-	return a
+	r.answer(a)
+	if over != nil {
+		over(true) // once the last block has left
+	}
 }
 
 // takeDownloads removes those that fit; mu is held. The caller passes them to finish without it.

@@ -147,8 +147,8 @@ func TestDownload(t *testing.T) {
 	}
 }
 
-// TestLongCommand: a notification of several blocks is proved when the device has acknowledged the first and fetched the last; only
-// then the next one follows.
+// TestLongCommand: a notification of several blocks has left when the device has acknowledged the first and asked for all others;
+// nothing proves that the last one came. Only then the next one follows.
 func TestLongCommand(t *testing.T) {
 	for _, early := range []bool{false, true} { // early: the ACK comes after all blocks
 		t.Run(fmt.Sprint("ACK last ", early), func(t *testing.T) {
@@ -178,10 +178,50 @@ func TestLongCommand(t *testing.T) {
 				h.happened(transporttest.Acknowledged, 0)
 				p.ack(first.MessageID)
 			}
-			h.acknowledged(one)
+			h.evident(one, transports.EvidenceWritten)
 			p.ack(h.hears(p, message.Confirmable, codes.Content, string(m.Token), 2).MessageID)
 			h.acknowledged(two)
 			h.happened(transporttest.Written, 2)
+		})
+	}
+}
+
+// TestLongCommandOutOfOrder: the last block alone is no evidence of the others. Blocks that come twice, or in another size, are none
+// left out.
+func TestLongCommandOutOfOrder(t *testing.T) {
+	for _, kind := range []message.Type{message.Confirmable, message.NonConfirmable} {
+		t.Run(kind.String(), func(t *testing.T) {
+			h := newHouse(t, nil)
+			p := h.peer()
+			m := p.request(codes.GET, calls("d"), "", opt(message.Observe, 0))
+			m.Type = kind
+			p.send(m)
+			p.hear(t)
+			s := h.engine.Session(t, "d")
+			one, two := long(1, 4500), command(2) // 1024 bytes a block: 0 to 4
+			s.Link.Send(one)
+			s.Link.Send(two)
+			p.ack(h.hears(p, kind, codes.Content, string(m.Token), 1).MessageID)
+			block := func(num int, szx uint32) {
+				t.Helper()
+				if a := p.ask(t, p.request(codes.GET, calls("d"), "", blockOpt(message.Block2, num, false, szx))); a.number(message.Block2)>>4 != int64(num) {
+					t.Fatalf("block %d is answered %s", num, a)
+				}
+			}
+			for _, num := range []int{4, 1, 1, 3, 4} {
+				block(num, 6)
+			}
+			block(4, 5) // the first half of 2
+			block(5, 5)
+			block(3, 6)
+			h.reported(p, s)
+			h.happened(transporttest.Acknowledged, 0)
+			block(4, 6)
+			h.evident(one, transports.EvidenceWritten)
+			p.ack(h.hears(p, kind, codes.Content, string(m.Token), 2).MessageID)
+			if ev := h.engine.Next(t, transporttest.Written); ev.Call != one.Call || !ev.Ack {
+				t.Fatalf("written %+v, want an evidence to follow", ev)
+			}
 		})
 	}
 }

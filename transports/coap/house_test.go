@@ -107,6 +107,17 @@ func (h *house) pong(p *peer) {
 	}
 }
 
+// reported is pong, and shows that the session has reported all that followed from it: reports come in order, and the last one is of a
+// call that is too late to leave.
+func (h *house) reported(p *peer, s transports.Session) {
+	h.Helper()
+	h.pong(p)
+	late := command(-1)
+	late.Deadline = time.Unix(0, 0)
+	s.Link.Send(late)
+	h.fails(late, transports.FailedExpired)
+}
+
 // waitFor waits until a condition of the server's counters holds.
 func (h *house) waitFor(what string, holds func(coap.Stats) bool) {
 	h.Helper()
@@ -148,8 +159,14 @@ func (h *house) ends(s transports.Session, why string) {
 // acknowledged waits for the next proof that a device has a call.
 func (h *house) acknowledged(c transports.Command) {
 	h.Helper()
-	if ev := h.engine.Next(h, transporttest.Acknowledged); ev.Call != c.Call || ev.Text != transports.EvidenceCoAPAck {
-		h.Fatalf("call %s has evidence %q, want %s with %q", ev.Call, ev.Text, c.Call, transports.EvidenceCoAPAck)
+	h.evident(c, transports.EvidenceCoAPAck)
+}
+
+// evident waits for the next evidence and compares it.
+func (h *house) evident(c transports.Command, evidence string) {
+	h.Helper()
+	if ev := h.engine.Next(h, transporttest.Acknowledged); ev.Call != c.Call || ev.Text != evidence {
+		h.Fatalf("call %s has evidence %q, want %s with %q", ev.Call, ev.Text, c.Call, evidence)
 	}
 }
 

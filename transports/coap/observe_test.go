@@ -81,7 +81,7 @@ func TestRefresh(t *testing.T) {
 	}
 	p.ack(m.MessageID)
 	p.ask(t, p.request(codes.GET, calls("same"), "", blockOpt(message.Block2, 1, false, 6)))
-	h.acknowledged(two)
+	h.evident(two, transports.EvidenceWritten)
 	for kind, n := range map[transporttest.Kind]int{
 		transporttest.Connect: 1, transporttest.Subscribe: 1, transporttest.Disconnect: 0, transporttest.Written: 2, transporttest.Acknowledged: 2,
 	} {

@@ -33,6 +33,7 @@ type outgoing struct {
 	first    response  // what is sent: all of it, or its first block
 	exchange *exchange // its confirmable message, once written
 	arrived  bool      // acknowledged, or there is nothing to wait for
+	blocks   bool      // it does not fit into one packet
 	fetching bool      // the device fetches the rest of it in blocks
 	replaced bool      // a newer attempt of the call took its place
 }
@@ -211,7 +212,7 @@ func (o *session) transmit(m *outgoing, ob *observation) {
 	}
 	o.mu.Lock()
 	gone, replaced := o.out.inflight != m, m.replaced
-	m.fetching, m.arrived = rest != nil, !confirmable
+	m.blocks, m.fetching, m.arrived = rest != nil, rest != nil, !confirmable
 	m.first = a
 	packet := ob.notification(m, mid, confirmable)
 	if confirmable {
@@ -233,7 +234,7 @@ func (o *session) transmit(m *outgoing, ob *observation) {
 	}
 	if m.command {
 		o.srv.count.commandsWritten.Add(1)
-		o.srv.in.Written(o.id, m.call, m.attempt, at, confirmable)
+		o.srv.in.Written(o.id, m.call, m.attempt, at, confirmable || rest != nil)
 	}
 	o.release(m)
 }
@@ -304,22 +305,27 @@ func (o *session) settled(m *outgoing, ob *observation, how outcome, at time.Tim
 // section 4.8.2).
 func (c Config) patience() time.Duration { return c.AckTimeout * (1<<(c.MaxRetransmit+1) - 1) }
 
-// proved reports that the device has all of m.
+// proved reports what is known of m: the ACK of a packet proves that the device has it. Of blocks it has asked for the last one, and
+// whether that has come is not known.
 func (o *session) proved(m *outgoing, at time.Time) {
-	if m.command {
-		o.srv.in.Acknowledged(o.id, m.call, transports.EvidenceCoAPAck, at)
+	if !m.command {
+		return
 	}
+	evidence := transports.EvidenceCoAPAck
+	if m.blocks {
+		evidence = transports.EvidenceWritten
+	}
+	o.srv.in.Acknowledged(o.id, m.call, evidence, at)
 }
 
-// fetched: the device has asked for the last block of m (whole), or has given it up. An ACK tells that the first block came; it proves
-// no more until the device has fetched the others.
+// fetched: the device was sent all blocks of m (whole), or has given it up. An ACK tells only that the first block came.
 func (o *session) fetched(m *outgoing, whole bool) {
 	at := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.post(func() {
 		o.mu.Lock()
-		waited, acked := o.out.inflight == m && m.fetching, m.arrived && m.exchange != nil
+		waited, acked := o.out.inflight == m && m.fetching, m.arrived
 		m.fetching = false
 		if waited && !whole {
 			m.abandon()

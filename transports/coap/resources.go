@@ -59,7 +59,7 @@ func (r *request) handle(m *pool.Message) {
 	switch {
 	case !ok: // it is answered
 	case later:
-		r.answer(r.ep.fetch(r))
+		r.ep.fetch(r)
 	case get && observes && observe == observeRegister && t.feature == forCalls:
 		r.ep.srv.observeCalls(r, id)
 	case get && observes && observe == observeRegister:
