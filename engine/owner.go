@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"time"
 
-	"callchain/chains"
 	"callchain/engine/bus"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
@@ -262,29 +260,6 @@ func (o *owner) judge(m bus.Message, cmd step.Command) error {
 	return o.settle(ctx, m, cmd, device)
 }
 
-// settle steps a command that is whole, and takes what comes of it into the batch.
-func (o *owner) settle(ctx context.Context, m bus.Message, cmd step.Command, device Device) error {
-	res, err := o.stepWith(ctx, cmd, o.env(device))
-	if _, life := cmd.Do.(step.RPC); life && err != nil && !errors.Is(err, errFetch) {
-		o.setAside(cmd, device, err, true) // the chain's part of it
-		res, err = o.stepWith(ctx, cmd, withoutChains(o.env(device)))
-		res.Effects = slices.DeleteFunc(res.Effects, func(e step.Effect) bool { // that a chain is missing, the letter says already
-			_, letter := e.(step.DeadLetter)
-			return letter
-		})
-	}
-	switch {
-	case errors.Is(err, errFetch):
-		return err
-	case err != nil:
-		o.reject(m, cmd, device, err)
-		return nil
-	}
-	o.e.metrics.commands.inc(kindOf(cmd.Do))
-	o.take(ctx, m, cmd, device, res)
-	return nil
-}
-
 // deviceOf is the directory's row of a command's device. What is open of a device that was deleted still ends: its life cycle goes
 // on, without a chain, as the device was known.
 func (o *owner) deviceOf(ctx context.Context, cmd step.Command) (Device, error) {
@@ -304,50 +279,6 @@ func (o *owner) deviceOf(ctx context.Context, cmd step.Command) (Device, error) 
 
 // errFetch: the store did not answer. That is not the command's fault; its sender may try again.
 var errFetch = errors.New("the store is not available")
-
-// stepWith runs the pure step; what it needs is fetched and the step is run again.
-func (o *owner) stepWith(ctx context.Context, cmd step.Command, env step.Env) (res step.Result, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			o.e.log.Error("a command panicked and is rejected", "command", kindOf(cmd.Do), "device", cmd.Device, "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("the step panicked: %v", p)
-		}
-	}()
-	const attempts = 8
-	for range attempts {
-		o.tracer.begin()
-		res = step.Step(o.state, env, cmd)
-		if res.Needs == nil && res.NeedBodies == nil {
-			return res, nil
-		}
-		if err := o.fetch(ctx, cmd.Tenant, res.Needs, res.NeedBodies); err != nil {
-			return res, fmt.Errorf("%w: fetching what the chain reads: %w", errFetch, err)
-		}
-	}
-	return res, errors.New("the chain reads ever more values; is it reading in a loop?")
-}
-
-func (o *owner) env(d Device) step.Env {
-	return step.Env{
-		Info: d.Info, Chain: o.e.directory.Chain, Pinned: o.e.directory.Pinned, NewID: newID, Trace: o.tracer.note,
-		Values: o.valuesAtHand,
-		Body:   o.e.bodies.get,
-		Ended: func(call uuid.UUID) rpc.Call {
-			past, ended := o.ended.get(call)
-			if _, open := o.calls[call]; open && !ended { // of another device: a chain must not take its id
-				return rpc.Call{ID: call, Phase: rpc.PhaseRequested}
-			}
-			return past.call
-		},
-	}
-}
-
-// withoutChains keeps the life cycle going when a node has panicked on its way: a call ends, even if its chain cannot hear of it.
-func withoutChains(env step.Env) step.Env {
-	env.Info.Chain = nil
-	env.Pinned = func(uuid.UUID, int) *chains.Program { return nil }
-	return env
-}
 
 // newID makes a UUID of version 7: sorted by time, so that index pages fill from one end.
 func newID() uuid.UUID {
