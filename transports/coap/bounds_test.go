@@ -244,6 +244,39 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
+// TestExchangesAreBounded: with 4096 unacknowledged messages to a peer no call leaves, and none is said to have left.
+func TestExchangesAreBounded(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *coap.Config) { c.AckTimeout = time.Minute })
+	p, s := h.observer("d")
+	h.withAttributes(p, "d")
+	var goodbye packet
+	for i := range 4096 { // each newer observation is a last word to the older one
+		token := fmt.Sprint("a", i)
+		p.register(attributes("d"), token)
+		h.state(nil)
+		for range 2 {
+			if m := p.hear(t); m.Code == codes.Deleted {
+				goodbye = m
+			} else if m.number(message.Observe) != 0 {
+				t.Fatalf("%s came", m)
+			}
+		}
+	}
+	one, two := command(1), command(2)
+	s.Link.Send(one)
+	h.fails(one, transports.FailedQueueFull)
+	h.happened(transporttest.Written, 0)
+	p.ack(goodbye.MessageID)
+	h.pong(p)
+	s.Link.Send(two)
+	p.ack(h.hears(p, message.Confirmable, codes.Content, "c", 2).MessageID)
+	h.acknowledged(two)
+	if st := h.server.Stats(); st.CommandsWritten != 1 || st.CommandsRefused != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
 // TestIdleSessionsEnd: a device that only sends has a session aside, which ends when it sends no more; its peer is forgotten, too.
 func TestIdleSessionsEnd(t *testing.T) {
 	t.Parallel()

@@ -36,16 +36,16 @@ type exchange struct {
 // exchangesMost is how many messages to one peer may wait for their ACKs; many devices may share its address.
 const exchangesMost = 4096
 
-// begin sends the message. over may be called before begin returns.
-func (x *exchange) begin() {
+// begin sends the message. over may be called before begin returns. False: nothing was sent, as the peer is forgotten or leaves too many
+// messages unanswered, and over is not called.
+func (x *exchange) begin() bool {
 	ep := x.ep
 	base := ep.srv.cfg.AckTimeout
 	x.wait = base + rand.N(base/2+1) //nolint:gosec // no secret: ACK_RANDOM_FACTOR 1.5
 	ep.mu.Lock()
 	if ep.ended || len(ep.exchanges) >= exchangesMost {
 		ep.mu.Unlock()
-		x.over(silent, time.Now()) // as if nobody were there
-		return
+		return false
 	}
 	if ep.exchanges == nil {
 		ep.exchanges = map[uint16]*exchange{}
@@ -57,6 +57,7 @@ func (x *exchange) begin() {
 	x.timer = time.AfterFunc(x.pause(), x.again)
 	ep.mu.Unlock()
 	_ = ep.send(x.from, x.packet) // lost here or on the way: it is sent again
+	return true
 }
 
 // pause is the time to the next retransmission, or to the deadline if that is earlier.

@@ -74,7 +74,7 @@ func (ob *observation) lastWord(code codes.Code) {
 		return
 	}
 	x := &exchange{ep: ob.ep, mid: mid, packet: encode(message.Confirmable, mid, ob.token, &a), from: ob.from, over: func(outcome, time.Time) {}}
-	x.begin()
+	_ = x.begin() // who leaves so many messages unanswered does not miss this one
 }
 
 // observeCalls makes the peer the one that gets the device's calls. The same observation asked for again goes on; another one is a
@@ -210,8 +210,8 @@ func (o *session) refresh(r *request) bool {
 	}
 	o.mu.Unlock()
 	r.answer(a)
-	if again != nil {
-		again.begin()
+	if again != nil && !again.begin() {
+		again.over(silent, time.Now()) // it was written before, and is not sent again
 	}
 	return true
 }
@@ -325,13 +325,16 @@ func (o *session) lose(ob *observation, why string) {
 // probe asks a silent peer for a sign of life: a ping, which is answered with a RST.
 func (o *session) probe(ob *observation) {
 	mid := ob.ep.nextMID()
-	x := &exchange{ep: ob.ep, mid: mid, packet: bare(message.Confirmable, mid), from: ob.from, over: func(how outcome, _ time.Time) {
+	over := func(how outcome, _ time.Time) {
 		o.mu.Lock()
 		ob.probing = false
 		o.mu.Unlock()
 		if how == silent {
 			o.lose(ob, "the device does not answer")
 		}
-	}}
-	x.begin()
+	}
+	x := &exchange{ep: ob.ep, mid: mid, packet: bare(message.Confirmable, mid), from: ob.from, over: over}
+	if !x.begin() {
+		over(silent, time.Now()) // so many messages are unanswered: it is silent
+	}
 }

@@ -227,7 +227,10 @@ func (o *session) transmit(m *outgoing, ob *observation) {
 	}
 	at := time.Now()
 	if confirmable {
-		m.exchange.begin()
+		if !m.exchange.begin() {
+			o.refuse(m, transports.FailedQueueFull)
+			return
+		}
 	} else if err := ep.sendLoose(ob.from, mid, packet, over); err != nil {
 		o.refuse(m, transports.FailedGone)
 		return

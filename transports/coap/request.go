@@ -104,7 +104,9 @@ func (r *request) answer(a response) {
 	case separate:
 		mid := r.ep.nextMID()
 		x := &exchange{ep: r.ep, mid: mid, packet: encode(message.Confirmable, mid, r.token, &a), from: r.from, over: r.arrived}
-		x.begin()
+		if !x.begin() {
+			r.arrived(silent, time.Now())
+		}
 	default:
 		packet := encode(message.Acknowledgement, r.mid, r.token, &a)
 		r.keep(packet)
