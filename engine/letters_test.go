@@ -217,6 +217,36 @@ func TestQuarantine(t *testing.T) {
 	})
 }
 
+// TestQuarantineOfTheLatest: nor does an event stop the server that tells of a wire id and cannot be read, such as a newer version's.
+func TestQuarantineOfTheLatest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sim.NewStore(), keptInbox())
+		first := r.connect("d1", "A")
+		r.call("d1", persistent("c1"))
+		first.reply(first.one(), `1`)
+		pass(2 * time.Second) // what is written behind is written
+		r.call("d1", persistent("c2"))
+		last := first.one()
+		r.mustStop()
+		r.alter("rpc/"+tenant.String()+"/"+named("c2").String(), int32(named("d1")[15])%partitions, func(e *eventstore.Event) {
+			e.Type, e.TypeVersion = "Queued", 2
+		})
+		r = newRig(t, r.store.Open(), opened(r.inbox))
+		defer r.mustStop()
+		if l := r.letter("quarantined", `"stream":"rpc/`); !strings.Contains(l.detail, "has version 2") || len(r.engine.Ready()) > 0 {
+			t.Errorf("the letter: %+v; not ready: %v", l, r.engine.Ready())
+		}
+		d := r.connect("d1", "B")
+		c := r.call("d1", chosen("c3"))
+		cmd := d.one()
+		if cmd.Call != named("c3") || cmd.Wire != last.Wire+2 { // the event that cannot be read may have given one
+			t.Errorf("the device is sent %+v, and was sent %+v before", cmd, last)
+		}
+		d.reply(cmd, `3`)
+		c.want("succeeded  3")
+	})
+}
+
 // TestNoQuarantineForTheStore: that a read fails is not the stream's fault. At whichever read it happens, nothing is set aside.
 func TestNoQuarantineForTheStore(t *testing.T) {
 	inBubble(t, func(r *rig) {
@@ -251,6 +281,12 @@ func TestNoQuarantineForTheStore(t *testing.T) {
 // spoil adds an event to a stream that nobody can read.
 func (r *rig) spoil(stream string, partition int32) {
 	r.t.Helper()
+	r.alter(stream, partition, func(e *eventstore.Event) { e.Type = "Invented" })
+}
+
+// alter adds the last event of a stream once more, with a change.
+func (r *rig) alter(stream string, partition int32, change func(*eventstore.Event)) {
+	r.t.Helper()
 	ctx, store := context.Background(), r.store.Open()
 	claimed, err := store.Claim(ctx, "somebody", []int32{partition})
 	if err != nil {
@@ -262,7 +298,8 @@ func (r *rig) spoil(stream string, partition int32) {
 	}
 	last := events[len(events)-1]
 	e := last
-	e.Version, e.Seq, e.Type, e.AppendID = last.Version+1, claimed[0].Seq+1, "Invented", uuid.New()
+	e.Version, e.Seq, e.AppendID = last.Version+1, claimed[0].Seq+1, uuid.New()
+	change(&e)
 	e.Hash = e.Digest(last.Hash)
 	next := claimed[0]
 	next.Seq, next.Head, next.Append = e.Seq, eventstore.Link(next.Head, e.Hash), e.AppendID
