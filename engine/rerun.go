@@ -93,13 +93,13 @@ func (e *Engine) DropDeadLetter(ctx context.Context, tenant, id uuid.UUID, actor
 	return e.want(ctx, &l, l.Device, actor, false)
 }
 
-// letter reads a dead letter of a tenant.
+// letter reads a dead letter of a tenant. That a read fails is ErrBusy: nothing has happened.
 func (e *Engine) letter(ctx context.Context, tenant, id uuid.UUID) (letter, error) {
 	rows, err := e.store.Rows(ctx, eventstore.Query{Table: projection.DeadLetters, Limit: 1, Where: []eventstore.Cond{
 		{Column: "id", Op: eventstore.Eq, Value: id}, {Column: "tenant", Op: eventstore.Eq, Value: tenant},
 	}})
 	if err != nil {
-		return letter{}, fmt.Errorf("%w: reading dead letter %s: %w", ErrUncertain, id, err)
+		return letter{}, fmt.Errorf("%w: reading dead letter %s: %w", ErrBusy, id, err)
 	}
 	if len(rows) == 0 {
 		return letter{}, fmt.Errorf("%w: %s", ErrNoLetter, id)
@@ -167,11 +167,7 @@ func (o *owner) letterOf(w wish) (letter, error) {
 	if _, gone := o.removed.get(w.letter); gone {
 		return letter{}, fmt.Errorf("%w: %s", ErrNoLetter, w.letter)
 	}
-	l, err := o.e.letter(context.Background(), w.tenant, w.letter)
-	if errors.Is(err, ErrUncertain) {
-		err = fmt.Errorf("%w: %w", ErrBusy, err) // nothing has happened
-	}
-	return l, err
+	return o.e.letter(context.Background(), w.tenant, w.letter)
 }
 
 func (o *owner) removeLetter(part *partition, id uuid.UUID) {

@@ -248,6 +248,32 @@ func TestRerunAndCrash(t *testing.T) {
 	})
 }
 
+// TestLetterThatCannotBeRead: that the database is away before anything happened is no doubt about what happened.
+func TestLetterThatCannotBeRead(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		l := r.rejectedCall(rootChain)
+		ctx := context.Background()
+		for failing := range 2 { // the sender's read, and the owner's
+			reads := 0
+			r.store.Reading = func() error {
+				if reads++; reads == failing+1 {
+					return errors.New("the database is away")
+				}
+				return nil
+			}
+			if _, err := r.engine.RerunDeadLetter(ctx, tenant, l.id, "user:u"); !errors.Is(err, engine.ErrBusy) || errors.Is(err, engine.ErrUncertain) {
+				t.Errorf("read %d fails, and a rerun with %v", failing+1, err)
+			}
+			reads = 0
+			if err := r.engine.DropDeadLetter(ctx, tenant, l.id, "user:u"); !errors.Is(err, engine.ErrBusy) || errors.Is(err, engine.ErrUncertain) {
+				t.Errorf("read %d fails, and a drop with %v", failing+1, err)
+			}
+		}
+		r.store.Reading = nil
+		r.wantRerun(l.id, "")
+	})
+}
+
 // TestDropLetter: it is gone, and who dropped it is known.
 func TestDropLetter(t *testing.T) {
 	inBubble(t, func(r *rig) {
