@@ -29,6 +29,7 @@ type exchange struct {
 	tries    int
 	wait     time.Duration
 	timer    *time.Timer
+	dropped  bool                     // abandoned: it is not sent any more, nor for the first time
 	rest     *download                // of which the message has the first block, or nil
 	over     func(outcome, time.Time) // called once, without locks
 }
@@ -37,13 +38,13 @@ type exchange struct {
 const exchangesMost = 4096
 
 // begin sends the message. over may be called before begin returns. False: nothing was sent, as the peer is forgotten or leaves too many
-// messages unanswered, and over is not called.
+// messages unanswered, or as the exchange was abandoned, and over is not called.
 func (x *exchange) begin() bool {
 	ep := x.ep
 	base := ep.srv.cfg.AckTimeout
 	x.wait = base + rand.N(base/2+1) //nolint:gosec // no secret: ACK_RANDOM_FACTOR 1.5
 	ep.mu.Lock()
-	if ep.ended || len(ep.exchanges) >= exchangesMost {
+	if x.dropped || ep.ended || len(ep.exchanges) >= exchangesMost {
 		ep.mu.Unlock()
 		return false
 	}
@@ -128,11 +129,12 @@ func (ep *endpoint) takeLoose(mid uint16) func(outcome, time.Time) {
 	return over
 }
 
-// abandon ends an exchange whose outcome nobody waits for any more; over is not called. False: it has ended already.
+// abandon ends an exchange whose outcome nobody waits for any more, also before it began; over is not called. False: it is not open.
 func (x *exchange) abandon() bool {
 	ep := x.ep
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
+	x.dropped = true
 	open := ep.exchanges[x.mid] == x
 	if open {
 		x.forget(time.Now())

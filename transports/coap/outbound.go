@@ -211,7 +211,7 @@ func (o *session) transmit(m *outgoing, ob *observation) {
 		o.mu.Unlock()
 	}
 	o.mu.Lock()
-	gone, replaced := o.out.inflight != m, m.replaced
+	gone := o.out.inflight != m
 	m.blocks, m.fetching, m.arrived = rest != nil, rest != nil, !confirmable
 	m.first = a
 	packet := ob.notification(m, mid, confirmable)
@@ -220,9 +220,7 @@ func (o *session) transmit(m *outgoing, ob *observation) {
 	}
 	o.mu.Unlock()
 	if gone {
-		if !replaced { // the observation ended meanwhile
-			o.drop(m, transports.FailedGone)
-		}
+		o.refuse(m, transports.FailedGone)
 		return
 	}
 	at := time.Now()
@@ -253,14 +251,20 @@ func (ob *observation) notification(m *outgoing, mid uint16, confirmable bool) [
 	return encode(kind, mid, ob.token, &a)
 }
 
-// refuse reports a message that could not be written and makes way for the next.
+// refuse reports a message that was not written and makes way for the next. Nobody waits for one that a newer attempt has replaced; else,
+// if it is no longer under way, its observation has ended meanwhile.
 func (o *session) refuse(m *outgoing, why string) {
 	o.mu.Lock()
+	replaced := m.replaced
 	if o.out.inflight == m {
 		o.out.inflight = nil
+	} else {
+		why = transports.FailedGone
 	}
 	o.mu.Unlock()
-	o.drop(m, why)
+	if !replaced {
+		o.drop(m, why)
+	}
 }
 
 // settled handles the end of a notification's exchange.
