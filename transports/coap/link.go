@@ -35,6 +35,8 @@ func (l link) AnswerAttributes(a transports.AttributesAnswer) {
 	answer := content(devicejson.AttributesAnswer(a))
 	switch {
 	case p.observe != nil:
+		l.o.greeting.Lock()
+		defer l.o.greeting.Unlock()
 		l.o.mu.Lock()
 		held := l.o.attrs == p.observe
 		if held {

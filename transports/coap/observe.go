@@ -109,6 +109,8 @@ func (s *Server) observeCalls(r *request, id transports.Identity) {
 // subscribed answers who registered for calls when the engine has judged that. Meanwhile the observation may have ended.
 func (o *session) subscribed(r *request, ob *observation) func(error) {
 	return func(err error) {
+		o.greeting.Lock()
+		defer o.greeting.Unlock()
 		o.mu.Lock()
 		if err == nil && o.rpc != ob {
 			err = transports.ErrGone
@@ -216,7 +218,7 @@ func (o *session) refresh(r *request) bool {
 	return true
 }
 
-// begins lets notifications follow the answer. An observation that ended while it was answered gets its last word now.
+// begins lets notifications follow the answer; greeting is held since before that. An observation that ended while it was answered gets its last word now.
 func (o *session) begins(ob *observation) {
 	o.mu.Lock()
 	held, code := o.rpc == ob || o.attrs == ob, o.code

@@ -255,6 +255,37 @@ func TestShutdown(t *testing.T) {
 	held.Settle(nil) // nobody hears of it
 }
 
+// TestShutdownAfterTheAnswer: whoever was answered that he observes is told of the end, however soon that comes.
+func TestShutdownAfterTheAnswer(t *testing.T) {
+	for i := range 100 {
+		h := newHouse(t, nil)
+		p := h.peer()
+		path, kind := calls("d"), transporttest.Subscribe
+		if i%2 == 1 {
+			path, kind = attributes("d"), transporttest.RequestAttributes
+		}
+		h.engine.Hold(kind)
+		p.register(path, "o")
+		held := h.engine.Next(t, kind)
+		link := h.engine.Link(t, held.Session)
+		settled := make(chan struct{})
+		go func() { // the engine answers from a goroutine of its own, which the end of the server does not wait for
+			defer close(settled)
+			held.Settle(nil)
+			if kind == transporttest.RequestAttributes {
+				link.AnswerAttributes(transports.AttributesAnswer{Request: held.Number})
+			}
+		}()
+		if a := p.hear(t); a.number(message.Observe) != 0 {
+			t.Fatalf("%s came", a)
+		}
+		h.stop()
+		h.hears(p, message.NonConfirmable, codes.ServiceUnavailable, "o", -1)
+		<-settled
+		p.close()
+	}
+}
+
 // TestObservedAttributes: the first answer is the state, changes that come meanwhile follow it, and asking again is no farewell.
 func TestObservedAttributes(t *testing.T) {
 	h := newHouse(t, nil)

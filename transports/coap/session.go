@@ -32,6 +32,10 @@ type session struct {
 
 	order sync.Mutex // held while a command is written and reported: the device's answer to it waits
 
+	// Held while a device is answered that it observes, so that the end of the session finds it an observer, who is told of the end. The
+	// engine's goroutines take it: it is never held during a call to the engine.
+	greeting sync.Mutex
+
 	mu      sync.Mutex // never held during a call to the engine or to the network
 	ended   bool
 	refused bool // the engine did not take it
@@ -232,6 +236,7 @@ func (o *session) finish() {
 		s.tidy(o.identity.Device)
 	}
 	s.mu.Unlock()
+	o.greeting.Lock()
 	o.mu.Lock()
 	waiting := o.out.takeAll()
 	inflight := o.out.inflight
@@ -242,6 +247,7 @@ func (o *session) finish() {
 	o.pending = nil
 	refused, why, code := o.refused, o.why, o.code
 	o.mu.Unlock()
+	o.greeting.Unlock()
 	if inflight != nil {
 		inflight.abandon()
 	}
