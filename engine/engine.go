@@ -50,12 +50,13 @@ type Config struct {
 	ClientTimeout time.Duration // a device's call ends then
 	BatchEvents   int           // a transaction holds about so many events
 	Linger        time.Duration // Sent is written at the latest after this
+	DeadLetters   int           // so many have a row; one more is published and counted only
 	Tenant        uuid.UUID     // sees the dead letters that belong to no tenant, such as bytes that nobody can read
 }
 
 // DefaultConfig are the defaults; BatchEvents as measured best: larger transactions only add latency.
 func DefaultConfig() Config {
-	return Config{Node: "node", Partitions: 64, ClientTimeout: 60 * time.Second, BatchEvents: 400, Linger: 50 * time.Millisecond}
+	return Config{Node: "node", Partitions: 64, ClientTimeout: 60 * time.Second, BatchEvents: 400, Linger: 50 * time.Millisecond, DeadLetters: 100_000}
 }
 
 // Engine owns all partitions of a store in this process.

@@ -2,9 +2,11 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"callchain/engine/bus"
@@ -131,27 +133,67 @@ func plainJSON(v any) json.RawMessage {
 	return bytes.TrimSpace(buf.Bytes())
 }
 
-// deadLetter stores what could not be processed. A letter without an id gets one; one without a tenant belongs to the tenant of the
+// deadLetter counts and stores what could not be processed. A letter without an id gets one; one without a tenant belongs to the tenant of the
 // installation, so that somebody sees it.
 func (o *owner) deadLetter(part *partition, l letter) uuid.UUID {
 	o.e.metrics.deadLetter.WithLabelValues(l.Reason).Inc()
 	if l.ID == uuid.Nil {
 		l.ID = newID()
 	}
+	o.writeLetter(part, l, o.roomFor(l.Reason))
+	return l.ID
+}
+
+// writeLetter lets others read a letter, and stores it if it has a row.
+func (o *owner) writeLetter(part *partition, l letter, row bool) {
 	if l.Tenant == uuid.Nil {
 		l.Tenant = o.e.config.Tenant
 	}
 	l.Partition, l.At = part.cp.Partition, projection.Time(part.lastAt)
 	l.Detail = brief(l.Detail)
 	o.batch.bytes += len(l.Data)
-	pb := o.batch.part(part.cp)
-	pb.Rows = append(pb.Rows, eventstore.Row{Table: projection.DeadLetters, Values: []any{
-		l.ID, l.Tenant, l.Device, int64(l.Partition), int64(l.At), l.Reason, l.Detail, []byte(l.Data),
-	}})
+	if row {
+		pb := o.batch.part(part.cp)
+		pb.Rows = append(pb.Rows, eventstore.Row{Table: projection.DeadLetters, Values: []any{
+			l.ID, l.Tenant, l.Device, int64(l.Partition), int64(l.At), l.Reason, l.Detail, []byte(l.Data),
+		}})
+	}
 	if o.e.relay != nil {
 		o.batch.letters = append(o.batch.letters, letterRecord(l))
 	}
-	return l.ID
+}
+
+// letterRoom is how many dead letters have a row. Those of quarantined streams are counted when the partitions are claimed only.
+type letterRoom struct {
+	rows   int64
+	warned time.Time // that there is no room
+}
+
+// countLetters counts the rows of dead letters.
+func (o *owner) countLetters(ctx context.Context) (err error) {
+	if o.letters.rows, err = o.e.store.Count(ctx, eventstore.Query{Table: projection.DeadLetters}); err != nil {
+		return fmt.Errorf("counting the dead letters: %w", err)
+	}
+	return nil
+}
+
+// roomFor tells whether another dead letter gets a row, and takes the room. A quarantined stream's always does: it is found at each start under
+// the same id, so that there are no more of them than streams.
+func (o *owner) roomFor(reason string) bool {
+	const warning = time.Minute
+	most := int64(o.e.config.DeadLetters)
+	switch now := o.e.now(); {
+	case reason == letterQuarantined:
+		return true
+	case o.letters.rows < most:
+		o.letters.rows++
+		return true
+	case now.Sub(o.letters.warned) >= warning:
+		o.letters.warned = now
+		o.e.log.Warn("there is no room for dead letters: look at them, and run them again or drop them", "waiting", o.letters.rows, "wanted", most, "reason", reason)
+	}
+	o.e.metrics.unstored.WithLabelValues(reasonNoRoom).Inc()
+	return false
 }
 
 func letterRecord(l letter) bus.Record {

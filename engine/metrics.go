@@ -52,7 +52,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		letters.WithLabelValues(reason) // a rise from nothing cannot be told from a beginning
 	}
 	unstored := counter("dead_letters_unstored_total", "Dead letters that have no row, by reason.", "reason")
-	for _, reason := range []string{reasonRefused} {
+	for _, reason := range []string{reasonRefused, reasonNoRoom} {
 		unstored.WithLabelValues(reason)
 	}
 	unpublished := counter("unpublished_total", "Events and dead letters that are left out of their topic for good, by topic and reason.", "topic", "reason")
@@ -84,8 +84,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 }
 
-// deadLetterReasons are why something becomes a dead letter.
-var deadLetterReasons = []string{"command_rejected", "command_unreadable", "command_refused", "causation_loop", "chain_gone", "quarantined"}
+// deadLetterReasons are why something becomes a dead letter. One that was run again and refused is not a new one.
+var deadLetterReasons = []string{"command_rejected", "command_unreadable", "causation_loop", "chain_gone", "quarantined"}
 
 // counters are counters by one label, found without building the label's hash each time.
 type counters struct {

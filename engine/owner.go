@@ -36,6 +36,7 @@ type owner struct {
 	wires   *generations[wireKey, uuid.UUID] // calls that ended lately, by their wire id
 	values  *generations[nodes.Key, nodes.Value]
 	removed *generations[uuid.UUID, struct{}] // dead letters whose end may not be committed yet
+	letters letterRoom
 	timers  timers
 	linger  linger
 

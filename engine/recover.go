@@ -28,6 +28,9 @@ func (o *owner) claim(ctx context.Context) error {
 		return err
 	}
 	o.forget()
+	if err := o.countLetters(ctx); err != nil {
+		return err
+	}
 	for _, cp := range checkpoints {
 		if err := o.recover(ctx, cp); err != nil {
 			return fmt.Errorf("recovering partition %d: %w", cp.Partition, err)

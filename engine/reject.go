@@ -18,7 +18,7 @@ import (
 type CommandRejected struct {
 	Kind   string `json:"kind"`
 	Detail string `json:"detail"`
-	Letter string `json:"letter"` // id of the dead letter
+	Letter string `json:"letter"` // id of the dead letter, also of one that found no room
 }
 
 // reject sets a command aside that panicked or whose events the store refuses: a fact in the system's stream, a dead letter, and

@@ -72,7 +72,7 @@ func (r *relay) publishLetters(ctx context.Context) (more bool, err error) {
 	}
 	for _, i := range partly.Refused {
 		r.e.metrics.unpublished.WithLabelValues(string(bus.DeadLetters), reasonRefused).Inc()
-		r.e.log.Error("a dead letter cannot be published; its row stays", "topic", bus.DeadLetters, "name", batch[i].Key, "bytes", len(batch[i].Value), "error", partly.Err)
+		r.e.log.Error("a dead letter cannot be published; its row stays, if it has one", "topic", bus.DeadLetters, "name", batch[i].Key, "bytes", len(batch[i].Value), "error", partly.Err)
 	}
 	done := len(batch)
 	if len(partly.Missed) > 0 {

@@ -174,6 +174,7 @@ func (o *owner) removeLetter(part *partition, id uuid.UUID) {
 	pb := o.batch.part(part.cp)
 	pb.Rows = append(pb.Rows, eventstore.Row{Table: projection.DeadLetters, Delete: true, Values: []any{id}})
 	o.removed.set(id, struct{}{}, 1)
+	o.letters.rows--
 }
 
 // runAgain steps a letter's command. What comes of it, the end of the letter and the fact that somebody wanted it are in one partition, and
@@ -243,7 +244,7 @@ func (o *owner) failedAgain(part *partition, w wish, l letter, failed *RerunErro
 	}
 	o.stamp(part)
 	l.Detail = failed.Detail
-	o.deadLetter(part, l)
+	o.writeLetter(part, l, true)
 	l.Reason = before
 	o.noteRerun(part, w, l, failed.Code, failed.Detail)
 	return failed

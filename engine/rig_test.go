@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,7 @@ type rig struct {
 	store  *sim.Store
 	inbox  bus.Inbox
 	topics bus.Topics // may be nil; set before start
+	most   int        // dead letters; 0: the default; set before start
 	engine *engine.Engine
 	chain  *chains.Program
 	info   func(device uuid.UUID) step.Info
@@ -113,6 +115,7 @@ func (r *rig) start() {
 	r.measured = prometheus.NewRegistry()
 	c := engine.DefaultConfig()
 	c.Partitions, c.Tenant = partitions, tenant
+	c.DeadLetters = cmp.Or(r.most, c.DeadLetters)
 	r.engine = engine.New(c, r.store, r.inbox, directory{r}, engine.NewMetrics(r.measured), slog.New(slog.DiscardHandler))
 	if r.topics != nil {
 		r.engine.PublishTo(r.topics)

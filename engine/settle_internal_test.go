@@ -28,7 +28,7 @@ func TestACommandThatPanicsWithoutItsChainToo(t *testing.T) {
 	var noInbox bus.Inbox
 	unknown := step.Command{Device: uuid.New(), Do: step.RPC{Do: struct{ rpc.Action }{}}}
 	for _, rerunning := range []bool{false, true} {
-		e := New(Config{Partitions: 1}, noStore, noInbox, noDirectory{}, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+		e := New(Config{Partitions: 1, DeadLetters: 1}, noStore, noInbox, noDirectory{}, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 		o := newOwner(e)
 		o.rerunning = rerunning
 		if err := o.settle(context.Background(), bus.Message{Done: func(error) {}}, unknown, Device{}); err != nil {

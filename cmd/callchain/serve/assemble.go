@@ -31,7 +31,7 @@ func (s *Server) assemble(ctx context.Context) (err error) {
 	s.measure()
 	config := engine.DefaultConfig()
 	config.Node, config.Partitions, config.ClientTimeout = s.node, int32(s.settings.Partitions), s.settings.RPC.ClientSide
-	config.Tenant = s.first.Tenant.ID
+	config.Tenant, config.DeadLetters = s.first.Tenant.ID, s.settings.Limits.DeadLetters
 	s.directory = &directory{registry: s.registry, programs: s.programs, rules: s.rules()}
 	s.engine = engine.New(config, s.store, s.inbox, s.directory, engine.NewMetrics(s.metrics), s.log)
 	if s.kafka != nil {

@@ -155,6 +155,7 @@ type Limits struct {
 	OpenCalls       int   `key:"open_calls" default:"10000" min:"1" max:"1000000" doc:"Open calls of one device; one more is refused."`
 	Inbox           int   `key:"inbox" default:"65536" min:"64" max:"10000000" doc:"Commands that wait for the engine; one more is answered 503, or left unacknowledged."`
 	DataOutstanding int   `key:"data_outstanding" default:"100" min:"1" max:"65535" tb:"MQTT_MSG_QUEUE_SIZE_PER_DEVICE_LIMIT" doc:"Telemetry and attribute messages of a session that the engine is working on; more are dropped (QoS 0) or left unacknowledged (QoS 1)."`
+	DeadLetters     int   `key:"dead_letters" default:"100000" min:"1" max:"10000000" doc:"Dead letters that are stored; one more is counted, and published if there is Kafka, but not stored."`
 }
 
 // Retention is how long what has ended is kept.
