@@ -166,7 +166,7 @@ func TestLongCommand(t *testing.T) {
 			}
 			if !early {
 				p.ack(first.MessageID)
-				h.pong(p)
+				h.reported(p, s)
 				h.happened(transporttest.Acknowledged, 0)
 			}
 			rest, _ := p.fetch(t, codes.GET, calls("d"), 1, 5)
@@ -174,7 +174,7 @@ func TestLongCommand(t *testing.T) {
 				t.Fatalf("%s came", body)
 			}
 			if early {
-				h.pong(p)
+				h.reported(p, s)
 				h.happened(transporttest.Acknowledged, 0)
 				p.ack(first.MessageID)
 			}

@@ -95,15 +95,24 @@ func TestBrokenSocket(t *testing.T) {
 // TestPeersAreBounded: a stranger finds no room as long as the others may come again, and room when they will not.
 func TestPeersAreBounded(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *coap.Config) { c.MaxEndpoints, c.StrangerIdle = 1, time.Second })
+	h := newHouse(t, func(c *coap.Config) { c.MaxEndpoints, c.EndpointIdle = 1, 5*time.Second })
 	first, second := h.peer(), h.peer()
-	h.answers(first, first.request(codes.POST, telemetry("unknown"), "{}"), codes.Unauthorized, "")
-	m := second.request(codes.POST, telemetry("d"), "{}")
+	h.answers(first, first.request(codes.POST, telemetry("d"), "{}"), codes.Created, "")
+	m := second.request(codes.POST, telemetry("e"), "{}")
 	second.send(m)
 	h.waitFor("the second is dropped", func(st coap.Stats) bool { return st.Dropped > 0 })
-	h.waitFor("the stranger is forgotten", func(st coap.Stats) bool { return st.Endpoints == 0 })
+	h.waitFor("the first is forgotten", func(st coap.Stats) bool { return st.Endpoints == 0 })
 	h.answers(second, m, codes.Created, "")
-	h.happened(transporttest.Telemetry, 1)
+	h.happened(transporttest.Telemetry, 2)
+}
+
+// TestStrangersAreForgotten: who never showed a token that is known is forgotten soon.
+func TestStrangersAreForgotten(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *coap.Config) { c.StrangerIdle = time.Second })
+	p := h.peer()
+	h.answers(p, p.request(codes.POST, telemetry("unknown"), "{}"), codes.Unauthorized, "")
+	h.waitFor("the stranger is forgotten", func(st coap.Stats) bool { return st.Endpoints == 0 })
 }
 
 // TestSessionsAreBounded: the device that is one too many is asked to come again.
@@ -163,7 +172,7 @@ func TestRememberedIDsAreBounded(t *testing.T) {
 // TestTransfersAreBounded: the memory of all transfers, and the number of one peer's.
 func TestTransfersAreBounded(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *coap.Config) { c.MaxPayload, c.TransferBytes, c.TransferIdle = 4096, 4096, time.Second })
+	h := newHouse(t, func(c *coap.Config) { c.MaxPayload, c.TransferBytes, c.TransferIdle = 4096, 4096, 5*time.Second })
 	begin := func(p *peer, path string) codes.Code {
 		return p.ask(t, p.request(codes.POST, path, strings.Repeat("x", 1024), blockOpt(message.Block1, 0, true, 6))).Code
 	}
@@ -238,8 +247,8 @@ func TestQueueIsBounded(t *testing.T) {
 					m = h.hears(p, message.Confirmable, codes.Content, "c", int64(i+2))
 				}
 			}
-			h.pong(p)
-			h.happened(transporttest.Failed, 1)
+			h.reported(p, s)
+			h.happened(transporttest.Failed, 2) // with that of reported
 		})
 	}
 }

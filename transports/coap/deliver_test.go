@@ -14,7 +14,7 @@ import (
 // TestRepeatedUntilAcknowledged: a command comes again, later each time, until the device's ACK; that proves it once, and nothing
 // else does.
 func TestRepeatedUntilAcknowledged(t *testing.T) {
-	const first = 20 * time.Millisecond
+	const first = 100 * time.Millisecond
 	h := newHouse(t, func(c *coap.Config) { c.AckTimeout = first })
 	p, s := h.observer("deaf")
 	c, next := command(1), command(2)
@@ -36,6 +36,8 @@ func TestRepeatedUntilAcknowledged(t *testing.T) {
 	if took := time.Since(began); took < 6*first {
 		t.Errorf("three repetitions took %s, want %s at least", took, 7*first)
 	}
+	p.passOver(m) // the fourth
+	h.reported(p, s)
 	h.happened(transporttest.Acknowledged, 0)
 	p.ack(m.MessageID)
 	h.acknowledged(c)
@@ -44,11 +46,13 @@ func TestRepeatedUntilAcknowledged(t *testing.T) {
 	if again := p.hear(t); !same(m2, again) {
 		t.Fatalf("%s came after %s", again, m2)
 	}
+	p.passOver(m2)
+	h.reported(p, s)
 	h.happened(transporttest.Acknowledged, 1)
 	p.ack(m2.MessageID)
 	h.acknowledged(next)
 	h.happened(transporttest.Written, 2)
-	h.happened(transporttest.Failed, 0)
+	h.happened(transporttest.Failed, 2) // both of reported
 	if st := h.server.Stats(); st.Retransmissions < 3 || st.Unacknowledged != 0 || st.CommandsWritten != 2 {
 		t.Errorf("%+v", st)
 	}
@@ -128,7 +132,7 @@ func TestWrittenIsAllThereIs(t *testing.T) {
 		n := h.hears(p, message.NonConfirmable, codes.Content, string(m.Token), i+1)
 		p.ack(n.MessageID) // nobody asked
 	}
-	h.pong(p)
+	h.reported(p, s)
 	h.happened(transporttest.Written, 20)
 	h.happened(transporttest.Acknowledged, 0)
 }
@@ -182,31 +186,36 @@ func TestDeadlinesDoNotKeepTheDead(t *testing.T) {
 
 // TestAnswerIsProof: a device that answers a command has it; the command is not sent again, though its ACK is missing.
 func TestAnswerIsProof(t *testing.T) {
-	h := newHouse(t, func(c *coap.Config) { c.AckTimeout = 50 * time.Millisecond })
+	h := newHouse(t, func(c *coap.Config) { c.AckTimeout = 100 * time.Millisecond })
 	p, s := h.observer("terse")
 	next := command(8)
 	s.Link.Send(command(7))
 	s.Link.Send(next)
-	h.hears(p, message.Confirmable, codes.Content, "c", 1)
+	first := h.hears(p, message.Confirmable, codes.Content, "c", 1)
 	reply := p.request(codes.POST, calls("terse")+"/7", `{"ok":1}`)
 	p.send(reply)
-	seen := map[string]bool{}
-	for len(seen) < 2 { // the answer and the next command, in any order
-		m := p.hear(t)
-		switch {
+	answered := false
+	var second packet
+	for times := 0; times < 3 || !answered; { // the answer and the next command, in any order; the first would be repeated meanwhile, too
+		switch m := p.hear(t); {
 		case m.Code == codes.Created:
-			seen["answer"] = true
+			answered = true
 		case m.number(message.Observe) == 2:
-			seen["next"] = true
-			p.ack(m.MessageID)
+			second = m
+			times++
+		case times == 0 && same(first, m): // the answer was on its way
 		default:
 			t.Fatalf("%s came", m)
 		}
 	}
+	p.passOver(second)
+	p.ack(second.MessageID)
 	h.acknowledged(next)
 	if ev := h.engine.Next(t, transporttest.Reply); ev.Number != 7 || string(ev.Payload) != `{"ok":1}` || ev.Session != s.ID {
 		t.Fatalf("reply %+v", ev)
 	}
+	h.reported(p, s)
+	h.happened(transporttest.Acknowledged, 1)
 }
 
 // TestNewAttemptTakesThePlace: the engine sends a call again that was not acknowledged. The old attempt is repeated no more.
@@ -223,6 +232,8 @@ func TestNewAttemptTakesThePlace(t *testing.T) {
 	if again := p.hear(t); !same(n, again) {
 		t.Fatalf("%s came after %s", again, n)
 	}
+	p.passOver(n)
+	h.reported(p, s)
 	h.happened(transporttest.Acknowledged, 0)
 	p.ack(n.MessageID)
 	h.acknowledged(c)
@@ -261,13 +272,14 @@ func TestForgedPacketsEndNothing(t *testing.T) {
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(c *coap.Config) {
-		impatient(c)
+		c.AckTimeout, c.MaxRetransmit = time.Second, 2
 		c.ProbeAfter = time.Second
 	})
 	p, s := h.observer("sleepy")
 	ping := h.hears(p, message.Confirmable, codes.Empty, "", -1)
 	p.rst(ping.MessageID)
-	h.pong(p)
+	p.passOver(ping)
+	h.reported(p, s)
 	h.happened(transporttest.Disconnect, 0)
 	h.hears(p, message.Confirmable, codes.Empty, "", -1)
 	h.ends(s, "the device does not answer")

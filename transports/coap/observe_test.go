@@ -45,10 +45,10 @@ func TestDeregister(t *testing.T) {
 	h.deregister(p, calls("d"), "c")
 	h.ends(s, "the device cancelled its observation")
 	p.ack(m.MessageID)
+	h.pong(p)
 	late := command(2)
 	s.Link.Send(late)
 	h.fails(late, "connection_gone")
-	h.pong(p)
 	h.happened(transporttest.Acknowledged, 0)
 	h.waitFor("nobody observes", func(st coap.Stats) bool { return st.Observers == 0 && st.Sessions == 0 })
 }
@@ -371,7 +371,7 @@ func TestCancelledBeforeItBegan(t *testing.T) {
 		t.Fatalf("%s came", m)
 	}
 	s.Link.PushAttributes(nil, []string{"b"})
-	h.pong(p)
+	h.reported(p, s)
 	h.happened(transporttest.Disconnect, 0)
 	h.waitFor("one observes", func(st coap.Stats) bool { return st.Observers == 1 })
 }
