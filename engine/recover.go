@@ -349,31 +349,41 @@ func (o *owner) claimUntil(ctx context.Context) error {
 // spoiler deals with the one command whose events the store refuses. What becomes of it is stored in a batch of its own: if that is refused, too,
 // nobody else is blamed, and if it fails, the command is stepped again.
 func (o *owner) spoiler(m bus.Message, cause error) {
-	o.refuseSpoiler(m, cause)
+	if err := o.refuseSpoiler(m, cause); err != nil {
+		o.e.log.Warn("a command that the store refuses waits for the store", "device", m.Key, "error", err)
+		o.replay = append(o.replay, m)
+		o.backOff()
+		return
+	}
 	o.setApart(m, setAside)
 }
 
-func (o *owner) refuseSpoiler(m bus.Message, cause error) {
+// refuseSpoiler takes what becomes of such a command into the batch. It fails with errFetch if the store does not answer; nothing has happened then.
+func (o *owner) refuseSpoiler(m bus.Message, cause error) error {
 	if w, ok := m.Value.(wish); ok {
 		o.refusedByStore(m, w, cause)
-		return
+		return nil
 	}
 	cmd, ok := m.Value.(step.Command)
 	if !ok { // an unreadable message: its letter was refused
 		o.giveUp(m, cause)
-		return
+		return nil
 	}
 	var conflict *eventstore.ConflictError
 	if call, ok := cmd.Do.(step.Call); ok && errors.As(cause, &conflict) {
 		o.refuse(m, cmd, &rpc.Refusal{Code: rpc.CodeKnown, Detail: fmt.Sprintf("the id %s belongs to another call", call.ID)})
-		return
+		return nil
 	}
 	device, err := o.e.directory.Device(context.Background(), cmd.Device)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNoDevice):
 		o.refuse(m, cmd, err)
-		return
+	case err != nil:
+		return fmt.Errorf("%w: %w", errFetch, err)
+	default:
+		o.reject(m, cmd, device, cause)
 	}
-	o.reject(m, cmd, device, cause)
+	return nil
 }
 
 // passBy lets a command go of which the store refuses the letter, too: anything else would be refused for ever.

@@ -62,7 +62,8 @@ type rig struct {
 	engine *engine.Engine
 	chain  *chains.Program
 	info   func(device uuid.UUID) step.Info
-	gone   *sync.Map // devices that were deleted
+	gone   *sync.Map    // devices that were deleted
+	asked  func() error // before the directory answers; may be nil
 	stop   func() error
 
 	measured *prometheus.Registry
@@ -154,6 +155,11 @@ func opened(inbox bus.Inbox) bus.Inbox {
 type directory struct{ r *rig }
 
 func (d directory) Device(_ context.Context, id uuid.UUID) (engine.Device, error) {
+	if d.r.asked != nil {
+		if err := d.r.asked(); err != nil {
+			return engine.Device{}, err
+		}
+	}
 	if _, gone := d.r.gone.Load(id); gone || id == named("nobody") {
 		return engine.Device{}, engine.ErrNoDevice
 	}

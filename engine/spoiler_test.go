@@ -68,6 +68,35 @@ func TestOutageBehindASpoiler(t *testing.T) {
 	})
 }
 
+// TestSpoilerOfADeviceThatCannotBeRead: that the directory is away for a moment is no reason to forget a command, either.
+func TestSpoilerOfADeviceThatCannotBeRead(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		refused, asked := 0, 0
+		r.store.Before = func(_ context.Context, b eventstore.Batch) error {
+			if has(b, named("c1"), "Queued") {
+				refused++
+				return errUnstorable
+			}
+			return nil
+		}
+		r.asked = func() error {
+			if refused == 1 {
+				if asked++; asked == 1 {
+					return errDown
+				}
+			}
+			return nil
+		}
+		c := r.call("d1", persistent("c1"))
+		pass(10 * time.Second)
+		c.wantRejected()
+		r.letter("command_rejected", named("c1").String())
+		if refused != 2 {
+			t.Errorf("the command was refused %d times, want 2", refused)
+		}
+	})
+}
+
 // refusesLetters refuses a call and what becomes of it.
 func refusesLetters(b eventstore.Batch) error {
 	if has(b, named("c1"), "Queued") || holds(b, "CommandRejected") {
