@@ -1,12 +1,10 @@
 package coap_test
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"runtime"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,54 +13,9 @@ import (
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 	"github.com/plgd-dev/go-coap/v3/udp/coder"
 
-	"callchain/transports"
 	"callchain/transports/coap"
+	"callchain/transports/transporttest"
 )
-
-// quick is an engine that settles everything at once and remembers nothing but the links.
-type quick struct {
-	mu       sync.Mutex
-	sessions map[string]transports.Session
-	proved   chan uuid.UUID // calls of which a device has proved that it has them, if not nil
-}
-
-func (q *quick) Authenticate(_ context.Context, c transports.Credentials) (transports.Identity, error) {
-	return transports.Identity{Device: uuid.NewSHA1(uuid.NameSpaceOID, []byte(c.Token)), Name: c.Token}, nil
-}
-
-func (q *quick) Connect(s transports.Session, done func(error)) {
-	q.mu.Lock()
-	if q.sessions == nil {
-		q.sessions = map[string]transports.Session{}
-	}
-	q.sessions[s.Identity.Name] = s
-	q.mu.Unlock()
-	done(nil)
-}
-
-func (q *quick) link(name string) transports.Link {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.sessions[name].Link
-}
-
-func (q *quick) Acknowledged(_, call uuid.UUID, _ string, _ time.Time) {
-	if q.proved != nil {
-		q.proved <- call
-	}
-}
-
-func (q *quick) Subscribe(_ uuid.UUID, done func(error))                      { done(nil) }
-func (q *quick) Unsubscribe(_ uuid.UUID, done func(error))                    { done(nil) }
-func (q *quick) Disconnect(uuid.UUID, string)                                 {}
-func (q *quick) Written(uuid.UUID, uuid.UUID, int, time.Time, bool)           {}
-func (q *quick) Failed(uuid.UUID, uuid.UUID, string)                          {}
-func (q *quick) Reply(_ uuid.UUID, _ int32, _ []byte, done func(error))       { done(nil) }
-func (q *quick) Telemetry(_ uuid.UUID, _ []byte, done func(error))            { done(nil) }
-func (q *quick) Attributes(_ uuid.UUID, _ []byte, done func(error))           { done(nil) }
-func (q *quick) Call(_ uuid.UUID, _ int32, _ string, _ []byte, d func(error)) { d(nil) }
-
-func (q *quick) RequestAttributes(_ uuid.UUID, _ int32, _, _ []string, done func(error)) { done(nil) }
 
 // bareDevice is a socket that observes calls, with nothing of a test's own behind it. It says which packet it waits for.
 type bareDevice struct {
@@ -128,7 +81,7 @@ func inUse() int {
 // TestManyObservers: a thousand devices observe in little memory, each can be given a call, and nothing is left of them afterwards.
 func TestManyObservers(t *testing.T) {
 	const devices, bytesMax = 1000, 20_000 // with the test's end of the socket
-	engine := &quick{proved: make(chan uuid.UUID, 1)}
+	engine := &transporttest.Quick{Proved: make(chan uuid.UUID, 1)}
 	goroutines := runtime.NumGoroutine()
 	s, addr, stop := start(t, engine, engine, nil)
 	before := inUse()
@@ -143,9 +96,9 @@ func TestManyObservers(t *testing.T) {
 	}
 	for i, d := range all {
 		c := command(int32(i))
-		engine.link(fmt.Sprint("d", i)).Send(c)
+		engine.Link(fmt.Sprint("d", i)).Send(c)
 		d.acknowledge(t)
-		if call := <-engine.proved; call != c.Call {
+		if call := <-engine.Proved; call != c.Call {
 			t.Fatalf("call %s is acknowledged, want %s", call, c.Call)
 		}
 	}
@@ -167,7 +120,7 @@ func TestManyObservers(t *testing.T) {
 // TestTroubleStaysWithItsDevice measures a healthy device's round trips beside devices that acknowledge nothing and one that floods.
 func TestTroubleStaysWithItsDevice(t *testing.T) {
 	const silent, turns = 20, 500
-	engine := &quick{proved: make(chan uuid.UUID, 1)}
+	engine := &transporttest.Quick{Proved: make(chan uuid.UUID, 1)}
 	s, addr, _ := start(t, engine, engine, func(c *coap.Config) { c.QueueMessages = 20 })
 	healthy := observing(t, addr, "healthy")
 	for i := range silent {
@@ -178,7 +131,7 @@ func TestTroubleStaysWithItsDevice(t *testing.T) {
 	buf := make([]byte, 256)
 	took := make([]time.Duration, turns)
 	for i := range took {
-		engine.link(fmt.Sprint("silent-", i%silent)).Send(long(1, 500))
+		engine.Link(fmt.Sprint("silent-", i%silent)).Send(long(1, 500))
 		for range 20 {
 			post.MessageID++
 			n, err := coder.DefaultCoder.Encode(post, buf)
@@ -190,9 +143,9 @@ func TestTroubleStaysWithItsDevice(t *testing.T) {
 			}
 		}
 		began := time.Now()
-		engine.link("healthy").Send(command(int32(i)))
+		engine.Link("healthy").Send(command(int32(i)))
 		healthy.acknowledge(t)
-		<-engine.proved
+		<-engine.Proved
 		took[i] = time.Since(began)
 	}
 	slices.Sort(took)
@@ -208,23 +161,23 @@ func TestTroubleStaysWithItsDevice(t *testing.T) {
 
 // BenchmarkCommand is a command to a device up to the report of its ACK.
 func BenchmarkCommand(b *testing.B) {
-	engine := &quick{proved: make(chan uuid.UUID, 1)}
+	engine := &transporttest.Quick{Proved: make(chan uuid.UUID, 1)}
 	_, addr, _ := start(b, engine, engine, nil)
 	d := observing(b, addr, "d")
-	link := engine.link("d")
+	link := engine.Link("d")
 	c := command(1)
 	c.Params = []byte(`{"pin":7,"value":1}`)
 	b.ReportAllocs()
 	for b.Loop() {
 		link.Send(c)
 		d.acknowledge(b)
-		<-engine.proved
+		<-engine.Proved
 	}
 }
 
 // BenchmarkTelemetry is a device's message up to its answer.
 func BenchmarkTelemetry(b *testing.B) {
-	engine := &quick{}
+	engine := &transporttest.Quick{}
 	_, addr, _ := start(b, engine, engine, nil)
 	d := observing(b, addr, "d")
 	m := (&peer{}).request(codes.POST, telemetry("d"), `{"temperature":21.5,"humidity":40}`)

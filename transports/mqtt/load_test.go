@@ -7,62 +7,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/google/uuid"
 
 	"callchain/transports"
 	"callchain/transports/internal/mqttwire"
 	"callchain/transports/mqtt/mqttclient"
+	"callchain/transports/transporttest"
 )
-
-// quick is an engine that settles everything at once and remembers nothing but the links.
-type quick struct {
-	mu       sync.Mutex
-	sessions map[string]transports.Session
-	replies  chan int32 // wire ids of replies, if not nil
-}
-
-func (q *quick) Authenticate(_ context.Context, c transports.Credentials) (transports.Identity, error) {
-	return transports.Identity{Name: c.Token}, nil
-}
-
-func (q *quick) Connect(s transports.Session, done func(error)) {
-	q.mu.Lock()
-	if q.sessions == nil {
-		q.sessions = map[string]transports.Session{}
-	}
-	q.sessions[s.Identity.Name] = s
-	q.mu.Unlock()
-	done(nil)
-}
-
-func (q *quick) link(name string) transports.Link {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.sessions[name].Link
-}
-
-func (q *quick) Subscribe(_ uuid.UUID, done func(error))                      { done(nil) }
-func (q *quick) Unsubscribe(_ uuid.UUID, done func(error))                    { done(nil) }
-func (q *quick) Disconnect(uuid.UUID, string)                                 {}
-func (q *quick) Written(uuid.UUID, uuid.UUID, int, time.Time, bool)           {}
-func (q *quick) Acknowledged(uuid.UUID, uuid.UUID, string, time.Time)         {}
-func (q *quick) Failed(uuid.UUID, uuid.UUID, string)                          {}
-func (q *quick) Telemetry(_ uuid.UUID, _ []byte, done func(error))            { done(nil) }
-func (q *quick) Attributes(_ uuid.UUID, _ []byte, done func(error))           { done(nil) }
-func (q *quick) Call(_ uuid.UUID, _ int32, _ string, _ []byte, d func(error)) { d(nil) }
-
-func (q *quick) RequestAttributes(_ uuid.UUID, _ int32, _, _ []string, done func(error)) { done(nil) }
-
-func (q *quick) Reply(_ uuid.UUID, wire int32, _ []byte, done func(error)) {
-	if q.replies != nil {
-		q.replies <- wire
-	}
-	done(nil)
-}
 
 // TestIdleConnectionsAreSmall: 10,000 idle devices have to fit into 100 MB. What is measured includes the test's end of each
 // socket.
@@ -71,7 +23,7 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 		t.Skip("the race detector multiplies memory")
 	}
 	const devices, bytesMax = 1000, 10_000
-	engine := &quick{}
+	engine := &transporttest.Quick{}
 	_, addr := start(t, engine, engine, nil)
 	before := memory()
 	sub := []byte{0x82, 32, 0, 1, 0, 27}
@@ -104,7 +56,7 @@ func memory() int {
 // floods, in turns, so that what else the machine does falls on both.
 func TestTroubleStaysWithItsDevice(t *testing.T) {
 	const pairs, calls = 7, 200
-	engine := &quick{replies: make(chan int32, 1)}
+	engine := &transporttest.Quick{Replies: make(chan int32, 1)}
 	s, addr := start(t, engine, engine, nil)
 	replyTo := func(c *mqttclient.Client, m mqttclient.Message) {
 		// A failed publish shows as a missing reply.
@@ -129,13 +81,13 @@ func TestTroubleStaysWithItsDevice(t *testing.T) {
 		took := make([]time.Duration, calls)
 		for i := range took {
 			if trouble {
-				engine.link(fmt.Sprint("staller-", i%stallers)).Send(big)
+				engine.Link(fmt.Sprint("staller-", i%stallers)).Send(big)
 				flooder.say(flood...)
 			}
 			began := time.Now()
-			engine.link("healthy").Send(command(int32(i)))
+			engine.Link("healthy").Send(command(int32(i)))
 			select {
-			case <-engine.replies:
+			case <-engine.Replies:
 				took[i] = time.Since(began)
 			case <-time.After(wait):
 				t.Fatal("the healthy device was not answered")
@@ -166,7 +118,7 @@ func TestTroubleStaysWithItsDevice(t *testing.T) {
 
 // BenchmarkTelemetry is a device's QoS 1 publish up to its PUBACK, 64 in flight.
 func BenchmarkTelemetry(b *testing.B) {
-	engine := &quick{}
+	engine := &transporttest.Quick{}
 	_, addr := start(b, engine, engine, nil)
 	r := greet(b, addr, hello{version: 4})
 	relax(b, r)
@@ -189,11 +141,11 @@ func BenchmarkTelemetry(b *testing.B) {
 
 // BenchmarkSend is 64 commands to one device up to their PUBACKs.
 func BenchmarkSend(b *testing.B) {
-	engine := &quick{}
+	engine := &transporttest.Quick{}
 	s, addr := start(b, engine, engine, nil)
 	r := greet(b, addr, hello{version: 4})
 	relax(b, r)
-	link := engine.link("device")
+	link := engine.Link("device")
 	const window = 64
 	var rd mqttwire.Reader
 	rd.Reset(r, 65536)
@@ -233,7 +185,7 @@ func relax(b *testing.B, r raw) {
 
 // BenchmarkRoundTrips is commands and replies on 100 devices of the bare client, as a load run has them.
 func BenchmarkRoundTrips(b *testing.B) {
-	engine := &quick{replies: make(chan int32, 1024)}
+	engine := &transporttest.Quick{Replies: make(chan int32, 1024)}
 	_, addr := start(b, engine, engine, nil)
 	const devices, window = 100, 64
 	for i := range devices {
@@ -251,7 +203,7 @@ func BenchmarkRoundTrips(b *testing.B) {
 	}
 	links := make([]transports.Link, devices)
 	for i := range links {
-		links[i] = engine.link(fmt.Sprint(i))
+		links[i] = engine.Link(fmt.Sprint(i))
 	}
 	c := command(1)
 	flying, n := 0, 0
@@ -260,12 +212,12 @@ func BenchmarkRoundTrips(b *testing.B) {
 		links[n%devices].Send(c)
 		n++
 		if flying++; flying > window {
-			<-engine.replies
+			<-engine.Replies
 			flying--
 		}
 	}
 	for ; flying > 0; flying-- {
-		<-engine.replies
+		<-engine.Replies
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 }
