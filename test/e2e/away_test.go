@@ -40,6 +40,7 @@ func TestAway(t *testing.T) {
 		s.do(t, s.leave)
 		eventually(t, 10*time.Second, func() string { return c.refusesHonestly() })
 		s.do(t, s.back)
+		c.served()
 		back := time.Now()
 		eventually(t, wellMax, func() string { return c.well(t.Context()) })
 		t.Logf("%s, %s: well again after %s", s.name, s.leave, time.Since(back))

@@ -103,6 +103,7 @@ func (c *crashing) outage(s service, after time.Duration) time.Duration {
 	s.do(c.t, "kill")
 	<-time.After(time.Duration(300+c.moments.IntN(1200)) * time.Millisecond)
 	s.do(c.t, "start")
+	c.served()
 	back := time.Now()
 	eventually(c.t, wellMax, func() string { return c.well(ctx) })
 	took := time.Since(back)
@@ -112,6 +113,16 @@ func (c *crashing) outage(s service, after time.Duration) time.Duration {
 		c.t.Errorf("%d devices lost their connection while the %s was away", again, s.name)
 	}
 	return took
+}
+
+// served waits until the broker serves this test's topics: before, it is not back.
+func (c *crashing) served() {
+	eventually(c.t, 60*time.Second, func() string {
+		if err := kafkatest.Served(c.place.brokers, c.place.prefix); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 }
 
 // patient sends calls through an outage: what is answered otherwise than with success must say so honestly.

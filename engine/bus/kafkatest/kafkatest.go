@@ -3,6 +3,7 @@ package kafkatest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -41,6 +42,37 @@ func New(t testing.TB) *Topics {
 		}
 	})
 	return s
+}
+
+// Served tells which partition the broker does not serve yet, nil if it serves all of the topics that begin with the prefix. A broker that was killed
+// looks through what it holds, and answers on its port before it leads the last partition.
+func Served(broker, prefix string) error {
+	c := sarama.NewConfig()
+	c.Metadata.Retry.Max = 0
+	client, err := sarama.NewClient([]string{broker}, c)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	topics, err := client.Topics()
+	if err != nil {
+		return err
+	}
+	for _, topic := range topics {
+		if !strings.HasPrefix(topic, prefix) {
+			continue
+		}
+		partitions, err := client.Partitions(topic)
+		if err != nil {
+			return err
+		}
+		for _, p := range partitions {
+			if _, err := client.GetOffset(topic, p, sarama.OffsetNewest); err != nil {
+				return fmt.Errorf("%s partition %d: %w", topic, p, err)
+			}
+		}
+	}
+	return nil
 }
 
 // remove takes a connection of its own: the test may have stopped the broker in between.
