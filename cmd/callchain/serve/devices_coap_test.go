@@ -180,9 +180,7 @@ func TestCallsOfCoAPDevices(t *testing.T) {
 // TestObserversAreToldOfTheEnd: 5.03, and stopping does not wait for their ACKs.
 func TestObserversAreToldOfTheEnd(t *testing.T) {
 	server, c := run(t, load(t, t.TempDir(), nil))
-	device, o := newObserver(t, server, c, "d")
-	store(t, c, device, "m", false)
-	o.next()
+	_, o := newObserver(t, server, c, "d")
 	began := time.Now()
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
