@@ -61,9 +61,10 @@ func lastLine(text string) string {
 func TestPortInUse(t *testing.T) {
 	needsBinary(t)
 	p := newPlace(t)
+	p.coap = freePacketAddr(t)
 	start(t, p)
 	other := newPlace(t)
-	for key, addr := range map[string]string{"http.addr": p.http, "mqtt.addr": p.mqtt} {
+	for key, addr := range map[string]string{"http.addr": p.http, "mqtt.addr": p.mqtt, "coap.addr": p.coap} {
 		args := append(other.args("serve"), "--http.addr", other.http, "--mqtt.addr", other.mqtt, "--coap.addr", "127.0.0.1:0", "--"+key, addr)
 		status, _, errs := command(t, nil, args...)
 		line := lastLine(errs)

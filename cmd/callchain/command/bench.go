@@ -73,6 +73,9 @@ Exit status 3 if other programs used more than 0.3 core meanwhile, unless --nois
 }
 
 func (a *app) measure(ctx context.Context, o bench.Options, f *benchFlags) (err error) {
+	if f.on.Brokers != "" && f.on.StoreURL == "" {
+		return wrongUse("--brokers needs --store-url: on Kafka the server stores its events in a PostgreSQL")
+	}
 	if f.serve {
 		child, err := bench.StartServer(ctx, f.on, a.Err)
 		if err != nil {
