@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -19,6 +20,8 @@ var (
 	ErrFenced = errors.New("the partition is owned by another node")
 	// ErrInUse: another process holds the store exclusively.
 	ErrInUse = errors.New("the store is in use by another process")
+	// ErrSingle: the database is one of a single process and cannot be shared.
+	ErrSingle = errors.New("this database serves one process only; several nodes share PostgreSQL")
 	// ErrForeign: the database holds tables that are not Callchain's.
 	ErrForeign = errors.New("the database belongs to another program")
 	// ErrNewer: the database was written by a newer Callchain.
@@ -77,6 +80,9 @@ type PartitionBatch struct {
 type Store interface {
 	// Exclusive makes this process the only one that may own partitions, until Close. ErrInUse if another lives.
 	Exclusive(ctx context.Context) error
+	// Shared makes this process one of many that own partitions of the store, and keeps others from Exclusive, until Close. ErrInUse if
+	// one holds it exclusively, ErrSingle if the database cannot be shared.
+	Shared(ctx context.Context) error
 
 	// Claim takes over partitions in one transaction: each epoch grows by one (a partition without a row gets one, epoch 1).
 	// From its return on, no append with an older epoch succeeds.
@@ -90,6 +96,10 @@ type Store interface {
 	// Stream reads the events of one stream with a version greater than after, in order, at most limit.
 	Stream(ctx context.Context, stream string, after int64, limit int) ([]Event, error)
 
+	// Streams reads all events of up to MaxStreams streams, by the stream's name and version. Names that are not there have none;
+	// a name that is there twice counts once.
+	Streams(ctx context.Context, streams []string) ([]Event, error)
+
 	// Partition reads the events of one partition with a seq greater than after, in order, at most limit. It never skips: once
 	// an event was returned, no event with a lower seq appears.
 	Partition(ctx context.Context, partition int32, after int64, limit int) ([]Event, error)
@@ -102,6 +112,8 @@ type Store interface {
 	// Count is the number of rows that q would give without Limit and Offset.
 	Count(ctx context.Context, q Query) (int64, error)
 
+	// Now is the time by the database's clock: this machine's if the database has no other.
+	Now(ctx context.Context) (time.Time, error)
 	// Size is the number of bytes the store takes on disk.
 	Size(ctx context.Context) (int64, error)
 	// Ping tells whether the database answers.

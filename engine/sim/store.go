@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"callchain/eventstore"
 
@@ -22,6 +23,8 @@ type Store struct {
 	After func(context.Context, eventstore.Batch) error
 	// Reading runs before every other method; its error is theirs.
 	Reading func() error
+	// Ahead is how far the store's clock is ahead of this machine's.
+	Ahead time.Duration
 
 	*disk
 	closed bool
@@ -35,6 +38,7 @@ type disk struct {
 	streams     map[string][]eventstore.Event
 	rows        map[string]map[rowKey][]any
 	holder      *Store
+	sharing     map[*Store]bool
 }
 
 // rowKey holds the values of a primary key; no table has more than three columns in it.
@@ -45,6 +49,7 @@ func NewStore() *Store {
 	return &Store{disk: &disk{
 		checkpoints: map[int32]eventstore.Checkpoint{}, partitions: map[int32][]eventstore.Event{},
 		streams: map[string][]eventstore.Event{}, rows: map[string]map[rowKey][]any{},
+		sharing: map[*Store]bool{},
 	}}
 }
 
@@ -74,10 +79,24 @@ func (s *Store) Exclusive(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case s.holder != nil && s.holder != s:
+	case s.holder != nil && s.holder != s, len(s.sharing) > 0:
 		return eventstore.ErrInUse
 	}
 	s.holder = s
+	return nil
+}
+
+// Shared implements eventstore.Store.
+func (s *Store) Shared(ctx context.Context) error {
+	leave, err := s.enter(ctx)
+	defer leave()
+	switch {
+	case err != nil:
+		return err
+	case s.holder != nil:
+		return eventstore.ErrInUse
+	}
+	s.sharing[s] = true
 	return nil
 }
 
@@ -214,6 +233,20 @@ func (s *Store) Stream(ctx context.Context, stream string, after int64, limit in
 	return page(s.streams[stream], after, limit), nil
 }
 
+// Streams implements eventstore.Store.
+func (s *Store) Streams(ctx context.Context, streams []string) (out []eventstore.Event, err error) {
+	leave, err := s.enter(ctx)
+	defer leave()
+	if err != nil {
+		return nil, err
+	}
+	names, err := eventstore.StreamNames(streams)
+	for _, name := range names {
+		out = append(out, s.streams[name]...)
+	}
+	return out, err
+}
+
 // Partition implements eventstore.Store.
 func (s *Store) Partition(ctx context.Context, partition int32, after int64, limit int) ([]eventstore.Event, error) {
 	leave, err := s.enter(ctx)
@@ -246,6 +279,13 @@ func (s *Store) Checkpoints(ctx context.Context) ([]eventstore.Checkpoint, error
 	return out, nil
 }
 
+// Now implements eventstore.Store.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	leave, err := s.enter(ctx)
+	defer leave()
+	return time.Now().Add(s.Ahead).UTC(), err
+}
+
 // Size implements eventstore.Store; it is the number of events' bytes.
 func (s *Store) Size(ctx context.Context) (int64, error) {
 	leave, err := s.enter(ctx)
@@ -273,6 +313,7 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	delete(s.sharing, s)
 	if s.holder == s {
 		s.holder = nil
 	}

@@ -29,7 +29,7 @@ func (s *Store) Append(ctx context.Context, b eventstore.Batch) (fenced []int32,
 		return nil, nil
 	}
 	err = s.retry(ctx, func() error {
-		if err := s.exclusive.check(); err != nil {
+		if err := s.hold.check(); err != nil {
 			return err
 		}
 		if err := s.months.cover(ctx, &b); err != nil {
@@ -251,7 +251,7 @@ func (s *Store) Claim(ctx context.Context, node string, partitions []int32) (out
 		" SELECT p, 1, $2, 0, $3, $4, 0, $4, 0, 0, 0, $4 FROM unnest($1::int4[]) AS p ORDER BY p" +
 		" ON CONFLICT (partition) DO UPDATE SET epoch = checkpoints.epoch + 1, node = excluded.node RETURNING " + checkpointColumns
 	sorted := slices.Compact(slices.Sorted(slices.Values(partitions)))
-	if err = s.exclusive.check(); err == nil {
+	if err = s.hold.check(); err == nil {
 		out, err = s.checkpoints(ctx, query, sorted, node, make([]byte, len(eventstore.Hash{})), [16]byte(uuid.Nil))
 	}
 	if err != nil {

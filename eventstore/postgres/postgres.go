@@ -22,16 +22,16 @@ import (
 // Options says where the database is.
 type Options struct {
 	URL      string // postgres://user:password@host:port/database?sslmode=…; search_path may name a schema
-	MaxConns int32  // of the pool; 0 = 8. Exclusive takes one more
+	MaxConns int32  // of the pool; 0 = 8. Exclusive or Shared takes one more
 }
 
 // Store is an eventstore.Store on PostgreSQL.
 type Store struct {
-	pool      *pgxpool.Pool
-	months    *months
-	exclusive exclusive
-	closing   sync.Once
-	closed    atomic.Bool
+	pool    *pgxpool.Pool
+	months  *months
+	hold    hold
+	closing sync.Once
+	closed  atomic.Bool
 }
 
 var errClosed = errors.New("the store is closed")
@@ -76,7 +76,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, fmt.Errorf("opening %s: %w", where, err)
 	}
 	s := &Store{pool: pool, months: newMonths(pool)}
-	s.exclusive.config = config.ConnConfig
+	s.hold.config = config.ConnConfig
 	if err := s.months.ahead(ctx, time.Now()); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("opening %s: %w", where, err)
@@ -93,10 +93,27 @@ func migrate(ctx context.Context, config pgx.ConnConfig) error {
 // Exclusive takes a session's advisory lock on a connection of its own. If that connection ends, appends and claims fail until the lock
 // was taken again.
 func (s *Store) Exclusive(ctx context.Context) error {
-	if err := s.exclusive.take(ctx); err != nil {
+	if err := s.hold.take(ctx, exclusively); err != nil {
 		return fmt.Errorf("locking the database: %w", err)
 	}
 	return nil
+}
+
+// Shared takes the same lock together with others, on a connection of its own. If that connection ends, it is taken again while appends and
+// claims go on; they fail only while somebody is seen to hold the store exclusively.
+func (s *Store) Shared(ctx context.Context) error {
+	if err := s.hold.take(ctx, together); err != nil {
+		return fmt.Errorf("locking the database: %w", err)
+	}
+	return nil
+}
+
+// Now asks the server's clock once: a try that failed would be counted as the way of the answer.
+func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
+	if err = s.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+		return time.Time{}, fmt.Errorf("reading the database's clock: %w", err)
+	}
+	return now.UTC(), nil
 }
 
 // Size is the size of the database in bytes, whatever else is in it.
@@ -119,7 +136,7 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.closed.Store(true)
-		s.exclusive.release()
+		s.hold.release()
 		s.pool.Close()
 	})
 	return nil

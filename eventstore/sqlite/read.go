@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -88,6 +89,32 @@ func (s *Store) Stream(ctx context.Context, stream string, after int64, limit in
 	if err != nil {
 		return nil, fmt.Errorf("reading stream %s: %w", stream, err)
 	}
+	return out, nil
+}
+
+// streamChunks are the numbers of names in the statements of Streams: a list is filled up with its last name, so that few statements are kept.
+var streamChunks = [...]int{8, 64, eventstore.MaxStreams / 2, eventstore.MaxStreams}
+
+// Streams reads streams; see eventstore.Store.
+func (s *Store) Streams(ctx context.Context, streams []string) (out []eventstore.Event, err error) {
+	names, err := eventstore.StreamNames(streams)
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	at, _ := slices.BinarySearch(streamChunks[:], len(names))
+	keys := make([]driver.Value, streamChunks[at])
+	for i := range keys {
+		keys[i] = streamkey.Pack(names[min(i, len(names)-1)])
+	}
+	query := "SELECT " + readColumns + ", " + appendOf + " FROM events e WHERE e.stream IN " + places(len(keys)) + " ORDER BY e.stream, e.version"
+	err = s.reader.use(ctx, func(c *connection) (err error) {
+		out, err = c.events(ctx, nil, pageGuess, query, keys...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading %d streams: %w", len(names), err)
+	}
+	eventstore.SortByStream(out)
 	return out, nil
 }
 

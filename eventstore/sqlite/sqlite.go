@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	driver "modernc.org/sqlite"
 
@@ -124,6 +125,14 @@ func (s *Store) Exclusive(ctx context.Context) error {
 	s.lock = f
 	return nil
 }
+
+// Shared fails: a file that nodes share over a network has no locks that hold.
+func (s *Store) Shared(context.Context) error {
+	return fmt.Errorf("sharing %s: %w", s.path, eventstore.ErrSingle)
+}
+
+// Now is this machine's time: no other machine uses the file.
+func (s *Store) Now(ctx context.Context) (time.Time, error) { return time.Now().UTC(), ctx.Err() }
 
 // Size is the length of the database and of its WAL in bytes.
 func (s *Store) Size(context.Context) (int64, error) {

@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"callchain/eventstore"
@@ -22,6 +24,7 @@ func Bench(b *testing.B, database Database) {
 	b.Run("append4", func(b *testing.B) { benchSmall(b, database(b)()) })
 	b.Run("partition", func(b *testing.B) { benchPartition(b, database(b)()) })
 	b.Run("stream", func(b *testing.B) { benchStream(b, database(b)()) })
+	b.Run("streams500", func(b *testing.B) { benchStreams(b, database(b)()) })
 }
 
 // load makes batches in which calls begin, go on and end.
@@ -129,4 +132,28 @@ func benchStream(b *testing.B, s eventstore.Store) {
 		events += len(page)
 	}
 	perSecond(b, events)
+}
+
+// benchStreams reads open calls as a recovery does: 500 at a time of 20,000, three events each, in no order.
+func benchStreams(b *testing.B, s eventstore.Store) {
+	const most, each = 20_000, 500
+	w := Claim(b, s, 1)
+	streams := CallStreams(most)
+	for range 3 {
+		for chunk := range slices.Chunk(streams, each) {
+			w.Append(b, s, chunk...)
+		}
+	}
+	rand.New(rand.NewPCG(1, 2)).Shuffle(most, func(i, j int) { streams[i], streams[j] = streams[j], streams[i] })
+	b.ResetTimer()
+	read := 0
+	for i := 0; b.Loop(); i++ {
+		at := i * each % most
+		events, err := s.Streams(b.Context(), streams[at:at+each])
+		if err != nil || len(events) != 3*each {
+			b.Fatalf("Streams = %d events, %v", len(events), err)
+		}
+		read += each
+	}
+	b.ReportMetric(float64(read)/b.Elapsed().Seconds(), "streams/s")
 }

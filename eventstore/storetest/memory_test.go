@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -26,6 +27,9 @@ type faults struct {
 	firstRow       bool // keeps the first of several changes to a row
 	dropsOccurred  bool // forgets a field
 	freeForAll     bool // Exclusive never refuses
+	sharedBeside   bool // Shared does not see who holds the store exclusively
+	oneStream      bool // Streams leaves out all events of a stream but its first
+	twiceStream    bool // Streams gives a stream as often as it is named
 	skips          bool // Partition misses the event after each page
 }
 
@@ -37,6 +41,7 @@ type shared struct {
 	events      map[int32][]eventstore.Event
 	rows        map[*eventstore.Table][][]any
 	holder      *memory
+	sharing     map[*memory]bool
 }
 
 // memory is a store for testing the suite: it keeps its promises unless a fault is planted.
@@ -58,10 +63,20 @@ func (m *memory) enter(ctx context.Context) (leave func(), err error) {
 func (m *memory) Exclusive(ctx context.Context) error {
 	leave, err := m.enter(ctx)
 	defer leave()
-	if err == nil && m.holder != nil && m.holder != m && !m.faults.freeForAll {
+	if err == nil && (m.holder != nil && m.holder != m || len(m.sharing) > 0) && !m.faults.freeForAll {
 		return eventstore.ErrInUse
 	}
 	m.holder = m
+	return err
+}
+
+func (m *memory) Shared(ctx context.Context) error {
+	leave, err := m.enter(ctx)
+	defer leave()
+	if err == nil && m.holder != nil && !m.faults.sharedBeside {
+		return eventstore.ErrInUse
+	}
+	m.sharing[m] = true
 	return err
 }
 
@@ -207,6 +222,28 @@ func (m *memory) Stream(ctx context.Context, stream string, after int64, limit i
 	return out, err
 }
 
+func (m *memory) Streams(ctx context.Context, streams []string) (out []eventstore.Event, err error) {
+	names, err := eventstore.StreamNames(streams)
+	if err != nil {
+		return nil, err
+	}
+	if m.faults.twiceStream {
+		names = slices.Sorted(slices.Values(streams))
+	}
+	limit := 1000
+	if m.faults.oneStream {
+		limit = 1
+	}
+	for _, name := range names {
+		events, err := m.Stream(ctx, name, 0, limit)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, events...)
+	}
+	return out, nil
+}
+
 func (m *memory) Partition(ctx context.Context, partition int32, after int64, limit int) (out []eventstore.Event, err error) {
 	leave, err := m.enter(ctx)
 	defer leave()
@@ -321,6 +358,12 @@ func compare(a, b any) int {
 	return 1 // b is NULL
 }
 
+func (m *memory) Now(ctx context.Context) (time.Time, error) {
+	leave, err := m.enter(ctx)
+	defer leave()
+	return time.Now(), err
+}
+
 func (m *memory) Size(ctx context.Context) (int64, error) {
 	leave, err := m.enter(ctx)
 	defer leave()
@@ -340,5 +383,6 @@ func (m *memory) Close() error {
 	if m.holder == m {
 		m.holder = nil
 	}
+	delete(m.sharing, m)
 	return nil
 }

@@ -45,6 +45,9 @@ func Cases() []Case {
 		{"two partitions write one row", twoPartitionsWriteOneRow},
 		{"a cancelled context stores nothing", cancelledContext},
 		{"exclusive refuses a second holder", exclusiveRefusesSecond},
+		{"those who share keep an exclusive holder out", sharedKeepsExclusiveOut},
+		{"many streams are read at once", streamsAtOnce},
+		{"the database tells its time", nowIsTold},
 		{"size, ping and close", sizePingClose},
 		{"a sound store verifies", soundStoreVerifies},
 	}

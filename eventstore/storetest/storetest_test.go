@@ -14,7 +14,7 @@ func memoryWith(f faults) storetest.Database {
 	return func(testing.TB) func() eventstore.Store {
 		s := &shared{
 			faults: f, checkpoints: map[int32]eventstore.Checkpoint{}, events: map[int32][]eventstore.Event{},
-			rows: map[*eventstore.Table][][]any{},
+			rows: map[*eventstore.Table][][]any{}, sharing: map[*memory]bool{},
 		}
 		return func() eventstore.Store { return &memory{shared: s} }
 	}
@@ -51,6 +51,10 @@ func TestTheSuiteFailsABrokenStore(t *testing.T) {
 		{"events come back byte for byte", faults{dropsOccurred: true}},
 		{"rows are written in their last state", faults{firstRow: true}},
 		{"exclusive refuses a second holder", faults{freeForAll: true}},
+		{"those who share keep an exclusive holder out", faults{freeForAll: true}},
+		{"those who share keep an exclusive holder out", faults{sharedBeside: true}},
+		{"many streams are read at once", faults{oneStream: true}},
+		{"many streams are read at once", faults{twiceStream: true}},
 		{"a reader misses nothing", faults{skips: true}},
 		{"a stale owner of the same epoch is fenced", faults{noSeq: true}},
 		{"the caller may use its slices after the append", faults{keepsSlices: true}},
