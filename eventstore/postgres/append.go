@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"callchain/eventstore"
@@ -242,21 +241,4 @@ func (s *Store) stored(ctx context.Context, names map[string]bool, streams [][]b
 		names[name] = true
 	}
 	return rows.Err()
-}
-
-// Claim raises the epochs of the partitions; the answer is sorted by partition. After a torn connection it claims again, which costs an
-// epoch and nothing else.
-func (s *Store) Claim(ctx context.Context, node string, partitions []int32) (out []eventstore.Checkpoint, err error) {
-	const query = "INSERT INTO checkpoints (" + checkpointColumns + ")" +
-		" SELECT p, 1, $2, 0, $3, $4, 0, $4, 0, 0, 0, $4 FROM unnest($1::int4[]) AS p ORDER BY p" +
-		" ON CONFLICT (partition) DO UPDATE SET epoch = checkpoints.epoch + 1, node = excluded.node RETURNING " + checkpointColumns
-	sorted := slices.Compact(slices.Sorted(slices.Values(partitions)))
-	if err = s.hold.check(); err == nil {
-		out, err = s.checkpoints(ctx, query, sorted, node, make([]byte, len(eventstore.Hash{})), [16]byte(uuid.Nil))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("claiming for %s: %w", node, err)
-	}
-	slices.SortFunc(out, func(a, b eventstore.Checkpoint) int { return int(a.Partition) - int(b.Partition) })
-	return out, nil
 }

@@ -73,21 +73,32 @@ func (s *Store) events(ctx context.Context, limit int, query string, args ...any
 // collect runs a query and decodes its rows; a torn connection begins it again.
 func collect[T any](ctx context.Context, s *Store, guess int, decode func(*T, [][]byte) error, query string, args []any) (out []T, err error) {
 	err = s.retry(ctx, func() error {
-		rows, err := s.pool.Query(ctx, query, append([]any{inBinary}, args...)...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		out = make([]T, 0, guess)
-		for rows.Next() {
-			out = append(out, *new(T))
-			if err := decode(&out[len(out)-1], rows.RawValues()); err != nil {
-				return malformed{err}
-			}
-		}
-		return rows.Err()
+		out, err = read(ctx, s.pool, guess, decode, query, args)
+		return err
 	})
 	return out, err
+}
+
+// asked is the pool or one connection of it.
+type asked interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// read runs a query once and decodes its rows.
+func read[T any](ctx context.Context, from asked, guess int, decode func(*T, [][]byte) error, query string, args []any) ([]T, error) {
+	rows, err := from.Query(ctx, query, append([]any{inBinary}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := make([]T, 0, guess)
+	for rows.Next() {
+		out = append(out, *new(T))
+		if err := decode(&out[len(out)-1], rows.RawValues()); err != nil {
+			return nil, malformed{err}
+		}
+	}
+	return out, rows.Err()
 }
 
 // malformed marks what was read and cannot be understood: reading it again does not help.
@@ -122,15 +133,11 @@ const checkpointColumns = "partition, epoch, node, seq, head, topic0, offset0, t
 
 // Checkpoints reads all checkpoints by partition.
 func (s *Store) Checkpoints(ctx context.Context) ([]eventstore.Checkpoint, error) {
-	out, err := s.checkpoints(ctx, "SELECT "+checkpointColumns+" FROM checkpoints ORDER BY partition")
+	out, err := collect(ctx, s, 0, decodeCheckpoint, "SELECT "+checkpointColumns+" FROM checkpoints ORDER BY partition", nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading the checkpoints: %w", err)
 	}
 	return out, nil
-}
-
-func (s *Store) checkpoints(ctx context.Context, query string, args ...any) ([]eventstore.Checkpoint, error) {
-	return collect(ctx, s, 0, decodeCheckpoint, query, args)
 }
 
 func decodeCheckpoint(c *eventstore.Checkpoint, raw [][]byte) error {

@@ -11,7 +11,6 @@ import (
 	"callchain/engine/projection"
 	"callchain/eventstore"
 	"callchain/eventstore/pgtest"
-	"callchain/eventstore/postgres"
 	"callchain/eventstore/storetest"
 )
 
@@ -149,38 +148,5 @@ func eventually(t *testing.T, holds func() bool) {
 			t.Fatal("it did not happen within 10 s")
 		case <-tick.C:
 		}
-	}
-}
-
-// TestAPausedClientHoldsNoLock: a client that stops while it sends an append keeps nobody from claiming the partition.
-func TestAPausedClientHoldsNoLock(t *testing.T) {
-	database := pgtest.Database(t)
-	w, through := newWire(t, database)
-	paused, err := postgres.Open(t.Context(), postgres.Options{URL: through})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := openAt(t, database)
-	zombie := storetest.Claim(t, paused, 1)
-	zombie.Append(t, paused, "window/a")
-	w.pauseAfter(20_000)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		_, err := paused.Append(ctx, storetest.Of(storetest.NewID(), zombie.Batch(storetest.CallStreams(400)...)))
-		ended <- err
-	}()
-	eventually(t, w.isPaused)
-	storetest.Claim(t, s, 1).Append(t, s, storetest.CallStream()) // waits for no lock
-	w.resume()
-	if err := <-ended; err != nil {
-		t.Errorf("the paused append ends with %v, want fenced", err)
-	}
-	cancel()
-	if err := paused.Close(); err != nil {
-		t.Error(err)
-	}
-	if events, err := s.Partition(t.Context(), 1, 0, 100); err != nil || len(events) != 2 {
-		t.Errorf("Partition = %d events, %v, want 2", len(events), err)
 	}
 }

@@ -17,9 +17,11 @@ type wire struct {
 	cut    atomic.Int32
 	closed atomic.Bool // new connections are refused, old ones ended
 
+	passed  atomic.Int64 // bytes towards the server
 	left    atomic.Int64 // bytes that still pass towards the server before the wire holds the rest back; -1: no end
 	holding chan struct{}
-	release chan struct{}
+	release func()
+	goOn    <-chan struct{}
 	wg      sync.WaitGroup
 }
 
@@ -32,7 +34,8 @@ func newWire(t *testing.T, database string) (w *wire, through string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w = &wire{server: u.Host, holding: make(chan struct{}), release: make(chan struct{})}
+	goOn := make(chan struct{})
+	w = &wire{server: u.Host, holding: make(chan struct{}), goOn: goOn, release: sync.OnceFunc(func() { close(goOn) })}
 	w.left.Store(-1)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -52,6 +55,7 @@ func newWire(t *testing.T, database string) (w *wire, through string) {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
+		w.resume()
 		w.wg.Wait()
 	})
 	return w, u.String()
@@ -69,7 +73,7 @@ func (w *wire) carry(client net.Conn) {
 	defer server.Close()
 	w.wg.Go(func() {
 		// A copy ends with an error when the other direction has closed the connections.
-		_, _ = io.Copy(server, limited{client, w})
+		_, _ = io.Copy(limited{server, w}, client)
 		server.Close()
 	})
 	buf := make([]byte, 64<<10)
@@ -90,27 +94,29 @@ func (w *wire) carry(client net.Conn) {
 	}
 }
 
-// limited reads from the client until the wire holds.
+// limited writes to the server until the wire holds.
 type limited struct {
 	net.Conn
 	w *wire
 }
 
-func (l limited) Read(b []byte) (int, error) {
-	if left := l.w.left.Load(); left >= 0 {
-		if left == 0 {
-			l.w.left.Store(-1)
-			close(l.w.holding)
-			<-l.w.release
-		} else {
-			b = b[:min(int64(len(b)), left)]
+func (l limited) Write(b []byte) (int, error) {
+	done := 0
+	if left := l.w.left.Load(); left >= 0 && left < int64(len(b)) {
+		l.w.left.Store(-1)
+		n, err := l.Conn.Write(b[:left])
+		if err != nil {
+			return n, err
 		}
+		done = n
+		close(l.w.holding)
+		<-l.w.goOn
+	} else if left >= 0 {
+		l.w.left.Store(left - int64(len(b)))
 	}
-	n, err := l.Conn.Read(b)
-	if left := l.w.left.Load(); left > 0 {
-		l.w.left.Store(max(0, left-int64(n)))
-	}
-	return n, err
+	l.w.passed.Add(int64(len(b)))
+	n, err := l.Conn.Write(b[done:])
+	return done + n, err
 }
 
 // pauseAfter lets n bytes pass and then holds the client's connection; one connection must be in use.
@@ -125,6 +131,6 @@ func (w *wire) isPaused() bool {
 	}
 }
 
-func (w *wire) resume() { close(w.release) }
+func (w *wire) resume() { w.release() }
 
 func (w *wire) refuse(on bool) { w.closed.Store(on) }

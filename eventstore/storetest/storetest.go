@@ -29,6 +29,7 @@ func Cases() []Case {
 		{"the caller may use its slices after the append", callerKeepsItsSlices},
 		{"thirty-two writers", thirtyTwoWriters},
 		{"a reader misses nothing", readerMissesNothing},
+		{"readers miss nothing while thirty-two write", readersAmongWriters},
 		{"two writers begin the same stream", twoWritersBeginOneStream},
 		{"a conflict leaves nothing behind", conflictLeavesNothing},
 		{"a stream begins again in another month", streamBeginsInAnotherMonth},

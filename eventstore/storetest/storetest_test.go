@@ -55,6 +55,7 @@ func TestTheSuiteFailsABrokenStore(t *testing.T) {
 		{"those who share keep an exclusive holder out", faults{sharedBeside: true}},
 		{"many streams are read at once", faults{oneStream: true}},
 		{"many streams are read at once", faults{twiceStream: true}},
+		{"readers miss nothing while thirty-two write", faults{skips: true}},
 		{"a reader misses nothing", faults{skips: true}},
 		{"a stale owner of the same epoch is fenced", faults{noSeq: true}},
 		{"the caller may use its slices after the append", faults{keepsSlices: true}},
