@@ -24,7 +24,7 @@ const (
 )
 
 // ErrWrongKey: auth.key is not the one that sealed the keys in the database.
-var ErrWrongKey = errors.New("auth.key does not open the keys of this database: restore the auth.key that was made with it")
+var ErrWrongKey = errors.New("auth.key does not open the keys of this database: restore the auth.key that was made with it; all nodes of a cluster have the same")
 
 // keyBytes is the length of auth.key: AES-256.
 const keyBytes = 32

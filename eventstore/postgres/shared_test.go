@@ -12,7 +12,7 @@ import (
 
 // killHolders ends the sessions that hold advisory locks.
 var killHolders = strings.Replace(killOthers, "application_name = 'callchain'",
-	"pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))", 1)
+	"pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))", 1)
 
 // TestALostSharedLockStopsNobody: the session that holds the shared lock ends. The epochs fence, so appends and claims go on, and the lock is taken
 // again.

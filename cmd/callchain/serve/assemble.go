@@ -25,9 +25,6 @@ func (s *Server) assemble(ctx context.Context) (err error) {
 	if err := s.openBus(ctx); err != nil {
 		return err
 	}
-	if s.access, err = s.openAccess(ctx); err != nil {
-		return fmt.Errorf("auth: %w", err)
-	}
 	s.measure()
 	config := engine.DefaultConfig()
 	config.Node, config.Partitions, config.ClientTimeout = s.node, int32(s.settings.Partitions), s.settings.RPC.ClientSide
@@ -116,18 +113,19 @@ func (s *Server) serveHTTP(ctx context.Context) error {
 	return api.Serve(ctx, s.listener.http, s.besideDevices(h), c, httpGrace, s.log)
 }
 
-func (s *Server) openAccess(ctx context.Context) (*auth.Access, error) {
+func (s *Server) openAccess(ctx context.Context) error {
 	key, err := s.registry.Key(ctx, registry.SigningKey)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("auth: %w", err)
 	}
 	issuer, err := auth.NewIssuer(auth.Config{
 		Key: key, AccessLife: s.settings.Auth.Token.Access, RefreshLife: s.settings.Auth.Token.Refresh, Revoked: s.registry.Revoked,
 	})
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("auth: %w", err)
 	}
-	return auth.NewAccess(s.registry, issuer, auth.NewAttempts(time.Now)), nil
+	s.access = auth.NewAccess(s.registry, issuer, auth.NewAttempts(time.Now))
+	return nil
 }
 
 // waiting are the reasons, besides the engine's, why the server is not ready.

@@ -98,9 +98,7 @@ func New(ctx context.Context, s settings.Settings, log *slog.Logger, more ...Opt
 			err = errors.Join(err, server.close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{
-		server.openStore, server.openRegistry, server.openScripts, server.openChains, server.listener.open(s), server.assemble,
-	} {
+	for _, step := range []func(context.Context) error{server.setUp, server.listener.open(s), server.assemble} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

@@ -34,7 +34,35 @@ func OpenStore(ctx context.Context, s settings.Settings) (eventstore.Store, erro
 	return postgres.Open(ctx, postgres.Options{URL: s.Store.URL.Reveal()})
 }
 
-// openStore makes this process the only one that may own partitions.
+// setUp opens the databases and makes what the first start makes: tables, tenant, administrator, keys, root chain. Of nodes that start
+// together on one PostgreSQL each does so in its turn, and finds what the first has made.
+func (s *Server) setUp(ctx context.Context) error {
+	release, err := s.turn(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.place(), err)
+	}
+	for _, step := range []func(context.Context) error{s.openStore, s.openRegistry, s.openScripts, s.openChains, s.openAccess} {
+		if err := step(ctx); err != nil {
+			return errors.Join(err, release())
+		}
+	}
+	if err := release(); err != nil {
+		return fmt.Errorf("%s: %w", s.place(), err)
+	}
+	return nil
+}
+
+// turn waits for the nodes that set the database up; a file has one process.
+func (s *Server) turn(ctx context.Context) (release func() error, err error) {
+	url := s.settings.Store.URL
+	if url == "" {
+		return func() error { return nil }, nil
+	}
+	return postgres.Turn(ctx, url.Reveal(), func() { s.log.Info("waiting for another node that sets the database up") })
+}
+
+// openStore makes this process one of those that may own partitions: the only one, unless nodes share PostgreSQL and find one another on
+// Kafka.
 func (s *Server) openStore(ctx context.Context) error {
 	if err := os.MkdirAll(s.settings.Data.Dir, 0o700); err != nil {
 		return fmt.Errorf("data.dir: %w", err)
@@ -44,10 +72,18 @@ func (s *Server) openStore(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", s.place(), err)
 	}
 	s.store = store
-	if err := store.Exclusive(ctx); err != nil {
-		if errors.Is(err, eventstore.ErrInUse) {
-			return fmt.Errorf("%s is in use by another callchain: stop it, or name another data.dir or store.url", s.place())
+	hold, mend := store.Exclusive, "stop it, or name another data.dir or store.url"
+	if s.settings.Store.URL != "" {
+		mend = "stop it, name another store.url, or give all nodes of a cluster the same bus.kafka.brokers"
+		if s.settings.Bus.Kafka.Brokers != "" {
+			hold, mend = store.Shared, "it does not use Kafka, so it keeps the database for itself: stop it, or name another store.url"
 		}
+	}
+	err = hold(ctx)
+	if errors.Is(err, eventstore.ErrInUse) {
+		return fmt.Errorf("%s is in use by another callchain: %s", s.place(), mend)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", s.place(), err)
 	}
 	return nil
