@@ -30,6 +30,7 @@ type device struct {
 	mu         sync.Mutex
 	client     *mqttclient.Client // nil while offline
 	subscribed bool               // it counts as online
+	node       int                // index of the address
 	lastID     int32
 	waiting    map[int32]chan []byte // own calls without an answer yet
 }
@@ -43,7 +44,7 @@ func (d *device) current() *mqttclient.Client {
 // connect returns when the device is subscribed: a call sent from then on finds it online.
 func (d *device) connect(ctx context.Context) error {
 	o := &d.fleet.o
-	c, err := mqttclient.Connect(ctx, o.Addr, mqttclient.Options{
+	c, err := mqttclient.Connect(ctx, d.addr(), mqttclient.Options{
 		Token: d.token, Version: o.Version, ClientID: "fleet-" + strconv.Itoa(d.index), KeepAlive: o.KeepAlive, Coalesce: true,
 		OnPublish: d.received, OnClose: d.closed,
 	})
@@ -67,6 +68,19 @@ func (d *device) connect(ctx context.Context) error {
 		d.take(nil)
 	}
 	return err
+}
+
+func (d *device) addr() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fleet.o.Addrs[d.node]
+}
+
+// elsewhere lets the next connection go to the next address.
+func (d *device) elsewhere() {
+	d.mu.Lock()
+	d.node = (d.node + 1) % len(d.fleet.o.Addrs)
+	d.mu.Unlock()
 }
 
 func (d *device) take(c *mqttclient.Client) {

@@ -21,9 +21,12 @@ type Command struct {
 
 // Options say what all devices of a fleet do.
 type Options struct {
-	Addr      string // host:port of the MQTT listener
-	Version   byte   // mqttclient.V31, V311 (0), V5
-	QoS       byte   // of subscriptions and answers
+	Addr string // host:port of the MQTT listener
+	// Addrs are the listeners of several nodes, in place of Addr: device i begins with number i modulo their number, and takes the
+	// next one whenever it connects again.
+	Addrs     []string
+	Version   byte // mqttclient.V31, V311 (0), V5
+	QoS       byte // of subscriptions and answers
 	KeepAlive time.Duration
 	// Answer makes the answer to a command; false: the device stays silent. nil: all are silent.
 	Answer func(Command) ([]byte, bool)
@@ -57,10 +60,13 @@ func New(o Options, tokens []string) *Fleet {
 	if o.Parallel <= 0 {
 		o.Parallel = 64
 	}
+	if len(o.Addrs) == 0 {
+		o.Addrs = []string{o.Addr}
+	}
 	f := &Fleet{o: o}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	for i, token := range tokens {
-		f.devices = append(f.devices, &device{fleet: f, index: i, token: token, waiting: map[int32]chan []byte{}})
+		f.devices = append(f.devices, &device{fleet: f, index: i, token: token, node: i % len(o.Addrs), waiting: map[int32]chan []byte{}})
 	}
 	return f
 }
@@ -83,7 +89,7 @@ func (f *Fleet) Connect(ctx context.Context) error {
 		wg.Go(func() {
 			for d := range next {
 				if err := d.connect(ctx); err != nil {
-					cancel(fmt.Errorf("connecting device %d to %s: %w", d.index, f.o.Addr, err))
+					cancel(fmt.Errorf("connecting device %d to %s: %w", d.index, d.addr(), err))
 				}
 			}
 		})
@@ -131,6 +137,14 @@ func (f *Fleet) Drop(device int) {
 
 var errOffline = errors.New("the device is not connected")
 
+// Node is the index of the address that a device is connected to, or tries.
+func (f *Fleet) Node(device int) int {
+	d := f.devices[device]
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.node
+}
+
 // Request makes a call of a device to the server and waits for the answer. The fleet must be Calling.
 func (f *Fleet) Request(ctx context.Context, device int, method string, params []byte) ([]byte, error) {
 	return f.devices[device].request(ctx, method, params)
@@ -151,6 +165,7 @@ const pauseMax = time.Second
 func (f *Fleet) reconnect(d *device) {
 	pause := 10 * time.Millisecond
 	for f.ctx.Err() == nil {
+		d.elsewhere()
 		ctx, cancel := context.WithTimeout(f.ctx, 10*time.Second)
 		err := d.connect(ctx)
 		cancel()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -26,6 +27,9 @@ const (
 // ErrClosed: the connection has ended.
 var ErrClosed = errors.New("connection closed")
 
+// ErrSilent: the server said nothing for a keep-alive, not even to the ping before it.
+var ErrSilent = errors.New("the server is silent")
+
 // Code is a reason code: of a refused CONNECT, or of the DISCONNECT that ended the connection. As an error it names which.
 type Code struct {
 	Packet string // "CONNACK" or "DISCONNECT"
@@ -36,11 +40,12 @@ func (c Code) Error() string { return fmt.Sprintf("%s with code 0x%02x", c.Packe
 
 // Options describe a connection. The zero value is an MQTT 3.1.1 client without credentials that acknowledges by itself.
 type Options struct {
-	Token     string // user name
-	Password  string
-	ClientID  string
-	Version   byte          // V31, V311 or V5; 0 is V311
-	KeepAlive time.Duration // whole seconds; 0 sends no pings
+	Token    string // user name
+	Password string
+	ClientID string
+	Version  byte // V31, V311 or V5; 0 is V311
+	// KeepAlive is in whole seconds; 0 sends no pings. A connection whose server is silent for longer ends with ErrSilent, after two at the latest.
+	KeepAlive time.Duration
 	// OnPublish is called for each message, one after the other; what m holds is valid during the call only. With QoS 1 the
 	// acknowledgement follows unless ManualAck is set.
 	OnPublish func(c *Client, m Message)
@@ -85,6 +90,8 @@ type Client struct {
 	opts Options
 	rd   mqttwire.Reader
 	done chan struct{}
+
+	heard atomic.Bool // something came since the last ping
 
 	mu      sync.Mutex
 	room    *sync.Cond // out has room
@@ -136,6 +143,7 @@ func Open(ctx context.Context, nc net.Conn, opts Options) (*Client, error) {
 		return nil, err
 	}
 	if opts.KeepAlive > 0 {
+		c.heard.Store(true)
 		c.mu.Lock()
 		c.ping = time.AfterFunc(opts.KeepAlive, c.sendPing)
 		c.mu.Unlock()
@@ -246,6 +254,9 @@ func (c *Client) readAll() error {
 		header, body, err := c.rd.Next()
 		if err != nil {
 			return fmt.Errorf("reading: %w", err)
+		}
+		if c.opts.KeepAlive > 0 {
+			c.heard.Store(true)
 		}
 		more := c.opts.Coalesce && c.rd.Whole()
 		if more {

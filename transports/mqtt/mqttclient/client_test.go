@@ -95,6 +95,35 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// A server that answers CONNECT and no ping, as one does that is stopped: the connection ends.
+func TestSilentServerIsLeft(t *testing.T) {
+	ours, theirs := net.Pipe()
+	go func() {
+		in := make([]byte, 256)
+		_, err := theirs.Read(in)
+		if err == nil {
+			_, err = theirs.Write([]byte{0x20, 2, 0, 0})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		for err == nil { // the pings, until the client has gone
+			_, err = theirs.Read(in)
+		}
+	}()
+	ended := make(chan error, 1)
+	c, err := mqttclient.Open(t.Context(), ours, mqttclient.Options{
+		KeepAlive: time.Second, OnClose: func(_ *mqttclient.Client, err error) { ended <- err },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Drop)
+	if err := next(t, ended); !errors.Is(err, mqttclient.ErrSilent) {
+		t.Errorf("the connection ended with %v", err)
+	}
+}
+
 // Messages are acknowledged when the handler has returned, and a reply sent from it goes out first.
 func TestAcknowledgesByItself(t *testing.T) {
 	for _, coalesce := range []bool{false, true} {

@@ -156,6 +156,10 @@ func (c *Client) filtersAnswered(kind byte, body []byte) error {
 }
 
 func (c *Client) sendPing() {
+	if !c.heard.Swap(false) {
+		c.end(ErrSilent)
+		return
+	}
 	c.write([]byte{mqttwire.Pingreq << 4, 0})
 	c.mu.Lock()
 	defer c.mu.Unlock()
