@@ -8,6 +8,8 @@
 # reaches it. Called again, it prints the address of the broker that runs. Topics are not made by themselves.
 # KAFKA_EXTRA adds lines of server.properties, parted by ";"; KAFKA_HEAP is the most memory of the heap (512m); KAFKA_JAVA adds options of Java, for
 # example -XX:TieredStopAtLevel=1, which halves the work of a start and makes a long run slower; KAFKA_JARS: see kafka-jars.sh.
+# KAFKA_PROXIED=1 lets the broker listen on one more port for clients behind a proxy: DIR/proxied has that port and, after a space, the one that the
+# broker tells these clients, on which the proxy has to listen. Once given it stays so in DIR.
 # A message is kept when the system has it, not when the disk has it: what the broker acknowledged outlives its process, not the machine.
 set -euo pipefail
 
@@ -50,14 +52,23 @@ for p in "$port" "$control"; do
 done
 echo "$port $control" >"$dir/ports"
 
+more= told=
+if [ -n "${KAFKA_PROXIED:-}" ] && [ ! -e "$dir/proxied" ]; then
+  free_ports 2 >"$dir/proxied"
+fi
+if [ -e "$dir/proxied" ]; then
+  read -r behind before <"$dir/proxied"
+  more=",PROXIED://127.0.0.1:$behind" told=",PROXIED://127.0.0.1:$before"
+fi
+
 # Few threads and partitions of Kafka's own topics: a start takes a second. Short sessions: after a kill the broker is let in again at once.
 cat >"$dir/server.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$control
-listeners=CLIENT://127.0.0.1:$port,CONTROL://127.0.0.1:$control
-advertised.listeners=CLIENT://127.0.0.1:$port
-listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROL:PLAINTEXT
+listeners=CLIENT://127.0.0.1:$port,CONTROL://127.0.0.1:$control$more
+advertised.listeners=CLIENT://127.0.0.1:$port$told
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROL:PLAINTEXT,PROXIED:PLAINTEXT
 controller.listener.names=CONTROL
 inter.broker.listener.name=CLIENT
 log.dirs=$dir/data
