@@ -67,7 +67,7 @@ func (c *Call) queued(f Queued, at Instant) {
 }
 
 func (c *Call) sent(f Sent, e Event, s Settings) {
-	c.Written, c.Attempt = f.Attempt, max(c.Attempt, f.Attempt)
+	c.Written, c.Attempt, c.Session = f.Attempt, max(c.Attempt, f.Attempt), f.Session
 	if c.Phase >= PhaseDelivered {
 		return // sent once more while the answer is awaited
 	}

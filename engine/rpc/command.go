@@ -119,12 +119,15 @@ type Connect struct {
 	Transport string    `json:"transport"`
 	Remote    string    `json:"remote,omitempty"`
 	Node      string    `json:"node"`
+	Process   string    `json:"process,omitempty"` // of the node: a node that was started again does not have its sessions any more
+	Since     Instant   `json:"since,omitzero"`    // a session that lived before the owner did: when it was opened
 }
 
 // Subscribe makes the session take calls.
 type Subscribe struct {
 	Session uuid.UUID `json:"session"`
-	Once    bool      `json:"once,omitempty"` // one call, the first in order; then nothing before the next Subscribe
+	Once    bool      `json:"once,omitempty"`    // one call, the first in order; then nothing before the next Subscribe
+	Resumed bool      `json:"resumed,omitempty"` // it took calls before the owner changed: what left for it is not sent again
 }
 
 // Unsubscribe ends that.
@@ -141,8 +144,8 @@ type Disconnect struct {
 // Tick says that a deadline of the call may have come.
 type Tick struct{ Call uuid.UUID }
 
-// Recover says that the owner's memory was lost, and with it every caller that waited and every session.
-type Recover struct{}
+// Recover says that the owner's memory was lost, and with it every caller that waited, but for those of the calls in Keep.
+type Recover struct{ Keep []uuid.UUID }
 
 func (Request) isAction()      {}
 func (Dispatch) isAction()     {}

@@ -3,6 +3,7 @@ package rpc
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -55,7 +56,7 @@ func (w *draft) decide(do Action) error {
 	case Tick:
 		w.tick(a.Call)
 	case Recover:
-		w.recover()
+		w.recover(a)
 	default:
 		return w.session(do)
 	}
@@ -257,9 +258,9 @@ func (w *draft) tick(call uuid.UUID) {
 
 // recover ends the light calls that were not sent: nobody waits for them any more. Those that were sent may still be
 // answered, and a parked run is a caller that survives.
-func (w *draft) recover() {
+func (w *draft) recover(a Recover) {
 	for _, c := range append([]*Call(nil), w.device.Open...) {
-		if c.Persistent || !c.Waiting || c.Written > 0 || c.Run != uuid.Nil {
+		if c.Persistent || !c.Waiting || c.Written > 0 || c.Run != uuid.Nil || slices.Contains(a.Keep, c.ID) {
 			continue
 		}
 		if c.Phase == PhaseRequested {

@@ -124,12 +124,14 @@ type SessionOpened struct {
 	Transport string    `json:"transport"`
 	Remote    string    `json:"remote,omitempty"`
 	Node      string    `json:"node,omitempty"`
+	Since     Instant   `json:"since,omitzero"` // the session is older than this event: its partition has another owner now
 }
 
 // Subscribed: the session takes calls from here on.
 type Subscribed struct {
 	Session uuid.UUID `json:"session"`
-	Once    bool      `json:"once,omitempty"` // one call only
+	Once    bool      `json:"once,omitempty"`    // one call only
+	Resumed bool      `json:"resumed,omitempty"` // it did before, too: its partition has another owner now
 }
 
 // Unsubscribed: the session takes no calls any more.

@@ -9,7 +9,7 @@ import (
 // Evolve applies a fact to a device. It cannot fail and never changes what d refers to.
 func Evolve(d Device, e Event) Device {
 	if e.Call == uuid.Nil {
-		return d.withSession(e.Fact)
+		return d.withSession(e)
 	}
 	switch f := e.Fact.(type) {
 	case Requested:
@@ -30,8 +30,13 @@ func Evolve(d Device, e Event) Device {
 		return d // a fact beside the end of a call that is no longer open
 	}
 	c := EvolveCall(*(*list)[i], e, d.Settings)
-	if f, ok := e.Fact.(Sent); ok && f.Session != d.Session.ID {
-		c.AckDue = 0 // that session cannot acknowledge any more
+	if f, ok := e.Fact.(Sent); ok {
+		if f.Session != d.Session.ID {
+			c.AckDue = 0 // that session cannot acknowledge any more
+		}
+		if issued := (*list)[i].Session; issued != uuid.Nil {
+			c.Session = issued // maybe to another session since
+		}
 	}
 	switch {
 	case c.Phase.Terminal():
@@ -50,7 +55,7 @@ func Restore(d Device, c Call) Device {
 		d.Asked = inOrder(appended(d.Asked, &c))
 		return d
 	}
-	c.AckDue = 0 // the session that could have acknowledged is gone
+	c.AckDue = 0 // the session that could have acknowledged is gone, or is told of with a resumed subscription
 	d.Open = inOrder(appended(d.Open, &c))
 	return d
 }
@@ -70,18 +75,18 @@ func inOrder(calls []*Call) []*Call {
 	return calls
 }
 
-func (d Device) withSession(f Fact) Device {
-	switch f := f.(type) {
+func (d Device) withSession(e Event) Device {
+	switch f := e.Fact.(type) {
 	case SessionOpened:
-		d.Session = Session{ID: f.Session}
+		d.Session = Session{ID: f.Session, Since: e.Occurred}
+		if f.Since != 0 {
+			d.Session.Since = f.Since
+		}
 	case Subscribed:
 		if d.Session.ID == f.Session {
-			d.Session = Session{ID: f.Session, Subscribed: true, Once: f.Once}
-			d.Open = slices.Clone(d.Open)
-			for i, c := range d.Open { // each subscription begins new deliveries, also on the same connection
-				again := *c
-				again.Session = uuid.Nil
-				d.Open[i] = &again
+			d.Session = Session{ID: f.Session, Since: d.Session.Since, Subscribed: true, Once: f.Once}
+			if !f.Resumed {
+				d.Open = unissued(d.Open)
 			}
 			return d.issued()
 		}
@@ -96,6 +101,17 @@ func (d Device) withSession(f Fact) Device {
 		}
 	}
 	return d
+}
+
+// unissued are the calls as none of them was issued to a session: each subscription begins new deliveries, also on the same connection.
+func unissued(calls []*Call) []*Call {
+	out := slices.Clone(calls)
+	for i, c := range out {
+		again := *c
+		again.Session = uuid.Nil
+		out[i] = &again
+	}
+	return out
 }
 
 // unawaited are the calls without the acknowledgements that are due: no attempt has failed when its connection ended first, the

@@ -134,6 +134,7 @@ type Call struct {
 // Session is the device's live connection.
 type Session struct {
 	ID         uuid.UUID // uuid.Nil: none
+	Since      Instant   // when it was opened
 	Subscribed bool      // it takes calls
 	Once       bool      // one call for each subscription (ThingsBoard's SYNC sessions)
 	Spent      bool      // Once: that call was issued

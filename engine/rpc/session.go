@@ -12,15 +12,14 @@ func (w *draft) session(do Action) error {
 	live := w.device.Session
 	switch a := do.(type) {
 	case Connect:
-		if live.ID != uuid.Nil && live.ID != a.Session {
-			w.emit(uuid.Nil, SessionClosed{Session: live.ID, Why: "session_taken_over"})
-		}
-		w.emit(uuid.Nil, SessionOpened{Session: a.Session, Transport: a.Transport, Remote: a.Remote, Node: a.Node})
+		w.connect(a)
 	case Subscribe:
 		if live.ID != a.Session {
 			return refuse(CodeSessionGone, "session %s is not the device's", a.Session)
 		}
-		w.emit(uuid.Nil, Subscribed{Session: a.Session, Once: a.Once})
+		if !a.Resumed || !live.Subscribed {
+			w.emit(uuid.Nil, Subscribed{Session: a.Session, Once: a.Once, Resumed: a.Resumed})
+		}
 	case Unsubscribe:
 		if live.ID == a.Session && live.Subscribed {
 			w.emit(uuid.Nil, Unsubscribed{Session: a.Session})
@@ -33,4 +32,20 @@ func (w *draft) session(do Action) error {
 		panic(fmt.Sprintf("rpc: unknown command %T", do))
 	}
 	return nil
+}
+
+// connect opens a session. One that is older than its owner may be told of after its device has connected anew, or twice: the newest wins
+// here, too.
+func (w *draft) connect(a Connect) {
+	live := w.device.Session
+	switch {
+	case a.Since != 0 && live.ID == a.Session:
+		return
+	case a.Since != 0 && live.ID != uuid.Nil && live.Since >= a.Since:
+		w.emit(uuid.Nil, SessionClosed{Session: a.Session, Why: "session_taken_over"})
+		return
+	case live.ID != uuid.Nil && live.ID != a.Session:
+		w.emit(uuid.Nil, SessionClosed{Session: live.ID, Why: "session_taken_over"})
+	}
+	w.emit(uuid.Nil, SessionOpened{Session: a.Session, Transport: a.Transport, Remote: a.Remote, Node: a.Node, Since: a.Since})
 }
