@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"callchain/engine/rpc"
+
+	"github.com/google/uuid"
+)
+
+// Message is what an owner has for one node: one of the fields is set.
+type Message struct {
+	Judged  *Judged     `json:"judged,omitempty"`
+	Settled *Settled    `json:"settled,omitempty"`
+	Taken   *Taken      `json:"taken,omitempty"`
+	Deliver *Delivery   `json:"deliver,omitempty"`
+	Respond *Response   `json:"respond,omitempty"`
+	Close   *Close      `json:"close,omitempty"`
+	Give    *Attributes `json:"give,omitempty"`
+	Push    *Push       `json:"push,omitempty"`
+}
+
+// Judged tells who waits what the owner made of its command.
+type Judged struct {
+	Waiter uuid.UUID `json:"waiter"`
+	Code   string    `json:"code,omitempty"` // of a refusal; "" and no error: accepted
+	Detail string    `json:"detail,omitempty"`
+	Rerun  bool      `json:"rerun,omitempty"` // it is the refusal of a dead letter's rerun
+	Error  string    `json:"error,omitempty"` // an error that is no refusal
+	Name   string    `json:"name,omitempty"`  // of that error, if both sides know it
+}
+
+// Settled tells callers how a call ended, or that it is stored and goes on without them.
+type Settled struct {
+	Call     uuid.UUID   `json:"call"`
+	Phase    rpc.Phase   `json:"phase"`
+	Code     rpc.Code    `json:"code,omitempty"`
+	Detail   string      `json:"detail,omitempty"`
+	Response rpc.Payload `json:"response,omitzero"`
+	Content  []byte      `json:"content,omitempty"` // digest of the call, for callers who may not know yet that it is theirs
+}
+
+// Taken tells callers of a one-way call that it left for its device.
+type Taken struct {
+	Call uuid.UUID `json:"call"`
+}
+
+// Delivery is a command for a device that is connected to the node.
+type Delivery struct {
+	Session   uuid.UUID   `json:"session"`
+	Device    uuid.UUID   `json:"device"`
+	Partition int32       `json:"partition"`
+	Epoch     int64       `json:"epoch"` // of the partition: older ones are refused
+	Call      uuid.UUID   `json:"call"`
+	Wire      int32       `json:"wire"`
+	Method    string      `json:"method"`
+	Params    []byte      `json:"params,omitempty"` // JSON, byte for byte as the device gets it
+	Deadline  rpc.Instant `json:"deadline"`         // not sent any more when passed
+	Attempt   int16       `json:"attempt"`
+	Trace     string      `json:"trace,omitempty"`   // W3C traceparent
+	Callers   []string    `json:"callers,omitempty"` // processes that wait until it has left
+}
+
+// Response answers a device's own call.
+type Response struct {
+	Session uuid.UUID `json:"session"`
+	Request int32     `json:"request"`
+	Body    []byte    `json:"body"`
+}
+
+// Close ends a connection.
+type Close struct {
+	Session uuid.UUID `json:"session"`
+	Why     string    `json:"why"`
+}
+
+// Attributes answer a device's request.
+type Attributes struct {
+	Session uuid.UUID         `json:"session"`
+	Request int32             `json:"request"`
+	Client  map[string][]byte `json:"client,omitempty"`
+	Shared  map[string][]byte `json:"shared,omitempty"`
+}
+
+// Push tells a device of changed shared attributes.
+type Push struct {
+	Session uuid.UUID         `json:"session"`
+	Changed map[string][]byte `json:"changed,omitempty"`
+	Deleted []string          `json:"deleted,omitempty"`
+}
+
+var errEmpty = errors.New("a message of another node says nothing that this program knows")
+
+// Append appends the form of a message that travels.
+func (m *Message) Append(dst []byte) ([]byte, error) {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return dst, fmt.Errorf("encoding a message to a node: %w", err)
+	}
+	return append(dst, text...), nil
+}
+
+// ReadMessage reads what Append wrote.
+func ReadMessage(text []byte) (Message, error) {
+	var m Message
+	if err := json.Unmarshal(text, &m); err != nil {
+		return m, fmt.Errorf("reading a message of another node: %w", err)
+	}
+	if m == (Message{}) {
+		return m, errEmpty
+	}
+	return m, nil
+}
+
+// Late tells whether a delivery's deadline has passed.
+func (d *Delivery) Late(now time.Time) bool { return !d.Deadline.Time().After(now) }
