@@ -109,9 +109,13 @@ type Inbox interface {
 
 	// Remembers tells whether the inbox keeps messages by itself, until Begin names a later place.
 	Remembers() bool
-	// Begin lets an inbox that remembers deliver from these places on. It fails with *LostError, or when what remembers cannot be
-	// reached. Where an operator lets it go on elsewhere, it writes into from where. One without a memory does nothing.
+	// Begin lets an inbox that remembers deliver these partitions from these places on, beside those that it delivers already. It fails with
+	// *LostError, or when what remembers cannot be reached. Where an operator lets it go on elsewhere, it writes into from where. One without a memory
+	// does nothing.
 	Begin(ctx context.Context, from []From) error
+	// End stops the delivery of partitions and takes what waits of them out of the inbox. It answers what is fleeting: nobody else has that.
+	// Afterwards nothing of them is taken until Begin names them again. One without a memory answers all that waits of them.
+	End(partitions []int32) []Message
 	// Behind tells whether RPC messages are kept, or may be, that cannot be taken yet: no deadline is judged before they are. After Begin,
 	// and after a time when what remembers could not be reached, it is true until everything kept by then was handed over.
 	Behind() bool

@@ -12,6 +12,8 @@ type Topic string
 const (
 	Events      Topic = "callchain.events"       // every committed event; partition n has the events of store partition n
 	Registry    Topic = "callchain.registry"     // changes of devices, credentials, profiles, chains: for every node
+	Nodes       Topic = "callchain.nodes"        // what each node tells all others of itself, twice a second
+	Owners      Topic = "callchain.owners"       // never written: its partitions stand for those of the inbox, whose owners share them out
 	DeadLetters Topic = "callchain.dead-letters" // what could not be processed
 )
 
@@ -47,6 +49,6 @@ type Topics interface {
 	// and keep the order of each partition over all calls: no record is kept there before the one that precedes it is kept or refused.
 	Publish(ctx context.Context, topic Topic, records []Record) error
 	// Follow hands over what is published from now on, until ctx ends. It waits out the times when the topics cannot be reached. A
-	// record is passed by when handle has returned.
-	Follow(ctx context.Context, topic Topic, handle func(Record)) error
+	// record is passed by when handle has returned. ready, if it is not nil, is called once: from then on nothing is missed.
+	Follow(ctx context.Context, topic Topic, ready func(), handle func(Record)) error
 }

@@ -140,7 +140,7 @@ func (p *batchPublisher) round(topic string, columns []*column) {
 			c.met = errLater
 			continue
 		}
-		c.gather(min(batchBytes, p.most[topic]))
+		c.gather(min(batchBytes, p.limit(topic)))
 		for _, q := range c.queue[:c.sent] {
 			room[leader] += q.bytes
 		}
@@ -151,6 +151,14 @@ func (p *batchPublisher) round(topic string, columns []*column) {
 		asking.Go(func() { send(leader, topic, of) })
 	}
 	asking.Wait()
+}
+
+// limit is how many bytes a batch of a topic may have.
+func (p *batchPublisher) limit(topic string) int {
+	if most, known := p.most[topic]; known {
+		return most
+	}
+	return MessageBytesMax - batchOverhead
 }
 
 // errLater: the request was full; the next one is for this partition, too.

@@ -26,6 +26,25 @@ func (s *site) create(t *testing.T, topic bus.Topic, partitions int32, settings 
 	}
 }
 
+// settled waits until the brokers tell of a changed setting of a topic.
+func (s *site) settled(t *testing.T, topic bus.Topic, key, value string) {
+	t.Helper()
+	about := sarama.ConfigResource{Type: sarama.TopicResource, Name: s.prefix + string(topic), ConfigNames: []string{key}}
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for late := time.After(10 * time.Second); ; {
+		if is, err := s.admin.DescribeConfig(about); err == nil && len(is) == 1 && is[0].Value == value {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-late:
+			t.Fatalf("the brokers do not tell of %s=%s", key, value)
+		}
+	}
+}
+
+
 // kept are the keys of a partition of a topic, in order.
 func (s *site) kept(t *testing.T, topic bus.Topic, partition int32, count int) []string {
 	t.Helper()

@@ -114,8 +114,8 @@ func (h *health) ids() (topicIDs, error) {
 	return h.in.options.topicIDs(h.client)
 }
 
-// began notes the topics that are read from now on.
-func (h *health) began(ids topicIDs) { h.topics.Store(&ids) }
+// began notes the topics that are read from now on. They must stay the same, also when further partitions are read.
+func (h *health) began(ids topicIDs) { h.topics.CompareAndSwap(nil, &ids) }
 
 // away is why the inbox cannot be written or read, nil if it can.
 func (h *health) away() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,12 +110,21 @@ func (in *Inbox) Begin(ctx context.Context, from []bus.From) error {
 		return err
 	}
 	for lane, r := range in.readers {
-		if err := r.begin(ids.lanes[lane], from, starts[lane]); err != nil {
+		if err := r.begin(ctx, ids.lanes[lane], from, starts[lane]); err != nil {
 			return err
 		}
 	}
 	in.health.began(ids)
 	return nil
+}
+
+// End implements bus.Inbox.
+func (in *Inbox) End(partitions []int32) []bus.Message {
+	for _, r := range in.readers {
+		r.end(partitions)
+	}
+	out := in.waiting.End(partitions)
+	return slices.DeleteFunc(out, func(m bus.Message) bool { return !m.Fleeting })
 }
 
 // checkEvents looks whether the topic of events is the one on which events were published. It has no position in the store; but a topic that never had a

@@ -23,10 +23,12 @@ type reader struct {
 	client   sarama.Client
 	consumer sarama.Consumer
 
-	mu    sync.Mutex
-	room  *sync.Cond // signalled when messages were taken
-	parts map[int32]*part
-	ended bool
+	mu      sync.Mutex
+	room    *sync.Cond // signalled when messages were taken
+	parts   map[int32]*part
+	closing map[int32]chan struct{} // partitions whose source has not ended yet: only then it may be opened anew
+	begun   bool
+	ended   bool
 
 	caughtUp atomic.Bool // all targets are passed; cleared with every new one
 	topics   uuid.UUID   // the topic that is read
@@ -38,6 +40,7 @@ type part struct {
 	source sarama.PartitionConsumer
 	next   int64 // the offset after the last one that was handed over
 	target int64 // what was kept when the reading began, or went on, ends before this offset
+	over   bool  // it is not to be handed over any more
 }
 
 func openReader(in *Inbox, lane bus.Lane) (*reader, error) {
@@ -45,7 +48,7 @@ func openReader(in *Inbox, lane bus.Lane) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{in: in, lane: lane, topic: in.options.Prefix + laneTopics[lane], parts: map[int32]*part{}}
+	r := &reader{in: in, lane: lane, topic: in.options.Prefix + laneTopics[lane], parts: map[int32]*part{}, closing: map[int32]chan struct{}{}}
 	r.room = sync.NewCond(&r.mu)
 	if r.client, err = sarama.NewClient(in.options.Brokers, c); err != nil {
 		return nil, err
@@ -75,16 +78,63 @@ func (r *reader) starts(ctx context.Context, topic uuid.UUID, from []bus.From) (
 }
 
 // begin reads the partitions from their starts on.
-func (r *reader) begin(topic uuid.UUID, from []bus.From, starts []part) error {
+func (r *reader) begin(ctx context.Context, topic uuid.UUID, from []bus.From, starts []part) error {
 	r.mu.Lock()
-	r.topics = topic
+	r.topics, r.begun = topic, true
+	r.caughtUp.Store(false)
 	r.mu.Unlock()
 	for i, f := range from {
+		if err := r.closed(ctx, f.Partition); err != nil {
+			return err
+		}
 		if err := r.read(f.Partition, starts[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// closed waits until a partition that was read before is not read any more.
+func (r *reader) closed(ctx context.Context, partition int32) error {
+	r.mu.Lock()
+	closing := r.closing[partition]
+	r.mu.Unlock()
+	if closing == nil {
+		return nil
+	}
+	select {
+	case <-closing:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("reading %s partition %d: it is still being closed: %w", r.topic, partition, ctx.Err())
+	}
+}
+
+// end stops the reading of partitions. When it returns, nothing of them is handed over any more.
+func (r *reader) end(partitions []int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range partitions {
+		p := r.parts[n]
+		if p == nil {
+			continue
+		}
+		p.over = true
+		delete(r.parts, n)
+		done := make(chan struct{})
+		r.closing[n] = done
+		p.source.AsyncClose()
+		r.runs.Go(func() {
+			for range p.source.Messages() { // until it is closed
+			}
+			r.mu.Lock()
+			delete(r.closing, n)
+			r.mu.Unlock()
+			close(done)
+		})
+	}
+	r.caughtUp.Store(false)
+	r.room.Broadcast()
 }
 
 // start finds where the reading of a partition begins.
@@ -158,7 +208,7 @@ func (r *reader) handOver(p *part, m bus.Message) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
-		if r.ended || r.in.lost.Load() != nil {
+		if r.ended || p.over || r.in.lost.Load() != nil {
 			return false
 		}
 		err := r.in.waiting.Put(m)
@@ -202,7 +252,7 @@ func (r *reader) behind() bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.parts) == 0 {
+	if !r.begun {
 		return true
 	}
 	for _, p := range r.parts {
@@ -228,7 +278,9 @@ func (r *reader) lookAhead() error {
 			return err
 		}
 		r.mu.Lock()
-		r.parts[p].target = newest
+		if part := r.parts[p]; part != nil {
+			part.target = newest
+		}
 		r.caughtUp.Store(false)
 		r.mu.Unlock()
 	}

@@ -34,6 +34,8 @@ func (o *Options) specs() []topicSpec {
 		{topic: bus.Topic(laneTopics[bus.Data]), partitions: o.Partitions, retention: 7 * day, lane: true},
 		{topic: bus.Events, partitions: o.Partitions, retention: 7 * day},
 		{topic: bus.Registry, partitions: 1, retention: day},
+		{topic: bus.Nodes, partitions: 1, retention: time.Hour},
+		{topic: bus.Owners, partitions: o.Partitions, retention: time.Hour},
 		{topic: bus.DeadLetters, partitions: 1, retention: 28 * day},
 		{topic: bus.NodeTopic(o.Node), partitions: 1, retention: time.Hour, later: true},
 	}

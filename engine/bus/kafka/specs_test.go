@@ -26,6 +26,7 @@ func TestOpenOnACompactedTopic(t *testing.T) {
 				if err := s.admin.IncrementalAlterConfig(sarama.TopicResource, s.prefix+string(topic), change, false); err != nil {
 					t.Fatal(err)
 				}
+				s.settled(t, topic, "cleanup.policy", remove)
 				s.open(t, s.options(t))
 			})
 		}

@@ -24,6 +24,7 @@ import (
 type Topics struct {
 	options *Options
 	batches message.Publisher // of events and dead letters
+	talk    message.Publisher // of nodes with each other, which must not wait for events
 	others  message.Publisher // one by one; there are few
 
 	mu         sync.Mutex
@@ -44,15 +45,19 @@ func openTopics(o *Options, most limits) (*Topics, error) {
 	if err != nil {
 		return nil, fmt.Errorf("publishing events: %w", err)
 	}
-	c, err := o.producerConfig("topics")
+	talk, err := newBatchPublisher(o, most)
 	if err != nil {
 		return nil, errors.Join(err, batches.Close())
 	}
+	c, err := o.producerConfig("topics")
+	if err != nil {
+		return nil, errors.Join(err, batches.Close(), talk.Close())
+	}
 	others, err := wkafka.NewPublisher(wkafka.PublisherConfig{Brokers: o.Brokers, Marshaler: marshaler{}, OverwriteSaramaConfig: c}, logger(o))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("publishing to topics: %w", err), batches.Close())
+		return nil, errors.Join(fmt.Errorf("publishing to topics: %w", err), batches.Close(), talk.Close())
 	}
-	return &Topics{options: o, batches: batches, others: others}, nil
+	return &Topics{options: o, batches: batches, talk: talk, others: others}, nil
 }
 
 // logger lets Watermill log; what it calls information is of no use to an operator.
@@ -69,9 +74,12 @@ func (t *Topics) Publish(ctx context.Context, topic bus.Topic, records []bus.Rec
 	for i := range records {
 		messages[i] = messageOf(&records[i])
 	}
-	to := t.others
-	if topic == bus.Events || topic == bus.DeadLetters {
+	to := t.talk
+	switch topic {
+	case bus.Events, bus.DeadLetters:
 		to = t.batches
+	case bus.Registry:
+		to = t.others
 	}
 	done := make(chan error, 1)
 	t.mu.Lock()
@@ -102,7 +110,7 @@ func messageOf(r *bus.Record) *message.Message {
 }
 
 // Follow implements bus.Topics.
-func (t *Topics) Follow(ctx context.Context, topic bus.Topic, handle func(bus.Record)) error {
+func (t *Topics) Follow(ctx context.Context, topic bus.Topic, ready func(), handle func(bus.Record)) error {
 	c, err := t.options.consumerConfig("topics")
 	if err != nil {
 		return err
@@ -111,8 +119,12 @@ func (t *Topics) Follow(ctx context.Context, topic bus.Topic, handle func(bus.Re
 	c.Consumer.Return.Errors = false                 // Watermill does not read them, and a partition whose errors nobody reads stands still
 	again := time.NewTicker(2 * backOff)
 	defer again.Stop()
+	if ready == nil {
+		ready = func() {}
+	}
+	ready = sync.OnceFunc(ready)
 	for {
-		err := t.follow(ctx, topic, c, handle)
+		err := t.follow(ctx, topic, c, ready, handle)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -126,7 +138,7 @@ func (t *Topics) Follow(ctx context.Context, topic bus.Topic, handle func(bus.Re
 }
 
 // follow hands over what comes until ctx ends or the topic cannot be read.
-func (t *Topics) follow(ctx context.Context, topic bus.Topic, c *sarama.Config, handle func(bus.Record)) error {
+func (t *Topics) follow(ctx context.Context, topic bus.Topic, c *sarama.Config, ready func(), handle func(bus.Record)) error {
 	if err := t.options.provide(topic); err != nil {
 		return fmt.Errorf("following %s: %w", topic, err)
 	}
@@ -140,6 +152,7 @@ func (t *Topics) follow(ctx context.Context, topic bus.Topic, c *sarama.Config, 
 	if err != nil {
 		return errors.Join(fmt.Errorf("following %s: %w", topic, err), s.Close())
 	}
+	ready()
 	for m := range messages {
 		handle(recordOf(m))
 		m.Ack()
@@ -168,7 +181,7 @@ func (t *Topics) close() error {
 	done := make(chan error, 1)
 	go func() {
 		t.publishing.Wait() // Watermill's publisher must not be closed while it publishes
-		done <- errors.Join(t.batches.Close(), t.others.Close())
+		done <- errors.Join(t.batches.Close(), t.talk.Close(), t.others.Close())
 	}()
 	late := time.NewTimer(closeGrace)
 	defer late.Stop()

@@ -24,7 +24,7 @@ type follower struct {
 func follow(t *testing.T, topics bus.Topics, topic bus.Topic) *follower {
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &follower{records: make(chan bus.Record, 10_000), ended: make(chan error, 1), stop: cancel}
-	go func() { f.ended <- topics.Follow(ctx, topic, func(r bus.Record) { f.records <- r }) }()
+	go func() { f.ended <- topics.Follow(ctx, topic, nil, func(r bus.Record) { f.records <- r }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-f.ended; !errors.Is(err, context.Canceled) {

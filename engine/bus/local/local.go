@@ -4,6 +4,7 @@ package local
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"callchain/engine/bus"
@@ -92,6 +93,23 @@ func (in *Inbox) Remembers() bool { return false }
 
 // Begin implements bus.Inbox.
 func (in *Inbox) Begin(context.Context, []bus.From) error { return nil }
+
+// End implements bus.Inbox.
+func (in *Inbox) End(partitions []int32) (out []bus.Message) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for lane := range in.lanes {
+		q := &in.lanes[lane]
+		for range q.len {
+			if m := q.pop(); slices.Contains(partitions, m.Partition) {
+				out = append(out, m)
+			} else {
+				q.push(m)
+			}
+		}
+	}
+	return out
+}
 
 // Behind implements bus.Inbox.
 func (in *Inbox) Behind() bool { return false }
