@@ -24,11 +24,12 @@ type aside struct {
 }
 
 type asideDelivery struct {
-	do      step.Deliver
-	session *transports.Session
-	body    *rpc.Body
-	epoch   int64
-	trace   string
+	do     step.Deliver
+	tenant uuid.UUID
+	body   *rpc.Body
+	epoch  int64
+	trace  string
+	to     func(transports.Command)
 }
 
 func newAside(e *Engine) *aside {
@@ -47,7 +48,7 @@ func (a *aside) add(d asideDelivery) bool {
 	defer a.mu.Unlock()
 	select {
 	case a.queue <- d:
-		a.held[d.session.ID]++
+		a.held[d.do.Session.ID]++
 		return true
 	default:
 		return false
@@ -75,18 +76,18 @@ func (a *aside) deliver(d asideDelivery) {
 	defer func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if a.held[d.session.ID]--; a.held[d.session.ID] == 0 {
-			delete(a.held, d.session.ID)
+		if a.held[d.do.Session.ID]--; a.held[d.do.Session.ID] == 0 {
+			delete(a.held, d.do.Session.ID)
 		}
 	}()
 	if d.body == nil {
-		body, err := a.e.readBody(d.session.Identity.Tenant, d.do.Call.ID)
+		body, err := a.e.readBody(d.tenant, d.do.Call.ID)
 		if err != nil {
-			a.e.log.Error("the body of a call cannot be read", "rpcId", d.do.Call.ID, "device", d.do.Device, "tenant", d.session.Identity.Tenant, "error", err)
-			uplink{Engine: a.e}.Failed(d.session.ID, d.do.Call.ID, "body_unreadable")
+			a.e.log.Error("the body of a call cannot be read", "rpcId", d.do.Call.ID, "device", d.do.Device, "tenant", d.tenant, "error", err)
+			uplink{Engine: a.e}.Failed(d.do.Session.ID, d.do.Call.ID, "body_unreadable")
 			return
 		}
 		d.body = &body
 	}
-	d.session.Link.Send(command(d.do, d.body, d.epoch, d.trace))
+	d.to(command(d.do, d.body, d.epoch, d.trace))
 }

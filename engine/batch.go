@@ -35,6 +35,7 @@ type batch struct {
 	ends     []ending                       // of calls
 	oldest   [bus.Lanes]rpc.Instant         // when the first of messages was sent
 	single   bool                           // only the last message has left anything to store
+	fenced   []int32                        // partitions that are not stored: somebody else owns them
 	apart    apart                          // what became of a command that the store refuses; nothing else comes in
 	sealed   eventstore.Batch
 }
@@ -56,17 +57,23 @@ func (b *batch) guilty() *bus.Message {
 	return &b.messages[n-1] // those before it left nothing to store
 }
 
-// effect is a step's effect with the epoch of its partition.
+// effect is a step's effect with its partition, and whom it concerns.
 type effect struct {
-	epoch int64
-	do    step.Effect
-	from  *lineage // what it is a child of, nil if it is not traced
+	partition int32
+	epoch     int64
+	tenant    uuid.UUID
+	do        step.Effect
+	from      *lineage // what it is a child of, nil if it is not traced
+	to        []string // processes; none: this one
+	callers   []string // processes that wait until a delivery has left
+	content   []byte   // of a call of which the callers may not know yet that it is theirs
 }
 
 // finished is a sender to be told, and the refusal of its command if there was one.
 type finished struct {
-	done func(error)
-	err  error
+	done      func(error)
+	err       error
+	partition int32
 }
 
 // batchBytes bounds the data of one transaction beside the number of its events.
@@ -101,6 +108,7 @@ func (o *owner) take(ctx context.Context, m bus.Message, cmd step.Command, d Dev
 		o.refuse(m, cmd, err)
 		return
 	}
+	routes := o.routes(cmd, d, res)
 	o.state.Apply(res)
 	part := &o.parts[d.Partition]
 	for i := range res.Events {
@@ -114,15 +122,15 @@ func (o *owner) take(ctx context.Context, m bus.Message, cmd step.Command, d Dev
 	}
 	o.store(part, res.Writes)
 	o.storeTraces(part, d, cmd)
-	for _, e := range res.Effects {
+	for i, e := range res.Effects {
 		if dl, ok := e.(step.DeadLetter); ok {
 			o.deadLetter(part, letter{Tenant: d.Tenant, Device: cmd.Device, Reason: dl.Reason, Detail: dl.Detail, Data: keep(cmd, true).json()})
 		}
-		o.batch.effects = append(o.batch.effects, effect{part.cp.Epoch, e, o.parentOf(e)})
+		fx := routes[i]
+		fx.partition, fx.epoch, fx.tenant, fx.do, fx.from = d.Partition, part.cp.Epoch, d.Tenant, e, o.parentOf(e)
+		o.batch.effects = append(o.batch.effects, fx)
 	}
-	if m.Done != nil {
-		o.batch.done = append(o.batch.done, finished{m.Done, res.Refusal})
-	}
+	o.tell(m, res.Refusal)
 }
 
 func (o *owner) refusal(err error) error {
@@ -138,9 +146,7 @@ func (o *owner) refuse(m bus.Message, cmd step.Command, err error) {
 	if errors.Is(err, ErrNoDevice) {
 		err = &rpc.Refusal{Code: rpc.CodeUnknown, Detail: fmt.Sprintf("there is no device %s", cmd.Device)}
 	}
-	if m.Done != nil {
-		o.batch.done = append(o.batch.done, finished{m.Done, err})
-	}
+	o.tell(m, err)
 }
 
 // append gives an event its place in its stream and its partition.
@@ -213,13 +219,13 @@ func begins(call uuid.UUID, events []step.Event) bool {
 func (o *owner) ends(d Device, device uuid.UUID, c *rpc.Call, events []step.Event) rpc.Instant {
 	h, open := o.calls[c.ID]
 	if !open {
-		past, _ := o.ended.get(c.ID)
+		past, _ := o.pastOf(c.ID)
 		past.call = *c
-		o.ended.set(c.ID, past, 0)
+		o.keepPast(d.Partition, c.ID, past, 0)
 		return past.at
 	}
 	at := events[len(events)-1].Event.At
-	o.ended.set(c.ID, endedCall{head: h, call: *c, at: at}, 1)
+	o.keepPast(d.Partition, c.ID, endedCall{head: h, call: *c, at: at}, 1)
 	if c.Direction == rpc.ToDevice {
 		o.wires.set(wireKey{device, c.Wire}, c.ID, 1)
 	}

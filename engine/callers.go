@@ -23,12 +23,16 @@ func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 	switch {
 	case e.stopping.Load():
 		return CallResult{}, ErrStopping
-	case len(e.Ready()) > 0:
+	case len(e.troubles()) > 0:
 		return CallResult{}, ErrUnready
 	}
 	device, err := e.directory.Device(ctx, r.Device)
 	if err != nil || device.Tenant != r.Tenant {
 		return CallResult{}, &rpc.Refusal{Code: rpc.CodeUnknown, Detail: fmt.Sprintf("there is no device %s", r.Device)}
+	}
+	if e.overloaded(device.Partition) {
+		e.metrics.shed.WithLabelValues("rpc").Inc()
+		return CallResult{}, ErrBusy
 	}
 	content := r.content()
 	if r.ID == uuid.Nil {
@@ -39,7 +43,7 @@ func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 	cmd := step.Command{Meta: e.meta(r.Actor, "rest"), Device: r.Device, Do: step.Call{Request: r.request(content), Customer: r.Customer, FailOffline: r.FailOffline}}
 	from := lineageIn(ctx, &r)
 	cmd.Trace, cmd.Span = from.trace, from.span
-	w := e.waiters.add(r.ID, r.Oneway && !r.Persistent)
+	w := e.waiters.add(device.Partition, waiting{Tenant: r.Tenant, Device: r.Device, Call: r.ID, Content: content[:]}, r.Oneway && !r.Persistent)
 	tell := func(err error) {
 		if err != nil {
 			e.waiters.refuse(r.ID, w, err)
@@ -175,11 +179,23 @@ func (e *Engine) place(ctx context.Context, tenant, call uuid.UUID) (openPlace, 
 	row, err := e.row(ctx, tenant, call)
 	switch {
 	case errors.Is(err, errNoRow):
-		return openPlace{}, &rpc.Refusal{Code: rpc.CodeUnknown, Detail: fmt.Sprintf("there is no call %s", call)}
+		return e.placeOfLight(ctx, tenant, call)
 	case err != nil:
 		return openPlace{}, err
 	}
 	return openPlace{tenant, row.Device, row.Partition}, nil
+}
+
+// placeOfLight finds an open light call of another process by its events.
+func (e *Engine) placeOfLight(ctx context.Context, tenant, call uuid.UUID) (openPlace, error) {
+	events, err := e.store.Stream(ctx, projection.StreamOf(tenant, call), 0, 1)
+	if err != nil {
+		return openPlace{}, fmt.Errorf("reading call %s: %w", call, err)
+	}
+	if len(events) == 0 {
+		return openPlace{}, &rpc.Refusal{Code: rpc.CodeUnknown, Detail: fmt.Sprintf("there is no call %s", call)}
+	}
+	return openPlace{tenant, events[0].Device, events[0].Partition}, nil
 }
 
 // ChangeAttributes sets or deletes attributes of a device and waits until that is committed.

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 
 	"callchain/engine/bus"
@@ -25,6 +27,12 @@ var _ bus.Codec = Codec{}
 
 // Encode implements bus.Codec.
 func (Codec) Encode(value any) ([]byte, map[string]string, error) {
+	switch value.(type) {
+	case confirm:
+		return note(kindConfirm, value)
+	case wish:
+		return note(kindWish, value)
+	}
 	cmd, ok := value.(step.Command)
 	if !ok {
 		return nil, nil, fmt.Errorf("a %T is no command", value)
@@ -48,9 +56,48 @@ func (Codec) Encode(value any) ([]byte, map[string]string, error) {
 
 // Decode implements bus.Codec.
 func (Codec) Decode(b []byte) (any, error) {
+	switch {
+	case bytes.HasPrefix(b, noteBegin(kindConfirm)):
+		return readNote[confirm](b)
+	case bytes.HasPrefix(b, noteBegin(kindWish)):
+		return readNote[wish](b)
+	}
 	cmd, err := step.ReadCommand(b)
 	if err != nil {
 		return nil, err
 	}
 	return cmd, nil
+}
+
+// What nodes put into the inbox beside commands: it is for the owner, not for a step.
+const (
+	kindConfirm = "node_confirms"
+	kindWish    = "dead_letter"
+)
+
+// noteForm is the form of those in the inbox.
+type noteForm[N any] struct {
+	Version int    `json:"v"`
+	Kind    string `json:"kind"`
+	Note    N      `json:"note"`
+}
+
+func noteBegin(kind string) []byte {
+	return fmt.Appendf(nil, `{"v":%d,"kind":%q,"note":`, step.WireVersion, kind)
+}
+
+func note(kind string, value any) ([]byte, map[string]string, error) {
+	b, err := json.Marshal(noteForm[any]{step.WireVersion, kind, value})
+	if err != nil {
+		return nil, nil, fmt.Errorf("encoding a %s: %w", kind, err)
+	}
+	return b, map[string]string{HeaderKind: kind}, nil
+}
+
+func readNote[N any](b []byte) (any, error) {
+	var n noteForm[N]
+	if err := json.Unmarshal(b, &n); err != nil {
+		return nil, fmt.Errorf("reading a note to the owner: %w", err)
+	}
+	return n.Note, nil
 }

@@ -3,8 +3,10 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
+	"callchain/engine/cluster"
 	"callchain/engine/projection"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
@@ -68,7 +70,8 @@ func (w *writer) append(b *batch) {
 			w.e.metrics.appended.SetToCurrentTime()
 		}
 	}
-	if err == nil && len(fenced) == 0 {
+	if err == nil && (len(fenced) == 0 || w.e.group != nil) {
+		b.fenced = fenced // the other partitions are stored
 		w.stored <- b
 	}
 	w.written <- written{b, fenced, err}
@@ -80,10 +83,14 @@ func (w *writer) perform(b *batch) {
 		span.End()
 	}
 	for _, f := range b.done {
-		f.done(f.err)
+		if !slices.Contains(b.fenced, f.partition) {
+			f.done(f.err)
+		}
 	}
-	for _, e := range b.effects {
-		w.e.perform(e)
+	for i := range b.effects {
+		if fx := &b.effects[i]; !slices.Contains(b.fenced, fx.partition) {
+			w.e.let(fx)
+		}
 	}
 	w.e.metrics.passages.committed(b)
 	for _, c := range b.ended {
@@ -93,8 +100,12 @@ func (w *writer) perform(b *batch) {
 		w.e.relay.deadLetters(b.letters)
 	}
 	moved := make([]eventstore.Checkpoint, 0, len(b.sealed.Partitions))
-	for i := range b.sealed.Partitions {
-		p := &b.sealed.Partitions[i]
+	stored := b.sealed.Partitions
+	if len(b.fenced) > 0 {
+		stored = slices.DeleteFunc(slices.Clone(stored), func(p eventstore.PartitionBatch) bool { return slices.Contains(b.fenced, p.Expect.Partition) })
+	}
+	for i := range stored {
+		p := &stored[i]
 		for j := range p.Events {
 			w.e.metrics.events.inc(p.Events[j].Type)
 		}
@@ -107,38 +118,51 @@ func (w *writer) perform(b *batch) {
 	}
 	w.e.feed.committed(moved)
 	if w.e.relay != nil {
-		w.e.relay.committed(b.sealed.Partitions)
+		w.e.relay.committed(stored)
 	}
 }
 
-// perform lets one effect out. It does not block.
-func (e *Engine) perform(fx effect) {
+// let lets one effect out, here and at the other processes that it concerns. It does not block.
+func (e *Engine) let(fx *effect) {
+	if len(fx.to) == 0 {
+		e.perform(fx)
+		return
+	}
+	for _, process := range fx.to {
+		d, delivers := fx.do.(step.Deliver)
+		switch {
+		case process == e.incarnation:
+			e.perform(fx)
+		case delivers:
+			e.deliverElsewhere(process, d, fx)
+		default:
+			e.elsewhere(process, fx)
+		}
+	}
+}
+
+// perform lets one effect out here.
+func (e *Engine) perform(fx *effect) {
 	switch do := fx.do.(type) {
 	case step.Deliver:
+		e.oneways.note(do.Call.ID, fx.callers)
 		e.deliver(do, fx)
 	case step.Settle:
 		out := outcome{result: CallResult{ID: do.Call, Phase: do.Phase, Code: do.Code, Detail: do.Detail, Response: do.Response}, from: fx.from}
 		if fx.from != nil {
 			out.at = time.Now()
 		}
-		e.waiters.settle(do.Call, out)
+		e.waiters.settle(do.Call, out, fx.content)
 	case step.Respond:
-		if s := e.sessions.get(do.Session); s != nil {
-			s.Link.Respond(transports.Response{Request: do.Request, Body: do.Body})
+		if s := e.respond(do.Session, do.Request, do.Body); s != nil {
 			e.spans.told(spanRespond, fx.from, time.Now(), attrTransport.String(s.Transport))
 		}
 	case step.CloseSession:
-		if s := e.sessions.remove(do.Session); s != nil {
-			s.Link.Close(transports.Reason(do.Why))
-		}
+		e.closeSession(do.Session, do.Why)
 	case step.GiveAttributes:
-		if s := e.sessions.get(do.Session); s != nil {
-			s.Link.AnswerAttributes(transports.AttributesAnswer{Request: do.Request, Client: do.Client, Shared: do.Shared})
-		}
+		e.giveAttributes(do.Session, transports.AttributesAnswer{Request: do.Request, Client: do.Client, Shared: do.Shared})
 	case step.PushAttributes:
-		if s := e.sessions.get(do.Session); s != nil {
-			s.Link.PushAttributes(do.Changed, do.Deleted)
-		}
+		e.pushAttributes(do.Session, do.Changed, do.Deleted)
 	case step.LogLine:
 		e.log.LogAttrs(context.Background(), slog.LevelInfo, do.Text, slog.String("device", do.Device.String()), slog.String("source", "log node"))
 	case step.DeadLetter:
@@ -147,25 +171,48 @@ func (e *Engine) perform(fx effect) {
 }
 
 // deliver hands a command to the device's link. A body that is not at hand is read aside, so that nobody else waits for it.
-func (e *Engine) deliver(do step.Deliver, fx effect) {
+func (e *Engine) deliver(do step.Deliver, fx *effect) {
 	s := e.sessions.get(do.Session.ID)
 	if s == nil {
 		return // its Disconnect is on the way; the call is sent again at the next subscription
 	}
-	trace := e.spans.delivering(&do, s.Transport, fx.from)
-	body := do.Body
-	if body == nil {
-		if cached, ok := e.bodies.get(do.Call.ID); ok {
-			body = &cached
-		}
-	}
-	if body != nil && !e.aside.holds(s.ID) {
-		s.Link.Send(command(do, body, fx.epoch, trace))
-		return
-	}
-	if !e.aside.add(asideDelivery{do: do, session: s, body: body, epoch: fx.epoch, trace: trace}) {
+	one := asideDelivery{do: do, tenant: s.Identity.Tenant, epoch: fx.epoch, trace: e.spans.delivering(&do, s.Transport, fx.from)}
+	one.to = func(c transports.Command) { e.hand(s, c) }
+	if !e.soon(one) {
 		uplink{Engine: e}.Failed(s.ID, do.Call.ID, "queue_full")
 	}
+}
+
+// deliverElsewhere does the same for a device that is connected to another node.
+func (e *Engine) deliverElsewhere(process string, do step.Deliver, fx *effect) {
+	one := asideDelivery{do: do, tenant: fx.tenant, epoch: fx.epoch, trace: e.spans.delivering(&do, "node", fx.from)}
+	partition, callers := fx.partition, fx.callers
+	if do.Call.Oneway && e.waiters.has(do.Call.ID) {
+		callers = append(callers, e.incarnation)
+	}
+	one.to = func(c transports.Command) {
+		e.peers.send(process, cluster.Message{Deliver: &cluster.Delivery{
+			Session: do.Session.ID, Device: do.Device, Partition: partition, Epoch: c.Epoch, Call: c.Call, Wire: c.Wire, Method: c.Method, Params: c.Params,
+			Deadline: do.Call.Expires, Attempt: do.Call.Attempt, Trace: c.Trace, Callers: callers,
+		}})
+	}
+	if !e.soon(one) {
+		e.log.Warn("a delivery found no room; it is made again at the next subscription", "rpcId", do.Call.ID, "device", do.Device, "tenant", fx.tenant)
+	}
+}
+
+// soon makes a delivery now if its body is at hand and nothing of its session waits, else aside; false: there is no room.
+func (e *Engine) soon(d asideDelivery) bool {
+	if d.body = d.do.Body; d.body == nil {
+		if cached, ok := e.bodies.get(d.do.Call.ID); ok {
+			d.body = &cached
+		}
+	}
+	if d.body != nil && !e.aside.holds(d.do.Session.ID) {
+		d.to(command(d.do, d.body, d.epoch, d.trace))
+		return true
+	}
+	return e.aside.add(d)
 }
 
 func (e *Engine) readBody(tenant, call uuid.UUID) (rpc.Body, error) {

@@ -16,6 +16,7 @@ import (
 
 	"callchain/chains"
 	"callchain/engine/bus"
+	"callchain/engine/cluster"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
 	"callchain/eventstore"
@@ -69,7 +70,16 @@ type Engine struct {
 	metrics   *Metrics
 	now       func() time.Time
 
-	incarnation string // this process: the node and a name made at its start
+	run         string    // of this process: a name made at its start
+	incarnation string    // this process among all: the node and the run
+	group       bus.Group // nil: this process owns all partitions
+	assignment  *assignment
+	held        held
+	members     *members // nil without a group
+	peers       *peers   // nil without a group
+	gone        chan []string
+	oneways     oneways
+	begun       atomic.Bool // partitions were loaded once
 	sessions    *sessions
 	waiters     *waiters
 	judgements  *judgements
@@ -81,7 +91,8 @@ type Engine struct {
 	aside       *aside
 
 	inHand   inHand
-	ready    atomic.Pointer[string] // why not ready, nil when ready
+	ready    atomic.Pointer[string] // what is wrong, nil if nothing is
+	pending  atomic.Pointer[string] // what is being loaded, nil if nothing is
 	stopping atomic.Bool
 }
 
@@ -93,8 +104,10 @@ type openPlace struct {
 
 // New makes an engine; Run starts it.
 func New(c Config, store eventstore.Store, inbox bus.Inbox, d Directory, m *Metrics, log *slog.Logger) *Engine {
+	run := newID().String()
 	e := &Engine{
-		config: c, store: store, inbox: inbox, directory: d, log: log, metrics: m, now: time.Now, incarnation: c.Node + "/" + newID().String(),
+		config: c, store: store, inbox: inbox, directory: d, log: log, metrics: m, now: time.Now,
+		run: run, incarnation: cluster.Process(c.Node, run), assignment: newAssignment(), held: make(held, c.Partitions), gone: make(chan []string, 1),
 		sessions: newSessions(), waiters: newWaiters(), judgements: newJudgements(), feed: newFeed(c.Partitions), bodies: newGenerations[uuid.UUID, rpc.Body](bodyCacheBytes),
 	}
 	e.aside = newAside(e)
@@ -105,9 +118,17 @@ func New(c Config, store eventstore.Store, inbox bus.Inbox, d Directory, m *Metr
 
 func (e *Engine) unready(why string) { e.ready.Store(&why) }
 
-// Ready lists why the engine is not ready; empty when it is.
+// Ready lists why the engine is not ready; empty when it is: what this node owns is loaded, and what it needs can be reached.
 func (e *Engine) Ready() []string {
-	var why []string
+	why := e.troubles()
+	if p := e.pending.Load(); p != nil {
+		why = append(why, *p)
+	}
+	return why
+}
+
+// troubles are why no new call is taken. That partitions are being loaded is no reason: their commands wait in the inbox, or go to other nodes.
+func (e *Engine) troubles() (why []string) {
 	if p := e.ready.Load(); p != nil {
 		why = append(why, *p)
 	}
@@ -120,40 +141,49 @@ func (e *Engine) Ready() []string {
 // PublishTo lets committed events and dead letters out on topics. It is called before Run.
 func (e *Engine) PublishTo(t bus.Topics) { e.relay = newRelay(e, t) }
 
+// ShareWith lets this process own those partitions only that a group gives it, and serve the devices and callers of all. It is called before Run.
+func (e *Engine) ShareWith(g bus.Group, t bus.Topics) {
+	e.group, e.members = g, newMembers(e, t)
+	e.unready("this node waits for its share of the partitions")
+}
+
 // Run claims the partitions, recovers what is open, and works until ctx ends. Then it commits what it has, answers those who
 // wait with ErrStopping, and returns.
 func (e *Engine) Run(ctx context.Context) error {
 	o := newOwner(e)
-	if err := e.begin(ctx, o); err != nil {
-		return fmt.Errorf("claiming the partitions: %w", err)
-	}
-	e.ready.Store(nil)
 	defer e.aside.start()()
 	defer e.startRelay()()
+	leave := e.takePart()
+	defer leave()
+	defer close(e.assignment.ended)
 	err := o.run(ctx)
 	e.unready("the server is shutting down")
 	return err
 }
 
-// begin claims the partitions for the first time. While the inbox has lost what was not taken, the engine stays unready, so that an
-// operator can decide.
-func (e *Engine) begin(ctx context.Context, o *owner) error {
-	const look = 5 * time.Second
-	for {
-		err := o.claim(ctx)
-		var lost *bus.LostError
-		if !errors.As(err, &lost) {
-			return err
+// takePart joins the other nodes. Without a group, all partitions are this process's. The function returned leaves them.
+func (e *Engine) takePart() (leave func()) {
+	if e.group == nil {
+		all := make([]int32, e.config.Partitions)
+		for i := range all {
+			all[i] = int32(i)
 		}
-		e.unready(lost.Error())
-		e.log.Error("the inbox lost messages; the partitions wait for a decision", "error", lost)
-		again := time.NewTimer(look)
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			again.Stop()
-			return err
-		}
+		e.assignment.Assigned(all)
+		return func() {}
+	}
+	const grace = time.Second
+	ctx, cancel := context.WithCancel(context.Background())
+	e.peers = newPeers(ctx, e, e.members.topics)
+	var running sync.WaitGroup
+	running.Go(func() { e.members.run(ctx) })
+	return func() {
+		last, done := context.WithTimeout(context.Background(), grace)
+		defer done()
+		e.peers.drain(last)
+		e.members.publish(last, true)
+		cancel()
+		running.Wait()
+		e.peers.stop()
 	}
 }
 
@@ -202,18 +232,17 @@ const (
 func (e *Engine) put(lane bus.Lane, partition int32, vital bool, how class, cmd step.Command, done func(error)) (forget func(), err error) {
 	m := bus.Message{Partition: partition, Lane: lane, Key: cmd.Device, Vital: vital, Fleeting: how == fleeting, Done: done}
 	forget = func() {}
-	if how == judged && e.inbox.Remembers() {
-		id := e.judgements.await(done)
-		cmd.Waiter = step.Waiter{Node: e.incarnation, ID: id}
-		forget = func() { e.judgements.take(id) }
-		m.Done = func(err error) {
-			if err == nil {
-				return // it is kept; what becomes of it, its owner tells
-			}
-			if tell := e.judgements.take(id); tell != nil {
-				tell(e.refused(err))
-			}
+	if how == fleeting && e.group != nil && !e.held.has(partition) { // its owner is at another node
+		m.Fleeting = false
+		if how = durable; done != nil {
+			how = judged
 		}
+	}
+	if e.group != nil {
+		cmd.Waiter.Node = e.incarnation
+	}
+	if how == judged && e.inbox.Remembers() {
+		forget = e.awaitJudgement(&cmd.Waiter, &m, done)
 	}
 	written := e.spans.writing(&cmd, &m, e.inbox.Remembers())
 	m.Value = cmd
@@ -224,6 +253,43 @@ func (e *Engine) put(lane bus.Lane, partition int32, vital bool, how class, cmd 
 		return forget, e.refused(err)
 	}
 	return forget, nil
+}
+
+// awaitJudgement lets the owner of a message tell done what it made of it. That it is kept, nobody needs to know.
+func (e *Engine) awaitJudgement(w *step.Waiter, m *bus.Message, done func(error)) (forget func()) {
+	id := e.judgements.await(done, e.now())
+	*w = step.Waiter{Node: e.incarnation, ID: id}
+	m.Done = func(err error) {
+		if err == nil {
+			return // it is kept; what becomes of it, its owner tells
+		}
+		if tell := e.judgements.take(id); tell != nil {
+			tell(e.refused(err))
+		}
+	}
+	return func() { e.judgements.take(id) }
+}
+
+// putFleeting puts a message that was, or was to be, fleeting to its owner, wherever that is now.
+func (e *Engine) putFleeting(m bus.Message) error {
+	m.Fleeting = e.group == nil || e.held.has(m.Partition)
+	if m.Fleeting || m.Done == nil {
+		return e.inbox.Put(m)
+	}
+	var forget func()
+	switch v := m.Value.(type) {
+	case step.Command:
+		forget = e.awaitJudgement(&v.Waiter, &m, m.Done)
+		m.Value = v
+	case wish:
+		forget = e.awaitJudgement(&v.Waiter, &m, m.Done)
+		m.Value = v
+	}
+	err := e.inbox.Put(m)
+	if err != nil {
+		forget()
+	}
+	return err
 }
 
 // refused is what a sender is told of an inbox that did not take its command.

@@ -34,6 +34,13 @@ func (g *generations[K, V]) set(k K, v V, cost int) {
 	g.young[k] = v
 }
 
+func (g *generations[K, V]) forget(k K) {
+	g.mu.Lock()
+	delete(g.young, k)
+	delete(g.old, k)
+	g.mu.Unlock()
+}
+
 func (g *generations[K, V]) clear() {
 	g.mu.Lock()
 	g.young, g.old, g.cost = map[K]V{}, nil, 0

@@ -18,9 +18,25 @@ type head struct {
 }
 
 type endedCall struct {
-	head head
-	call rpc.Call
-	at   rpc.Instant
+	head      head
+	call      rpc.Call
+	at        rpc.Instant
+	partition int32
+	epoch     int64 // of the claim under which it was seen: another owner may have added to it since
+}
+
+// pastOf is a call that ended lately, if it is still as it was.
+func (o *owner) pastOf(call uuid.UUID) (endedCall, bool) {
+	past, ok := o.ended.get(call)
+	if !ok || o.parts[past.partition].cp.Epoch != past.epoch {
+		return endedCall{}, false
+	}
+	return past, true
+}
+
+func (o *owner) keepPast(partition int32, call uuid.UUID, past endedCall, cost int) {
+	past.partition, past.epoch = partition, o.parts[partition].cp.Epoch
+	o.ended.set(call, past, cost)
 }
 
 // deviceHead is the end of a device's stream, and what of its row was not written yet.
@@ -29,6 +45,8 @@ type deviceHead struct {
 	tenant         uuid.UUID
 	stream         string
 	partition      int32
+	session        uuid.UUID // the live one
+	home           string    // the process that holds it
 	lastConnect    rpc.Instant
 	lastDisconnect rpc.Instant
 }
@@ -45,7 +63,7 @@ func (o *owner) headOf(d Device, part *partition, ev *step.Event, at int64) (str
 		name = projection.StreamOf(d.Tenant, ev.Stream.ID)
 		var known bool
 		if h, known = o.calls[ev.Stream.ID]; !known {
-			past, _ := o.ended.get(ev.Stream.ID)
+			past, _ := o.pastOf(ev.Stream.ID)
 			h = past.head
 		}
 	case step.RunStream:
@@ -68,7 +86,7 @@ func (o *owner) setHead(ev *step.Event, device uuid.UUID, h head) {
 	id := ev.Stream.ID
 	switch ev.Stream.Kind {
 	case step.CallStream:
-		if past, ok := o.ended.get(id); ok {
+		if past, ok := o.pastOf(id); ok {
 			past.head = h
 			o.ended.set(id, past, 0)
 			return
@@ -103,7 +121,7 @@ func (o *owner) versionOf(call uuid.UUID) int64 {
 	if h, ok := o.calls[call]; ok {
 		return h.version
 	}
-	past, _ := o.ended.get(call)
+	past, _ := o.pastOf(call)
 	return past.head.version
 }
 

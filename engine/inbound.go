@@ -82,7 +82,7 @@ func (e uplink) Connect(s transports.Session, done func(error)) {
 		}
 		return
 	}
-	e.send(&s, bus.RPC, false, fleeting, step.RPC{Do: rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: e.config.Node}}, func(err error) {
+	e.send(&s, bus.RPC, false, fleeting, step.RPC{Do: rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: e.config.Node, Process: e.process()}}, func(err error) {
 		if err != nil {
 			e.sessions.remove(s.ID)
 		}
@@ -119,7 +119,7 @@ func (e uplink) Disconnect(session uuid.UUID, why string) {
 // queued, and the transport took it.
 func (e uplink) Written(session, call uuid.UUID, attempt int, at time.Time, ack bool) {
 	e.spans.left(call, at, ack)
-	e.waiters.taken(call)
+	e.taken(call)
 	s := e.sessions.get(session)
 	if s == nil {
 		return
@@ -185,14 +185,14 @@ func (e uplink) Call(session uuid.UUID, request int32, method string, params []b
 
 // Telemetry implements transports.Inbound.
 func (e uplink) Telemetry(session uuid.UUID, payload []byte, done func(error)) {
-	if s := e.session(session, done); s != nil {
+	if s := e.session(session, done); s != nil && e.takesData(s, done) {
 		e.send(s, bus.Data, false, durable, step.Data{Type: nodes.PostTelemetry, Payload: payload}, done)
 	}
 }
 
 // Attributes implements transports.Inbound.
 func (e uplink) Attributes(session uuid.UUID, payload []byte, done func(error)) {
-	if s := e.session(session, done); s != nil {
+	if s := e.session(session, done); s != nil && e.takesData(s, done) {
 		e.send(s, bus.Data, false, durable, step.Data{Type: nodes.PostAttributes, Payload: payload}, done)
 	}
 }
@@ -207,12 +207,46 @@ func (e uplink) RequestAttributes(session uuid.UUID, request int32, client, shar
 // CloseDevice ends the session of a device, whichever it is: its credentials changed, or it was deleted.
 func (e *Engine) CloseDevice(device uuid.UUID, partition int32, why transports.Reason) error {
 	cmd := step.Command{Meta: e.meta("system", "registry"), Device: device, Do: step.RPC{Do: rpc.Disconnect{Why: string(why)}}}
-	for _, s := range e.sessions.all() { // a deleted device has no row any more: its link is closed at once
-		if s.Identity.Device == device && why == transports.ReasonDeviceDeleted {
+	if why == transports.ReasonDeviceDeleted {
+		partition = e.closeHere(device, partition, why)
+	}
+	_, err := e.put(bus.RPC, partition, true, fleeting, cmd, nil)
+	return err
+}
+
+// CloseDeleted ends the connections of a deleted device that this process holds. The change was made at another node.
+func (e *Engine) CloseDeleted(device uuid.UUID) {
+	e.closeHere(device, 0, transports.ReasonDeviceDeleted)
+}
+
+// closeHere closes the links of a device at once, and answers its partition, if one is here: a deleted device has no row any more.
+func (e *Engine) closeHere(device uuid.UUID, partition int32, why transports.Reason) int32 {
+	for _, s := range e.sessions.all() {
+		if s.Identity.Device == device {
+			partition = s.Identity.Partition
 			e.sessions.remove(s.ID)
 			s.Link.Close(why)
 		}
 	}
-	_, err := e.put(bus.RPC, partition, true, fleeting, cmd, nil)
-	return err
+	return partition
+}
+
+// process is the name of this run among the runs of its node; "" if there is one node only.
+func (e *Engine) process() string {
+	if e.group == nil {
+		return ""
+	}
+	return e.run
+}
+
+// takesData tells whether data of a device is taken now. What is shed may be sent again by the device, if its protocol has a way to say so.
+func (e *Engine) takesData(s *transports.Session, done func(error)) bool {
+	if e.behindBy(s.Identity.Partition, bus.Data) <= oldestMost {
+		return true
+	}
+	e.metrics.shed.WithLabelValues("data").Inc()
+	if done != nil {
+		done(transports.ErrBusy)
+	}
+	return false
 }

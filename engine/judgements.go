@@ -2,6 +2,9 @@ package engine
 
 import (
 	"sync"
+	"time"
+
+	"callchain/engine/step"
 
 	"github.com/google/uuid"
 )
@@ -10,25 +13,54 @@ import (
 // there, that a command is kept does not say that it is accepted.
 type judgements struct {
 	mu   sync.Mutex
-	byID map[uuid.UUID]func(error)
+	byID map[uuid.UUID]awaited
 }
 
-func newJudgements() *judgements { return &judgements{byID: map[uuid.UUID]func(error){}} }
+// awaited is who waits, and since when.
+type awaited struct {
+	tell  func(error)
+	since time.Time
+}
+
+func newJudgements() *judgements { return &judgements{byID: map[uuid.UUID]awaited{}} }
 
 // await notes who waits; the id goes with the command.
-func (j *judgements) await(tell func(error)) uuid.UUID {
+func (j *judgements) await(tell func(error), now time.Time) uuid.UUID {
 	id := newID()
 	j.mu.Lock()
-	j.byID[id] = tell
+	j.byID[id] = awaited{tell, now}
 	j.mu.Unlock()
 	return id
+}
+
+// putBack notes again who waits for a command that this process did not judge after all.
+func (j *judgements) putBack(w step.Waiter, tell func(error)) {
+	if w.ID == uuid.Nil || tell == nil {
+		return
+	}
+	j.mu.Lock()
+	j.byID[w.ID] = awaited{tell, time.Now()}
+	j.mu.Unlock()
+}
+
+// late takes those who have waited since before a time.
+func (j *judgements) late(before time.Time) (out []func(error)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for id, one := range j.byID {
+		if one.since.Before(before) {
+			delete(j.byID, id)
+			out = append(out, one.tell)
+		}
+	}
+	return out
 }
 
 // take is who waits for a command, once; nil if nobody does (any more).
 func (j *judgements) take(id uuid.UUID) func(error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	tell := j.byID[id]
+	one := j.byID[id]
 	delete(j.byID, id)
-	return tell
+	return one.tell
 }

@@ -261,7 +261,7 @@ func (p *topics) Publish(_ context.Context, topic bus.Topic, records []bus.Recor
 	return nil
 }
 
-func (p *topics) Follow(ctx context.Context, _ bus.Topic, _ func(bus.Record)) error {
+func (p *topics) Follow(ctx context.Context, _ bus.Topic, _ func(), _ func(bus.Record)) error {
 	<-ctx.Done()
 	return ctx.Err()
 }

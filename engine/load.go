@@ -69,7 +69,7 @@ func (o *owner) lookUp(ctx context.Context, cmd step.Command) step.Command {
 	case rpc.Remove:
 		d := o.state.Devices[cmd.Device]
 		if d.Find(a.Call) == nil && o.past(ctx, cmd.Tenant, cmd.Device, a.Call) {
-			past, _ := o.ended.get(a.Call)
+			past, _ := o.pastOf(a.Call)
 			a.Ended = past.call.Phase.Terminal() && !past.call.Removed
 			cmd.Do = step.RPC{Do: a}
 		}
@@ -100,7 +100,7 @@ func (o *owner) late(ctx context.Context, tenant, device uuid.UUID, wire int32) 
 	if !ok || !o.past(ctx, tenant, device, call) {
 		return uuid.Nil, false
 	}
-	past, _ := o.ended.get(call)
+	past, _ := o.pastOf(call)
 	return call, past.call.Late < lateMost
 }
 
@@ -116,7 +116,7 @@ func (o *owner) mayLookUp() bool {
 
 // past brings an ended call to hand: its state, its body and the end of its stream.
 func (o *owner) past(ctx context.Context, tenant, device, call uuid.UUID) bool {
-	if _, ok := o.ended.get(call); ok {
+	if _, ok := o.pastOf(call); ok {
 		return true
 	}
 	past, body, err := o.fold(ctx, projection.StreamOf(tenant, call))
@@ -126,7 +126,7 @@ func (o *owner) past(ctx context.Context, tenant, device, call uuid.UUID) bool {
 		}
 		return false
 	}
-	o.ended.set(call, past, 1)
+	o.keepPast(o.partitionOf(device), call, past, 1)
 	o.e.bodies.set(call, body, len(body.Params)+len(body.Response.Bytes)+256)
 	return true
 }
@@ -207,7 +207,7 @@ func (o *owner) fetch(ctx context.Context, tenant uuid.UUID, keys []nodes.Key, c
 func (o *owner) valuesAtHand(keys []nodes.Key) (nodes.Values, bool) {
 	out := make(nodes.Values, len(keys))
 	for _, k := range keys {
-		v, ok := o.values.get(k)
+		v, ok := o.valueOf(k)
 		if !ok {
 			return nil, false
 		}
@@ -215,7 +215,7 @@ func (o *owner) valuesAtHand(keys []nodes.Key) (nodes.Values, bool) {
 			for _, name := range splitNames(v.JSON) {
 				one := k
 				one.Name = name
-				v, ok := o.values.get(one)
+				v, ok := o.valueOf(one)
 				if !ok {
 					return nil, false
 				}
@@ -238,11 +238,11 @@ func (o *owner) keepValue(w nodes.Write) {
 	if w.Delete {
 		v = nodes.Value{}
 	}
-	o.values.set(w.Key, v, len(v.JSON)+len(w.Key.Name)+96)
+	o.setValue(w.Key, v)
 	all := w.Key
 	all.Name = ""
-	if list, ok := o.values.get(all); ok {
-		o.values.set(all, nodes.Value{JSON: addName(list.JSON, w.Key.Name)}, len(list.JSON)+96)
+	if list, ok := o.valueOf(all); ok {
+		o.setValue(all, nodes.Value{JSON: addName(list.JSON, w.Key.Name)})
 	}
 }
 
@@ -266,17 +266,17 @@ func (o *owner) fetchValue(ctx context.Context, k nodes.Key) error {
 		one := k
 		one.Name, _ = row[name].(string)
 		names = addName(names, one.Name)
-		if _, newer := o.values.get(one); newer && k.Name == "" {
+		if _, newer := o.valueOf(one); newer && k.Name == "" {
 			continue // it was written meanwhile
 		}
 		json, _ := row[value].([]byte)
-		o.values.set(one, nodes.Value{JSON: json, TS: asInt(row[ts])}, len(json)+len(one.Name)+96)
+		o.setValue(one, nodes.Value{JSON: json, TS: asInt(row[ts])})
 	}
 	switch {
 	case k.Name == "":
-		o.values.set(k, nodes.Value{JSON: names}, len(names)+96)
+		o.setValue(k, nodes.Value{JSON: names})
 	case len(rows) == 0:
-		o.values.set(k, nodes.Value{}, 96)
+		o.setValue(k, nodes.Value{})
 	}
 	return nil
 }

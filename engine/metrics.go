@@ -25,6 +25,10 @@ type Metrics struct {
 	deadLetter *prometheus.CounterVec
 	unstored   *prometheus.CounterVec // dead letters without a row, by reason
 	untraced   prometheus.Counter
+	fenced     prometheus.Counter     // partitions that another node has claimed under this one
+	shed       *prometheus.CounterVec // commands refused because their owner is behind, by lane
+	stale      *prometheus.CounterVec // deliveries of owners before, or after their deadline
+	untold     prometheus.Counter     // messages to other nodes that were dropped
 	// unpublished counts what is left out of its topic for good, by topic and reason.
 	unpublished *prometheus.CounterVec
 	registerer  prometheus.Registerer
@@ -77,6 +81,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		reloads:    counter("reloads_total", "Times that the memory of the partitions was dropped and loaded again.").WithLabelValues(),
 		foreign:    counter("foreign_answers_total", "Answers of devices to calls that nobody knows.").WithLabelValues(),
 		untraced:   counter("traces_dropped_total", "Traces of rule nodes that found no room in their batch.").WithLabelValues(),
+		fenced:     counter("partitions_fenced_total", "Partitions that another node has claimed while this one owned them.").WithLabelValues(),
+		shed:       counter("shed_total", "Commands refused because the owner of their partition is behind, by lane.", "lane"),
+		stale:      counter("stale_deliveries_total", "Deliveries not let through to a device, by reason.", "reason"),
+		untold:     counter("peer_messages_dropped_total", "Messages to other nodes that could not be told in time.").WithLabelValues(),
 		deadLetter: letters,
 		unstored:   unstored,
 
@@ -117,6 +125,9 @@ func (m *Metrics) watch(e *Engine) {
 			return float64(e.sessions.count(transport))
 		})
 	}
+	gauge("partitions_owned", "Partitions that this node owns.", nil, func() float64 { return float64(e.held.count()) })
+	gauge("nodes", "Nodes that are known to live, this one too.", nil, func() float64 { return float64(1 + len(e.members.others())) })
+	gauge("feature_level", "The newest feature level that all live nodes have.", nil, func() float64 { return float64(e.members.level()) })
 	gauge("waiting_callers", "Calls that somebody waits for.", nil, func() float64 { return float64(e.waiters.len()) })
 	gauge("ready", "1 if the engine serves, 0 if it does not.", nil, func() float64 {
 		if len(e.Ready()) > 0 {

@@ -34,8 +34,11 @@ type owner struct {
 	current lineage               // of the command that is being stepped
 	ended   *generations[uuid.UUID, endedCall]
 	wires   *generations[wireKey, uuid.UUID] // calls that ended lately, by their wire id
-	values  *generations[nodes.Key, nodes.Value]
+	values  *generations[nodes.Key, seen]
+	foreign map[nodes.Key]nodes.Value         // values of others, for the command that is being stepped
 	removed *generations[uuid.UUID, struct{}] // dead letters whose end may not be committed yet
+	callers map[uuid.UUID][]string            // processes of other nodes that wait for a call
+	asides  map[uuid.UUID]string              // processes that hold a connection aside of which a device's call is open
 	letters letterRoom
 	timers  timers
 	linger  linger
@@ -45,9 +48,14 @@ type owner struct {
 	writer    *writer
 	busy      bool
 	replay    []bus.Message // to be stepped before the inbox
+	early     []bus.Message // of partitions that are being loaded
+	loading   *loading      // nil: no partitions are being loaded
+	broken    *written      // an append that failed: nothing is stepped before the partitions are loaded again
+	gathered  []bus.Message // what was stepped behind it
+	lost      error         // what the inbox has lost, before it began
+	again     []wait        // partitions that were lost to somebody, and when they may be claimed again
 	rerunning bool          // the command of a dead letter is being judged
 	single    bool          // step one message a batch: one of them spoils its batch
-	started   bool          // the first claim is done
 	pause     time.Time     // until then the store is left in peace
 	failures  int           // appends that failed since one succeeded
 	lookUps   struct {      // of late answers, in this second
@@ -59,6 +67,9 @@ type owner struct {
 
 // partition is the owner's memory of one partition.
 type partition struct {
+	held    bool                  // it is loaded, and its commands are stepped
+	read    bool                  // the inbox delivers it
+	unsure  *unsure               // nil: it is known who is connected, and who waits
 	cp      eventstore.Checkpoint // as it will be when everything stepped so far is committed
 	lastAt  rpc.Instant
 	behind  behind
@@ -77,20 +88,26 @@ func newOwner(e *Engine) *owner {
 	return o
 }
 
-// forget drops everything that was loaded or stepped.
+// forget drops everything that was loaded or stepped, but for what the inbox delivers.
 func (o *owner) forget() {
+	read := o.parts
 	o.state = step.NewState()
 	o.parts = make([]partition, o.e.config.Partitions)
 	o.devices, o.calls, o.runs = map[uuid.UUID]*deviceHead{}, map[uuid.UUID]head{}, map[uuid.UUID]head{}
+	for p := range read {
+		o.parts[p].read = read[p].read
+		o.e.held.set(int32(p), 0)
+	}
 	o.traces, o.current = map[uuid.UUID]lineage{}, lineage{}
+	o.callers, o.asides = map[uuid.UUID][]string{}, map[uuid.UUID]string{}
 	o.ended = newGenerations[uuid.UUID, endedCall](10_000)
 	o.wires = newGenerations[wireKey, uuid.UUID](50_000)
-	o.values = newGenerations[nodes.Key, nodes.Value](bodyCacheBytes)
+	o.values = newGenerations[nodes.Key, seen](bodyCacheBytes)
+	o.foreign = map[nodes.Key]nodes.Value{}
 	o.removed = newGenerations[uuid.UUID, struct{}](50_000)
 	o.timers = newTimers()
 	o.linger = newLinger()
 	o.batch = newBatch()
-	o.e.bodies.clear()
 }
 
 // run works until ctx ends.
@@ -112,11 +129,25 @@ func (o *owner) run(ctx context.Context) error {
 		select {
 		case <-ready:
 		case <-wake.C:
-		case w := <-o.writer.written:
-			if err := o.settled(ctx, w); err != nil {
+			o.acquire(ctx)
+		case <-o.e.assignment.changed:
+			o.reassigned(ctx)
+		case l := <-o.loaded():
+			if err := o.merge(ctx, l); err != nil {
 				return err
 			}
+		case r := <-o.e.assignment.revoked:
+			o.revoke(ctx, r)
+		case gone := <-o.e.gone:
+			o.lostNodes(gone)
+		case w := <-o.writer.written:
+			o.settled(w)
+			o.acquire(ctx)
 		case <-ctx.Done():
+			o.cancelLoading()
+			if o.lost != nil && !o.e.begun.Load() {
+				return fmt.Errorf("claiming the partitions: %w", o.lost)
+			}
 			return o.finish()
 		}
 	}
@@ -124,7 +155,7 @@ func (o *owner) run(ctx context.Context) error {
 
 // blocked tells whether the batch takes no further command.
 func (o *owner) blocked() bool {
-	return o.batch.full(o.e.config.BatchEvents) || (o.single || o.batch.apart != 0) && !o.batch.empty() || o.e.now().Before(o.pause)
+	return o.broken != nil || o.batch.full(o.e.config.BatchEvents) || (o.single || o.batch.apart != 0) && !o.batch.empty() || o.e.now().Before(o.pause)
 }
 
 // gather steps what has arrived into the batch, RPC first; data keeps a fifth of the turns. Timers fire only when no RPC
@@ -166,8 +197,17 @@ func (o *owner) handleAll(messages []bus.Message) {
 
 // handle steps one message; held tells that it must be stepped again, later.
 func (o *owner) handle(m bus.Message) (held bool) {
-	if w, ok := m.Value.(wish); ok {
-		o.grant(m, w)
+	if !o.holds(m.Partition) {
+		o.astray(m)
+		return false
+	}
+	switch v := m.Value.(type) {
+	case wish:
+		m.Done = o.e.teller(v.Waiter, m.Done)
+		o.grant(m, v)
+		return false
+	case confirm:
+		o.confirmed(m, v)
 		return false
 	}
 	cmd, ok := m.Value.(step.Command)
@@ -175,10 +215,8 @@ func (o *owner) handle(m bus.Message) (held bool) {
 		o.spoilt(m)
 		return false
 	}
-	if cmd.Waiter.ID != uuid.Nil && cmd.Waiter.Node == o.e.incarnation && m.Done == nil {
-		m.Done = o.e.judgements.take(cmd.Waiter.ID)
-	}
-	if lingering(cmd) && !o.single {
+	m.Done = o.e.teller(cmd.Waiter, m.Done)
+	if lingering(cmd) && m.Place == (bus.Place{}) && !o.single {
 		o.linger.add(cmd.Device, m, o.e.now().Add(o.e.config.Linger))
 		return false
 	}
@@ -224,6 +262,9 @@ func (o *owner) passed(m bus.Message) {
 		return
 	}
 	part := &o.parts[m.Partition]
+	if o.e.group != nil {
+		o.batch.part(part.cp) // what the sender is told, it is told by an owner that was none only if this append fails
+	}
 	part.cp.Positions[m.Lane] = eventstore.Position{Topic: m.Place.Topic, Offset: m.Place.Offset + 1}
 	part.moved = true
 }
@@ -243,6 +284,10 @@ func (o *owner) judge(m bus.Message, cmd step.Command) error {
 		return nil
 	}
 	part := &o.parts[device.Partition]
+	if !part.held {
+		o.refuse(m, cmd, ErrUnready) // the device stands in another partition now
+		return nil
+	}
 	cmd.At = max(rpc.At(o.e.now()), part.lastAt)
 	part.lastAt = cmd.At
 	if cmd.Occurred == 0 {
@@ -251,9 +296,10 @@ func (o *owner) judge(m bus.Message, cmd step.Command) error {
 	cmd.Tenant = device.Tenant
 	cmd = o.inTrace(o.lookUp(ctx, cmd))
 	o.current = lineage{cmd.Trace, cmd.Span}
-	if o.repeated(ctx, m, cmd, device) {
+	if o.repeated(ctx, m, cmd, device) || o.undecided(m, cmd, part) {
 		return nil
 	}
+	clear(o.foreign)
 	if span := o.e.spans.step(&cmd, &device); span != nil {
 		o.current = lineageOf(span.SpanContext())
 		o.batch.spans = append(o.batch.spans, span)
@@ -293,6 +339,7 @@ func newID() uuid.UUID {
 // tick steps what is due: lingering facts and the deadlines of calls and runs.
 func (o *owner) tick() {
 	now := o.e.now()
+	o.beSure(now)
 	for !o.blocked() {
 		device, ok := o.linger.due(now)
 		if !ok {
@@ -307,7 +354,7 @@ func (o *owner) tick() {
 		}
 		if cmd, due := o.ticking(t, rpc.At(now)); due {
 			o.release(cmd.Device)
-			o.step(bus.Message{Key: cmd.Device, Value: cmd}, cmd)
+			o.step(bus.Message{Partition: o.partitionOf(cmd.Device), Key: cmd.Device, Value: cmd}, cmd)
 		}
 	}
 }
@@ -317,7 +364,8 @@ func (o *owner) ticking(t timer, now rpc.Instant) (step.Command, bool) {
 	cmd := step.Command{Meta: rpc.Meta{Actor: "system", Cause: "timer"}, Device: t.device}
 	if t.token > 0 {
 		cmd.Do = step.Wake{Run: t.id, Token: t.token}
-		return cmd, true
+		_, parked := o.state.Runs[t.id]
+		return cmd, parked
 	}
 	d := o.state.Devices[t.device]
 	c := d.Find(t.id)
@@ -336,12 +384,12 @@ func (o *owner) ticking(t timer, now rpc.Instant) (step.Command, bool) {
 func (o *owner) untilNext() time.Duration {
 	const look = 10 * time.Millisecond
 	now := o.e.now()
-	next := now.Add(time.Second) // rows that are written behind
+	next := o.nextLook(now.Add(time.Second)) // rows that are written behind
 	switch {
-	case now.Before(o.pause):
+	case o.broken == nil && now.Before(o.pause):
 		return o.pause.Sub(now)
 	case o.blocked():
-		return time.Second
+		return max(next.Sub(now), 0)
 	case o.e.inbox.Behind():
 		return look // no deadline is judged before what is kept was taken
 	}
@@ -373,14 +421,15 @@ func (o *owner) handOver() bool {
 }
 
 // settled takes note of what became of the batch that was handed over.
-func (o *owner) settled(ctx context.Context, w written) error {
+func (o *owner) settled(w written) {
 	o.busy = false
-	if w.err == nil && len(w.fenced) == 0 {
+	if w.err == nil && (len(w.fenced) == 0 || o.e.group != nil) {
 		o.failures = 0
 		o.e.inHand.note([bus.Lanes]rpc.Instant{})
-		return nil
+		o.fenced(w)
+		return
 	}
-	return o.startAgain(ctx, w)
+	o.startAgain(w)
 }
 
 // finish commits what is stepped and what was written behind, and ends the writer.

@@ -17,66 +17,6 @@ import (
 	"github.com/google/uuid"
 )
 
-// claim takes the partitions over and loads what is open in them.
-func (o *owner) claim(ctx context.Context) error {
-	numbers := make([]int32, o.e.config.Partitions)
-	for i := range numbers {
-		numbers[i] = int32(i)
-	}
-	checkpoints, err := o.e.store.Claim(ctx, o.e.config.Node, numbers)
-	if err != nil {
-		return err
-	}
-	o.forget()
-	if err := o.countLetters(ctx); err != nil {
-		return err
-	}
-	for _, cp := range checkpoints {
-		if err := o.recover(ctx, cp); err != nil {
-			return fmt.Errorf("recovering partition %d: %w", cp.Partition, err)
-		}
-	}
-	o.e.feed.committed(checkpoints)
-	if o.e.relay != nil {
-		o.e.relay.begin(checkpoints)
-	}
-	if !o.started {
-		from := positions(checkpoints)
-		if err := o.e.inbox.Begin(ctx, from); err != nil {
-			return err
-		}
-		o.goOn(from)
-	}
-	o.rouse()
-	o.started = true
-	return nil
-}
-
-// positions are where the inbox is to go on.
-func positions(checkpoints []eventstore.Checkpoint) []bus.From {
-	from := make([]bus.From, len(checkpoints))
-	for i, cp := range checkpoints {
-		from[i].Partition, from[i].Published = cp.Partition, cp.Relayed
-		for lane, p := range cp.Positions {
-			from[i].Next[lane] = bus.Place{Topic: p.Topic, Offset: p.Offset}
-		}
-	}
-	return from
-}
-
-// goOn notes where the inbox goes on. If an operator let it leave out what was lost, that holds for partitions, too, to which nothing comes before the next
-// start: it would ask the operator again.
-func (o *owner) goOn(from []bus.From) {
-	for _, f := range from {
-		part := &o.parts[f.Partition]
-		for lane, next := range f.Next {
-			if at := (eventstore.Position{Topic: next.Topic, Offset: next.Offset}); at != part.cp.Positions[lane] {
-				part.cp.Positions[lane], part.moved = at, true
-			}
-		}
-	}
-}
-
 // recover folds the open streams of a partition and brings up to date what was written behind.
 func (o *owner) recover(ctx context.Context, cp eventstore.Checkpoint) error {
 	part := &o.parts[cp.Partition]
@@ -95,14 +35,38 @@ func (o *owner) recover(ctx context.Context, cp eventstore.Checkpoint) error {
 	if err := o.catchUp(ctx, part, open); err != nil {
 		return err
 	}
-	for _, stream := range sortedKeys(open) {
-		last, err := o.restore(ctx, part, stream, open[stream])
-		if errors.Is(err, errFetch) {
+	for names := range slices.Chunk(sortedKeys(open), restoredAtOnce) {
+		if err := o.restoreAll(ctx, part, names, open); err != nil {
 			return err
 		}
-		if err != nil { // it is set aside alone; the rest of the partition goes on
+	}
+	return nil
+}
+
+// restoredAtOnce is how many streams are read at once.
+const restoredAtOnce = 500
+
+// restoreAll folds streams, named in order. One that cannot be folded is set aside alone; the rest of the partition goes on.
+func (o *owner) restoreAll(ctx context.Context, part *partition, names []string, open map[string]bool) error {
+	events, err := o.e.store.Streams(ctx, names)
+	if err != nil {
+		return fmt.Errorf("reading the open streams: %w", err)
+	}
+	for _, stream := range names {
+		n := 0
+		for n < len(events) && events[n].Stream == stream {
+			n++
+		}
+		if err := o.restore(ctx, part, stream, events[:n], open[stream]); errors.Is(err, errFetch) {
+			return err
+		} else if err != nil {
+			var last eventstore.Event
+			if n > 0 {
+				last = events[n-1]
+			}
 			o.quarantine(part, stream, last, err)
 		}
+		events = events[n:]
 	}
 	return nil
 }
@@ -170,30 +134,26 @@ func (o *owner) catchUpWith(ctx context.Context, part *partition, e *eventstore.
 	return nil
 }
 
-// restore folds one stream and answers its last event; what has ended since the watermark leaves the index. It fails with errFetch if the
-// store does not give it: that is not the stream's fault.
-func (o *owner) restore(ctx context.Context, part *partition, stream string, indexed bool) (last eventstore.Event, err error) {
+// restore folds one stream; what has ended since the watermark leaves the index. It fails with errFetch if the store does not answer: that is
+// not the stream's fault.
+func (o *owner) restore(ctx context.Context, part *partition, stream string, events []eventstore.Event, indexed bool) error {
 	part.behind.open(stream)
 	if indexed {
 		delete(part.behind.opened, stream)
 		part.behind.indexed[stream] = struct{}{}
 	}
-	events, err := readStream(ctx, o.e.store, stream)
-	if err != nil {
-		return last, fmt.Errorf("%w: %w", errFetch, err)
-	}
 	if len(events) == 0 {
 		part.behind.close(stream)
-		return last, nil
+		return nil
 	}
-	last = events[len(events)-1]
+	last := &events[len(events)-1]
 	if err := o.load(ctx, last.Device, last.Tenant, part.cp.Partition); err != nil {
-		return last, err
+		return err
 	}
 	if strings.HasPrefix(stream, "run/") {
-		return last, o.restoreRun(part, stream, events)
+		return o.restoreRun(part, stream, events)
 	}
-	return last, o.restoreCall(part, stream, events)
+	return o.restoreCall(part, stream, events)
 }
 
 func (o *owner) restoreRun(part *partition, stream string, events []eventstore.Event) error {
@@ -242,55 +202,37 @@ func (o *owner) restoreCall(part *partition, stream string, events []eventstore.
 		o.traces[call.ID] = o.e.spans.recalled(call.ID, id)
 	}
 	o.timers.set(timer{at: rpc.NextDeadline(&call), device: last.Device, id: call.ID})
-	if !call.Persistent {
-		o.e.open.Store(call.ID, openPlace{last.Tenant, last.Device, part.cp.Partition})
-	}
 	return nil
 }
 
-// rouse tells every device with open calls that its callers were lost with the memory, if they were: after a failed append the
-// callers of this process still wait. Sessions that still live are connected again: their transports are in this process.
-func (o *owner) rouse() {
-	var first []bus.Message
-	add := func(device uuid.UUID, do rpc.Action) {
-		cmd := step.Command{Meta: rpc.Meta{Actor: "system", Cause: "recovery"}, Device: device, Do: step.RPC{Do: do}}
-		first = append(first, bus.Message{Lane: bus.RPC, Key: device, Value: cmd})
-	}
-	for id, d := range o.state.Devices {
-		if len(d.Open) > 0 && !o.started {
-			add(id, rpc.Recover{})
-		}
-	}
-	for _, s := range o.e.sessions.all() {
-		if s.Aside {
-			continue
-		}
-		add(s.Identity.Device, rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: o.e.config.Node})
-		if s.wants {
-			add(s.Identity.Device, rpc.Subscribe{Session: s.ID, Once: s.Once})
-		}
-	}
-	slices.SortStableFunc(first, func(a, b bus.Message) int { return slices.Compare(a.Key[:], b.Key[:]) })
-	o.replay = append(first, o.replay...)
-}
-
-// startAgain drops the memory after a failed append and loads it again. What the failed batch held is stepped once more,
-// unless it turns out to be stored.
-func (o *owner) startAgain(ctx context.Context, w written) error {
-	cause := errors.Join(w.err, fencedError(w.fenced))
+// startAgain drops the memory after a failed append; it is loaded again. What the failed batch held is stepped once more, unless it turns
+// out to be stored.
+func (o *owner) startAgain(w written) {
+	cause := w.cause()
 	o.e.log.Error("an append failed; the partitions are loaded again", "events", w.batch.events, "error", cause)
 	o.e.metrics.reloads.Inc()
 	o.e.unready("the store is not available: " + cause.Error())
+	o.gathered = append(slices.Clone(o.batch.messages), o.replay...)
+	o.gathered = append(o.linger.all(), o.gathered...)
+	o.replay, o.broken = nil, &w
+	o.forget()
+	o.e.bodies.clear()
+}
+
+// cause is why a batch is not stored, or not whole.
+func (w *written) cause() error { return errors.Join(w.err, fencedError(w.fenced)) }
+
+// mended goes on after a failed append, when partitions are loaded again.
+func (o *owner) mended() {
+	if o.broken == nil {
+		return
+	}
+	w, gathered := *o.broken, o.gathered
+	o.broken, o.gathered = nil, nil
+	cause := w.cause()
 	var conflict *eventstore.ConflictError
 	var refused *eventstore.RefusedError
 	spoiled := errors.As(cause, &conflict) || errors.As(cause, &refused)
-	gathered := append(slices.Clone(o.batch.messages), o.replay...)
-	lingered := o.linger.all()
-	o.replay = nil
-	if err := o.claimUntil(ctx); err != nil {
-		return err
-	}
-	o.e.ready.Store(nil)
 	guilty := w.batch.guilty()
 	if !spoiled || guilty == nil && len(w.batch.messages) < 2 { // also if it refuses what no command is to blame for: rows that are written behind
 		o.backOff()
@@ -306,8 +248,7 @@ func (o *owner) startAgain(ctx context.Context, w written) error {
 		gathered = append(slices.Clone(w.batch.messages), gathered...)
 		o.single = spoiled
 	}
-	o.replay = append(o.replay, append(lingered, gathered...)...)
-	return nil
+	o.replay = append(o.replay, gathered...)
 }
 
 // backOff leaves a store in peace that answers but does not append, longer each time.
@@ -315,35 +256,6 @@ func (o *owner) backOff() {
 	const first, latest = 5 * time.Millisecond, time.Second
 	o.pause = o.e.now().Add(min(first<<min(o.failures, 10), latest))
 	o.failures++
-}
-
-// stored tells whether the batch's append is the last of its partitions after all.
-func (o *owner) stored(b *batch) bool {
-	for _, p := range b.order {
-		if o.parts[p].cp.Append == b.id {
-			return true
-		}
-	}
-	return false
-}
-
-// claimUntil claims again until the store answers or ctx ends.
-func (o *owner) claimUntil(ctx context.Context) error {
-	wait := 20 * time.Millisecond
-	for {
-		err := o.claim(ctx)
-		if err == nil {
-			return nil
-		}
-		o.e.unready("the store is not available: " + err.Error())
-		o.e.log.Warn("the store is not available", "error", err, "again", wait)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return fmt.Errorf("loading the partitions again: %w", errors.Join(err, ctx.Err()))
-		}
-		wait = min(2*wait, time.Second)
-	}
 }
 
 // spoiler deals with the one command whose events the store refuses. What becomes of it is stored in a batch of its own: if that is refused, too,
@@ -366,7 +278,7 @@ func (o *owner) refuseSpoiler(m bus.Message, cause error) error {
 	}
 	cmd, ok := m.Value.(step.Command)
 	if !ok { // an unreadable message: its letter was refused
-		o.giveUp(m, cause)
+		o.abandon(m, cause)
 		return nil
 	}
 	var conflict *eventstore.ConflictError
@@ -388,21 +300,19 @@ func (o *owner) refuseSpoiler(m bus.Message, cause error) error {
 
 // passBy lets a command go of which the store refuses the letter, too: anything else would be refused for ever.
 func (o *owner) passBy(m bus.Message, cause error) {
-	o.giveUp(m, cause)
+	o.abandon(m, cause)
 	o.setApart(m, passedBy)
 }
 
-// giveUp tells of a command that leaves no letter.
-func (o *owner) giveUp(m bus.Message, cause error) {
+// abandon tells of a command that leaves no letter.
+func (o *owner) abandon(m bus.Message, cause error) {
 	o.e.metrics.unstored.WithLabelValues(reasonRefused).Inc()
 	kind := "unreadable"
 	if cmd, ok := m.Value.(step.Command); ok {
 		kind = kindOf(cmd.Do)
 	}
 	o.e.log.Error("the store refuses a dead letter; its command is passed by", "command", kind, "device", m.Key, "partition", m.Partition, "error", cause)
-	if m.Done != nil {
-		o.batch.done = append(o.batch.done, finished{m.Done, rejection(m.Value, cause)})
-	}
+	o.tell(m, rejection(m.Value, cause))
 }
 
 // setApart closes the batch behind what became of one command. If nothing is to be stored or told of it, the batch is as any other.

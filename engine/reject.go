@@ -25,13 +25,11 @@ type CommandRejected struct {
 // the position moves on. A command of a dead letter stays in its letter.
 func (o *owner) reject(m bus.Message, cmd step.Command, d Device, cause error) {
 	if o.rerunning {
-		o.batch.done = append(o.batch.done, finished{m.Done, &RerunError{Code: letterRejected, Detail: cause.Error()}})
+		o.tell(m, &RerunError{Code: letterRejected, Detail: cause.Error()})
 		return
 	}
 	o.setAside(cmd, d, cause, false)
-	if m.Done != nil {
-		o.batch.done = append(o.batch.done, finished{m.Done, rejection(cmd, cause)})
-	}
+	o.tell(m, rejection(cmd, cause))
 }
 
 // rejection is what the sender of a rejected message is told.

@@ -74,6 +74,17 @@ func (r *relay) begin(checkpoints []eventstore.Checkpoint) {
 	signal(r.wake)
 }
 
+// drop leaves partitions to their next owner: it goes on where the checkpoint says.
+func (r *relay) drop(partitions []int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range partitions {
+		p := &r.parts[n]
+		r.held -= len(p.pending)
+		p.pending, p.stored = nil, p.upTo
+	}
+}
+
 // committed takes what an append has stored.
 func (r *relay) committed(batch []eventstore.PartitionBatch) {
 	r.mu.Lock()

@@ -22,7 +22,7 @@ func (p *taking) Publish(_ context.Context, _ bus.Topic, records []bus.Record) e
 	return nil
 }
 
-func (p *taking) Follow(context.Context, bus.Topic, func(bus.Record)) error { return nil }
+func (p *taking) Follow(context.Context, bus.Topic, func(), func(bus.Record)) error { return nil }
 
 // TestEventThatIsNoRecord: an event of which no record can be made is left out and named, and the cursor passes it, also when it is alone.
 func TestEventThatIsNoRecord(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"callchain/engine/bus"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
+
+	"github.com/google/uuid"
 )
 
 // repeated answers a call whose id belongs to a call already, but to none that is open on this device: one that has ended, or
@@ -20,11 +22,11 @@ func (o *owner) repeated(ctx context.Context, m bus.Message, cmd step.Command, d
 	if device.Find(call.ID) != nil {
 		return false // the step judges it
 	}
-	past, ended := o.ended.get(call.ID)
+	past, ended := o.pastOf(call.ID)
 	_, open := o.calls[call.ID]
 	switch {
 	case ended && past.call.Content == call.Content:
-		o.answerAgain(ctx, m, d, past.call)
+		o.answerAgain(ctx, m, &cmd, d, past.call)
 	case ended || open:
 		err := &rpc.Refusal{Code: rpc.CodeKnown, Detail: fmt.Sprintf("the id %s belongs to another call", call.ID)}
 		o.refuse(m, cmd, o.refusal(err))
@@ -35,17 +37,22 @@ func (o *owner) repeated(ctx context.Context, m bus.Message, cmd step.Command, d
 }
 
 // answerAgain tells the end of a call to one more who asks for it.
-func (o *owner) answerAgain(ctx context.Context, m bus.Message, d Device, c rpc.Call) {
+func (o *owner) answerAgain(ctx context.Context, m bus.Message, cmd *step.Command, d Device, c rpc.Call) {
+	out := o.ending(ctx, d.Tenant, m.Key, &c)
+	o.tell(m, nil)
+	o.batch.effects = append(o.batch.effects, effect{
+		partition: d.Partition, epoch: o.parts[d.Partition].cp.Epoch, do: out, from: o.parentOf(out), to: o.senderOf(cmd),
+	})
+}
+
+// ending is what a caller is told of a call that has ended, or that is stored and persistent.
+func (o *owner) ending(ctx context.Context, tenant, device uuid.UUID, c *rpc.Call) step.Settle {
+	if c.Persistent {
+		return step.Settle{Call: c.ID, Phase: rpc.PhaseQueued}
+	}
 	body, ok := o.e.bodies.get(c.ID)
 	if !ok {
-		body = o.readBody(ctx, d.Tenant, m.Key, c.ID)
+		body = o.readBody(ctx, tenant, device, c.ID)
 	}
-	out := step.Settle{Call: c.ID, Phase: c.Phase, Code: c.Reason, Detail: body.Error, Response: body.Response}
-	if c.Persistent {
-		out = step.Settle{Call: c.ID, Phase: rpc.PhaseQueued}
-	}
-	if m.Done != nil {
-		o.batch.done = append(o.batch.done, finished{done: m.Done})
-	}
-	o.batch.effects = append(o.batch.effects, effect{o.parts[d.Partition].cp.Epoch, out, o.parentOf(out)})
+	return step.Settle{Call: c.ID, Phase: c.Phase, Code: c.Reason, Detail: body.Error, Response: body.Response}
 }

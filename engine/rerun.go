@@ -55,11 +55,12 @@ type DeadLetterDropped struct {
 
 // wish is what a user wants of a dead letter. It goes to the owner, who alone changes rows.
 type wish struct {
-	letter uuid.UUID
-	tenant uuid.UUID
-	actor  string
-	at     rpc.Instant
-	rerun  bool // else it is to be dropped
+	Letter uuid.UUID   `json:"letter"`
+	Tenant uuid.UUID   `json:"tenant"`
+	Actor  string      `json:"actor"`
+	At     rpc.Instant `json:"at"`
+	Rerun  bool        `json:"rerun,omitempty"` // else it is to be dropped
+	Waiter step.Waiter `json:"waiter,omitzero"`
 }
 
 // RerunDeadLetter steps the command of a dead letter once more, as it came: with its ids, its sender and its deadline. It returns when that is
@@ -111,21 +112,19 @@ func (e *Engine) letter(ctx context.Context, tenant, id uuid.UUID) (letter, erro
 	return l, nil
 }
 
-// want puts a wish to the owner and waits until what comes of it is committed. It is not written down on the way: who wants it waits for it,
-// and finds the letter as it was if the process dies.
+// want puts a wish to the owner and waits until what comes of it is committed. It is not written down on the way if the owner is in this
+// process: who wants it waits for it, and finds the letter as it was if the process dies.
 func (e *Engine) want(ctx context.Context, l *letter, device uuid.UUID, actor string, rerun bool) error {
 	switch {
 	case e.stopping.Load():
 		return ErrStopping
-	case len(e.Ready()) > 0:
+	case len(e.troubles()) > 0:
 		return ErrUnready
 	}
 	done := make(chan error, 1)
-	err := e.inbox.Put(bus.Message{
-		Partition: l.Partition, Lane: bus.RPC, Key: device, Fleeting: true, Done: func(err error) { done <- err },
-		Value: wish{letter: l.ID, tenant: l.Tenant, actor: actor, at: rpc.At(e.now()), rerun: rerun},
-	})
-	if err != nil {
+	w := wish{Letter: l.ID, Tenant: l.Tenant, Actor: actor, At: rpc.At(e.now()), Rerun: rerun}
+	m := bus.Message{Partition: l.Partition, Lane: bus.RPC, Key: device, Fleeting: true, Value: w, Done: func(err error) { done <- err }}
+	if err := e.putFleeting(m); err != nil {
 		return e.refused(err)
 	}
 	select {
@@ -138,36 +137,44 @@ func (e *Engine) want(ctx context.Context, l *letter, device uuid.UUID, actor st
 
 // grant does what a user wants of a dead letter.
 func (o *owner) grant(m bus.Message, w wish) {
-	defer func() { o.batch.messages = append(o.batch.messages, m) }() // behind what it released
+	defer func() { // behind what it released
+		o.batch.messages = append(o.batch.messages, m)
+		o.passed(m)
+	}()
+	if m.Done == nil {
+		m.Done = func(error) {} // who wanted it is gone
+	}
 	l, err := o.letterOf(w)
 	if err != nil {
 		o.tell(m, err)
 		return
 	}
-	if w.rerun {
+	if w.Rerun {
 		o.tell(m, o.runAgain(m, w, l))
 		return
 	}
 	part := &o.parts[l.Partition]
 	o.stamp(part)
 	o.appendSystem(part, eventstore.Event{
-		Type: "DeadLetterDropped", Occurred: int64(w.at), Tenant: l.Tenant, Device: l.Device, Actor: w.actor, Cause: "rest",
+		Type: "DeadLetterDropped", Occurred: int64(w.At), Tenant: l.Tenant, Device: l.Device, Actor: w.Actor, Cause: "rest",
 	}, DeadLetterDropped{Letter: l.ID.String(), Reason: l.Reason})
 	o.removeLetter(part, l.ID)
 	o.tell(m, nil)
 }
 
-// tell answers a sender when the batch is stored.
+// tell answers a sender, if there is one, when the batch is stored.
 func (o *owner) tell(m bus.Message, err error) {
-	o.batch.done = append(o.batch.done, finished{m.Done, err})
+	if m.Done != nil {
+		o.batch.done = append(o.batch.done, finished{m.Done, err, m.Partition})
+	}
 }
 
 // letterOf reads the letter of a wish. One whose removal is not committed yet is gone.
 func (o *owner) letterOf(w wish) (letter, error) {
-	if _, gone := o.removed.get(w.letter); gone {
-		return letter{}, fmt.Errorf("%w: %s", ErrNoLetter, w.letter)
+	if _, gone := o.removed.get(w.Letter); gone {
+		return letter{}, fmt.Errorf("%w: %s", ErrNoLetter, w.Letter)
 	}
-	return o.e.letter(context.Background(), w.tenant, w.letter)
+	return o.e.letter(context.Background(), w.Tenant, w.Letter)
 }
 
 func (o *owner) removeLetter(part *partition, id uuid.UUID) {
@@ -253,14 +260,14 @@ func (o *owner) failedAgain(part *partition, w wish, l letter, failed *RerunErro
 // noteRerun writes down who wanted a rerun and what came of it.
 func (o *owner) noteRerun(part *partition, w wish, l letter, outcome, detail string) {
 	o.appendSystem(part, eventstore.Event{
-		Type: "DeadLetterRerun", Occurred: int64(w.at), Tenant: l.Tenant, Device: l.Device, Actor: w.actor, Cause: "rest",
+		Type: "DeadLetterRerun", Occurred: int64(w.At), Tenant: l.Tenant, Device: l.Device, Actor: w.Actor, Cause: "rest",
 	}, DeadLetterRerun{Letter: l.ID.String(), Reason: l.Reason, Outcome: outcome, Detail: brief(detail)})
 }
 
 // refusedByStore deals with a wish whose events the store refuses.
 func (o *owner) refusedByStore(m bus.Message, w wish, cause error) {
 	l, err := o.letterOf(w)
-	if err == nil && !w.rerun {
+	if err == nil && !w.Rerun {
 		err = cause
 	}
 	if err != nil {

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"slices"
 	"sync"
+	"time"
 
 	"callchain/transports"
 
@@ -19,7 +21,23 @@ type sessions struct {
 type live struct {
 	transports.Session
 	wants bool
+	since time.Time
+	given given
 }
+
+// given are the deliveries that a connection was handed lately: an attempt is handed over once.
+type given struct {
+	calls []attempt
+	next  int // the oldest, once there are givenMost
+}
+
+type attempt struct {
+	call uuid.UUID
+	n    int
+}
+
+// givenMost bounds them. Only the calls that an owner had let out in its last moments can come twice.
+const givenMost = 16
 
 func newSessions() *sessions { return &sessions{byID: map[uuid.UUID]*live{}, by: map[string]int{}} }
 
@@ -28,7 +46,7 @@ func (s *sessions) add(one transports.Session) {
 	if s.byID[one.ID] == nil && !one.Aside {
 		s.by[one.Transport]++
 	}
-	s.byID[one.ID] = &live{Session: one}
+	s.byID[one.ID] = &live{Session: one, since: time.Now()}
 	s.mu.Unlock()
 }
 
@@ -47,6 +65,7 @@ func (s *sessions) want(id uuid.UUID, calls bool) {
 	s.mu.Lock()
 	if one := s.byID[id]; one != nil {
 		one.wants = calls
+		one.given = given{} // each subscription begins new deliveries
 	}
 	s.mu.Unlock()
 }
@@ -70,6 +89,43 @@ func (s *sessions) count(transport string) int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.by[transport]
+}
+
+// give notes that a delivery is handed to a connection; false: that attempt was before.
+func (s *sessions) give(id, call uuid.UUID, n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one := s.byID[id]
+	if one == nil {
+		return true // it has just ended, its link says so
+	}
+	this := attempt{call, n}
+	g := &one.given
+	if slices.Contains(g.calls, this) {
+		return false
+	}
+	if len(g.calls) < givenMost {
+		g.calls = append(g.calls, this)
+	} else {
+		g.calls[g.next] = this
+		g.next = (g.next + 1) % givenMost
+	}
+	if one.Once {
+		one.wants = false // that was its one call
+	}
+	return true
+}
+
+// in are the connections of a partition's devices that take their places.
+func (s *sessions) in(partition int32) (out []live) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, one := range s.byID {
+		if one.Identity.Partition == partition && !one.Aside {
+			out = append(out, *one)
+		}
+	}
+	return out
 }
 
 // all is a copy of what is connected now.

@@ -68,7 +68,7 @@ func (o *owner) env(d Device) step.Env {
 		Values: o.valuesAtHand,
 		Body:   o.e.bodies.get,
 		Ended: func(call uuid.UUID) rpc.Call {
-			past, ended := o.ended.get(call)
+			past, ended := o.pastOf(call)
 			if _, open := o.calls[call]; open && !ended { // of another device: a chain must not take its id
 				return rpc.Call{ID: call, Phase: rpc.PhaseRequested}
 			}

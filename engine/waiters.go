@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"sync"
 	"time"
 
@@ -17,9 +18,11 @@ type waiters struct {
 
 // waiter is one caller.
 type waiter struct {
-	outcome  chan outcome // holds one
-	oneway   bool         // it is content when the command left for the device
-	accepted bool         // its wish is that call: until then another caller's call may have the id
+	outcome   chan outcome // holds one
+	oneway    bool         // it is content when the command left for the device
+	accepted  bool         // its wish is that call: until then another caller's call may have the id
+	partition int32
+	wish      waiting
 }
 
 type outcome struct {
@@ -31,12 +34,33 @@ type outcome struct {
 
 func newWaiters() *waiters { return &waiters{byCall: map[uuid.UUID][]*waiter{}} }
 
-func (w *waiters) add(call uuid.UUID, oneway bool) *waiter {
-	one := &waiter{outcome: make(chan outcome, 1), oneway: oneway}
+func (w *waiters) add(partition int32, wish waiting, oneway bool) *waiter {
+	one := &waiter{outcome: make(chan outcome, 1), oneway: oneway, partition: partition, wish: wish}
 	w.mu.Lock()
-	w.byCall[call] = append(w.byCall[call], one)
+	w.byCall[wish.Call] = append(w.byCall[wish.Call], one)
 	w.mu.Unlock()
 	return one
+}
+
+// has tells whether somebody waits for a call.
+func (w *waiters) has(call uuid.UUID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.byCall[call]) > 0
+}
+
+// in are the wishes of those who wait for calls in a partition.
+func (w *waiters) in(partition int32) (out []waiting) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, list := range w.byCall {
+		for _, one := range list {
+			if one.partition == partition {
+				out = append(out, one.wish)
+			}
+		}
+	}
+	return out
 }
 
 // accept lets a caller be answered with the outcome of the call.
@@ -46,9 +70,9 @@ func (w *waiters) accept(one *waiter) {
 	w.mu.Unlock()
 }
 
-// settle answers all whose wish is the call.
-func (w *waiters) settle(call uuid.UUID, out outcome) {
-	for _, one := range w.leave(call, func(one *waiter) bool { return one.accepted }) {
+// settle answers all whose wish is the call: those who were told so, and those who asked for this content.
+func (w *waiters) settle(call uuid.UUID, out outcome, content []byte) {
+	for _, one := range w.leave(call, func(one *waiter) bool { return one.accepted || bytes.Equal(one.wish.Content, content) }) {
 		one.outcome <- out
 	}
 }

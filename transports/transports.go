@@ -99,6 +99,7 @@ const (
 	ReasonDeviceDeleted   Reason = "device_deleted"
 	ReasonDeliveryTimeout Reason = "rpc_delivery_timeout"
 	ReasonShutdown        Reason = "server_shutting_down"
+	ReasonNodeLost        Reason = "node_lost" // the node that had the connection is not there any more
 	ReasonRefused         Reason = "refused"
 )
 

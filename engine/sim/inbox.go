@@ -134,7 +134,7 @@ func (in *Inbox) Take(lane bus.Lane, most int, into []bus.Message) []bus.Message
 	in.kept.mu.Lock()
 	if !in.away {
 		for p := range in.next[lane] {
-			for n < most && in.next[lane][p] < len(in.kept.bytes[lane][p]) {
+			for n < most && in.next[lane][p] >= 0 && in.next[lane][p] < len(in.kept.bytes[lane][p]) {
 				into = append(into, in.take(lane, p))
 				n++
 			}
@@ -174,7 +174,9 @@ func (in *Inbox) len(lane bus.Lane) int {
 	in.kept.mu.Lock()
 	defer in.kept.mu.Unlock()
 	for p, at := range in.next[lane] {
-		n += max(0, len(in.kept.bytes[lane][p])-at)
+		if at >= 0 {
+			n += max(0, len(in.kept.bytes[lane][p])-at)
+		}
 	}
 	return n
 }
@@ -196,7 +198,13 @@ func (in *Inbox) Begin(_ context.Context, from []bus.From) error {
 	in.kept.mu.Lock()
 	defer in.kept.mu.Unlock()
 	for lane := range in.next {
-		next := make([]int, len(in.kept.bytes[lane]))
+		next := in.next[lane]
+		if next == nil {
+			next = make([]int, len(in.kept.bytes[lane]))
+			for p := range next {
+				next[p] = -1
+			}
+		}
 		for _, f := range from {
 			p := f.Next[lane]
 			if p.Topic != uuid.Nil && p.Topic != in.kept.topics[lane] {
@@ -209,6 +217,9 @@ func (in *Inbox) Begin(_ context.Context, from []bus.From) error {
 	in.signal()
 	return nil
 }
+
+// End implements bus.Inbox.
+func (in *Inbox) End(partitions []int32) []bus.Message { return nil }
 
 // Behind implements bus.Inbox.
 func (in *Inbox) Behind() bool {

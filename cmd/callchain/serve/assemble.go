@@ -33,6 +33,7 @@ func (s *Server) assemble(ctx context.Context) (err error) {
 	s.engine = engine.New(config, s.store, s.inbox, s.directory, engine.NewMetrics(s.metrics), s.log)
 	if s.kafka != nil {
 		s.engine.PublishTo(s.kafka.Topics())
+		s.engine.ShareWith(s.kafka.Group(), s.kafka.Topics())
 	}
 	if s.traces != nil {
 		s.engine.TraceTo(s.traces.Engine())
@@ -77,10 +78,15 @@ func (s *Server) rules() rpc.Settings {
 func (s *Server) changed(c registry.Change) {
 	var why transports.Reason
 	partition := int32(0) // of a deleted device nobody asks any more
-	switch c.Kind {
-	case registry.DeviceDeleted:
+	switch {
+	case c.Kind == registry.DeviceDeleted && c.Foreign:
+		s.engine.CloseDeleted(c.Device)
+		return
+	case c.Kind == registry.DeviceDeleted:
 		why = transports.ReasonDeviceDeleted
-	case registry.CredentialsChanged:
+	case c.Kind == registry.CredentialsChanged && c.Foreign:
+		return // the node that made the change tells the owner of the device
+	case c.Kind == registry.CredentialsChanged:
 		why = transports.ReasonCredentials
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()

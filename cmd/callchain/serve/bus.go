@@ -46,10 +46,11 @@ func (s *Server) shareRegistry(ctx context.Context) error {
 	if s.kafka == nil {
 		return nil
 	}
-	var publishing sync.WaitGroup
-	publishing.Go(func() { s.publishChanges(ctx) })
-	defer publishing.Wait()
-	return s.kafka.Topics().Follow(ctx, bus.Registry, func(r bus.Record) {
+	var beside sync.WaitGroup
+	beside.Go(func() { s.publishChanges(ctx) })
+	beside.Go(func() { s.refreshRevocations(ctx) })
+	defer beside.Wait()
+	return s.kafka.Topics().Follow(ctx, bus.Registry, nil, func(r bus.Record) {
 		if r.Headers[headerNode] == s.node {
 			return
 		}
@@ -60,6 +61,23 @@ func (s *Server) shareRegistry(ctx context.Context) error {
 		}
 		s.registry.Apply(c)
 	})
+}
+
+// refreshRevocations reads soon what other nodes have revoked.
+func (s *Server) refreshRevocations(ctx context.Context) {
+	const period = 250 * time.Millisecond
+	look := time.NewTicker(period)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := s.registry.RefreshRevocations(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("tokens that another node has revoked may still be accepted here", "error", err)
+		}
+	}
 }
 
 // noteChange keeps a change of this node for the topic.

@@ -1,11 +1,9 @@
 package serve
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sort"
 	"strings"
@@ -61,7 +59,7 @@ func TestRegistryAcrossNodes(t *testing.T) {
 	id, f := device(t, server, c, "d", "default")
 	wantChange(t, records(t, topics.Prefix+string(bus.Registry)), "here", registry.DeviceCreated, mustUUID(t, id))
 
-	there := anotherNode(t, of("there"))
+	there, _ := run(t, of("there"))
 	known, err := server.registry.Facts(t.Context(), mustUUID(t, id))
 	if err != nil {
 		t.Fatal(err)
@@ -93,28 +91,6 @@ func TestRegistryAcrossNodes(t *testing.T) {
 		now, err := server.registry.Facts(t.Context(), d.ID)
 		return err == nil && now.Device.Label == d.Label
 	}, "this server does not see what another process has changed")
-}
-
-// anotherNode is as much of a server as keeps the registry: one process at a time works on the partitions.
-func anotherNode(t *testing.T, s settings.Settings) *Server {
-	t.Helper()
-	there := &Server{settings: s, log: slog.New(slog.DiscardHandler), node: s.Node.ID}
-	for _, open := range []func(context.Context) error{there.openRegistry, there.openBus} {
-		if err := open(t.Context()); err != nil {
-			t.Fatal(errors.Join(err, there.close()))
-		}
-	}
-	there.registry.OnChange(there.noteChange)
-	there.run(&there.parts.topics, there.shareRegistry)
-	t.Cleanup(func() {
-		if !there.parts.topics.end(5 * time.Second) {
-			t.Error("the registry's topic is still followed")
-		}
-		if err := there.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return there
 }
 
 // wantChange waits for a change on the topic of the registry.

@@ -1,0 +1,279 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"callchain/engine/bus"
+	"callchain/engine/cluster"
+	"callchain/engine/rpc"
+	"callchain/engine/step"
+)
+
+// members is what this process knows of the other nodes and tells them. It is nil without a group.
+type members struct {
+	e      *Engine
+	topics bus.Topics
+	wake   chan struct{}
+	claims chan []cluster.Claim // to be answered with what this process has in those partitions
+
+	mu   sync.Mutex
+	view *cluster.View
+}
+
+// announcedMost bounds the rounds of claims that wait to be answered; those beyond are found again with the next beat.
+const announcedMost = 100
+
+func newMembers(e *Engine, t bus.Topics) *members {
+	return &members{
+		e: e, topics: t, wake: make(chan struct{}, 1), claims: make(chan []cluster.Claim, announcedMost),
+		view: cluster.NewView(e.incarnation, e.config.Partitions),
+	}
+}
+
+// tell lets the others know at once what has changed here.
+func (m *members) tell() {
+	if m != nil {
+		signal(m.wake)
+	}
+}
+
+// run takes part until ctx ends: it hears the others and tells them of itself.
+func (m *members) run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	var following sync.WaitGroup
+	following.Add(2)
+	follow := func(topic bus.Topic, handle func(bus.Record)) {
+		running.Go(func() {
+			if err := m.topics.Follow(ctx, topic, sync.OnceFunc(following.Done), handle); ctx.Err() == nil {
+				m.e.log.Error("a topic is not followed any more", "topic", topic, "error", err)
+			}
+		})
+	}
+	follow(bus.NodeTopic(m.e.config.Node), m.e.receive)
+	follow(bus.Nodes, m.hear)
+	ready := make(chan struct{})
+	go func() { following.Wait(); close(ready) }()
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return
+	}
+	running.Go(func() { m.announce(ctx) })
+	running.Go(func() { m.join(ctx) })
+	m.beat(ctx)
+}
+
+// join takes part in the sharing of the partitions.
+func (m *members) join(ctx context.Context) {
+	if err := m.e.group.Join(ctx, m.e.assignment); err != nil && ctx.Err() == nil {
+		m.e.log.Error("this node takes no part in the sharing of the partitions any more", "error", err)
+	}
+}
+
+// beat tells the others of this process, twice a second and when something has changed.
+func (m *members) beat(ctx context.Context) {
+	look := time.NewTicker(cluster.Period)
+	defer look.Stop()
+	for {
+		m.publish(ctx, false)
+		m.tick(ctx)
+		select {
+		case <-look.C:
+		case <-m.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// publish tells the others of this process. What cannot be told now is told with the next beat.
+func (m *members) publish(ctx context.Context, leaving bool) {
+	b := cluster.Beat{
+		Process: m.e.incarnation, Level: cluster.Level, Owns: m.e.held.claims(), Leaving: leaving,
+		Waiting: m.e.oldest(bus.RPC).Milliseconds(), Data: m.e.oldest(bus.Data).Milliseconds(),
+	}
+	value, err := b.Append(nil)
+	if err != nil {
+		panic(fmt.Sprintf("engine: %v", err)) // numbers and names only
+	}
+	ctx, cancel := context.WithTimeout(ctx, cluster.Fresh)
+	defer cancel()
+	if err := m.topics.Publish(ctx, bus.Nodes, []bus.Record{{Key: m.e.config.Node, Value: value}}); err != nil {
+		m.e.log.Debug("the other nodes cannot be told of this one now", "error", err)
+	}
+}
+
+// hear takes what a node tells of itself.
+func (m *members) hear(r bus.Record) {
+	b, err := cluster.ReadBeat(r.Value)
+	if err != nil {
+		m.e.log.Warn("what a node tells of itself cannot be read", "node", r.Key, "error", err)
+		return
+	}
+	m.mu.Lock()
+	news := m.view.Hear(b, m.e.now())
+	m.mu.Unlock()
+	m.heard(news)
+}
+
+// tick lets time pass.
+func (m *members) tick(context.Context) {
+	const patience = 30 * time.Second
+	m.mu.Lock()
+	news := m.view.Tick(m.e.now())
+	m.mu.Unlock()
+	m.heard(news)
+	for _, tell := range m.e.judgements.late(m.e.now().Add(-patience)) {
+		tell(fmt.Errorf("%w: its owner has not said anything for %s", ErrUncertain, patience))
+	}
+}
+
+func (m *members) heard(news cluster.News) {
+	if len(news.Gone) > 0 {
+		m.e.log.Info("nodes are gone", "nodes", news.Gone)
+		select {
+		case m.e.gone <- news.Gone:
+		default:
+			go func() { // the owner is busy: it hears of it later
+				select {
+				case m.e.gone <- news.Gone:
+				case <-m.e.assignment.ended:
+				}
+			}()
+		}
+	}
+	claims := news.Claimed
+	if news.Back { // others may have given this process up
+		claims = m.foreign()
+	}
+	if len(claims) == 0 {
+		return
+	}
+	select {
+	case m.claims <- claims:
+	default:
+		m.e.log.Warn("claims of other nodes are not answered: too many wait", "partitions", len(claims))
+	}
+}
+
+// foreign are all partitions of others.
+func (m *members) foreign() (out []cluster.Claim) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p := range m.e.held {
+		if process, epoch := m.view.Owner(int32(p)); process != "" && process != m.e.incarnation {
+			out = append(out, cluster.Claim{Partition: int32(p), Epoch: epoch})
+		}
+	}
+	return out
+}
+
+// announce answers claims until ctx ends.
+func (m *members) announce(ctx context.Context) {
+	for {
+		select {
+		case claims := <-m.claims:
+			for _, c := range claims {
+				m.answer(ctx, c)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// answer tells a new owner of a partition which connections and callers are here. It tries again while that is the owner.
+func (m *members) answer(ctx context.Context, c cluster.Claim) {
+	for !m.told(c) {
+		again := time.NewTimer(relayAgain)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return
+		}
+		m.mu.Lock()
+		process, epoch := m.view.Owner(c.Partition)
+		m.mu.Unlock()
+		if epoch != c.Epoch || process == m.e.incarnation {
+			return
+		}
+	}
+}
+
+// told puts what is here into the partition's inbox; false: not all of it was taken.
+func (m *members) told(c cluster.Claim) bool {
+	for _, s := range m.e.sessions.in(c.Partition) {
+		for _, do := range m.e.resume(&s) {
+			cmd := step.Command{Meta: m.e.meta("device:"+s.Identity.Device.String(), s.Transport), Device: s.Identity.Device, Do: step.RPC{Do: do}}
+			if _, err := m.e.put(bus.RPC, c.Partition, true, durable, cmd, nil); err != nil {
+				return false
+			}
+		}
+	}
+	word := confirm{Process: m.e.incarnation, Partition: c.Partition, Epoch: c.Epoch, Callers: m.e.waiters.in(c.Partition)}
+	return m.e.inbox.Put(bus.Message{Partition: c.Partition, Lane: bus.RPC, Vital: true, Value: word}) == nil
+}
+
+// resume is what a new owner must hear of a connection.
+func (e *Engine) resume(s *live) []rpc.Action {
+	out := []rpc.Action{rpc.Connect{
+		Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: e.config.Node, Process: e.run, Since: rpc.At(s.since),
+	}}
+	if s.wants {
+		out = append(out, rpc.Subscribe{Session: s.ID, Once: s.Once, Resumed: true})
+	}
+	return out
+}
+
+// others are the other processes that live.
+func (m *members) others() []string {
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.view.Others()
+}
+
+// unsure is what the owner of a partition that was just claimed waits for; nil if there is nobody to wait for.
+func (m *members) unsure(now time.Time) *unsure {
+	others := m.others()
+	if len(others) == 0 {
+		return nil
+	}
+	return &unsure{others: slices.Clone(others), until: now.Add(sureAfter)}
+}
+
+// waiting is the age of the oldest command that waits for the owner of a partition.
+func (m *members) waiting(partition int32, lane bus.Lane, now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if lane == bus.Data {
+		return m.view.Data(partition, now)
+	}
+	return m.view.Waiting(partition, now)
+}
+
+// level is the newest feature level that all live nodes have.
+func (m *members) level() int {
+	if m == nil {
+		return cluster.Level
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.view.LowestLevel()
+}
+
+// epoch is the newest epoch of a partition that was heard of.
+func (m *members) epoch(partition int32) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, epoch := m.view.Owner(partition)
+	return epoch
+}
