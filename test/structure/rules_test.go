@@ -37,7 +37,7 @@ var importRules = []importRule{
 	{anchored(`engine/rpc`), none, pureThird, "the life cycle is pure and a leaf"},
 	{anchored(`engine/step(/.+)?`), anchored(`engine/(rpc|step)(/.+)?|nodes(/.+)?|chains(/.+)?`), pureThird, "pure packages see only pure packages"},
 	{anchored(`engine/projection`), anchored(`eventstore|engine/(rpc|step)`), ids, "projections see facts and tables"},
-	{anchored(`engine/bus/kafka`), anchored(`engine/bus(/bustest|/local)?`), anything, "what Kafka gave waits in the process, as in the local bus"},
+	{anchored(`engine/bus/(kafka|memory)`), anchored(`engine/bus(/bustest|/local)?`), anything, "what Kafka gave waits in the process, as in the local bus; so does what its double gave"},
 	{anchored(`engine/bus/.+`), anchored(`engine/bus(/bustest)?`), anything, "an adapter sees one contract"},
 	{anchored(`engine/sim(/.+)?`), anchored(contracts + `|engine(/.+)?`), anything, "the simulation drives the engine through contracts"},
 	{anchored(`engine/replay`), anchored(`eventstore|engine/(rpc|projection)`), ids, "folding sends nothing (P5): it knows no transport"},

@@ -1,0 +1,131 @@
+// Package memory is the bus of several nodes that live in one process: a double for tests of what runs on many nodes. It keeps to what
+// real brokers do: commands travel as bytes, an inbox remembers and has places, nodes are paused and killed, and what remembers goes away.
+// It has no sockets and waits for channels only, so testing/synctest can drive it.
+package memory
+
+import (
+	"sync"
+
+	"callchain/engine/bus"
+	"callchain/engine/bus/local"
+
+	"github.com/google/uuid"
+)
+
+// Cluster is what remembers for its nodes.
+type Cluster struct {
+	// Most bounds the messages of a lane that wait to be taken, and those that wait to be written, at each node. It is set before a node is made.
+	Most int
+
+	partitions int32
+	codec      bus.Codec
+
+	mu        sync.Mutex
+	away      bool
+	lanes     [bus.Lanes]*lane
+	made      int // topics
+	nodes     map[*Node]struct{}
+	followers map[*follower]struct{}
+	topics    map[bus.Topic]bool // of nodes: made when they were followed first
+	group     group
+}
+
+// New makes a cluster whose inbox has that many partitions, empty. Its nodes write and read commands with the codec.
+func New(partitions int32, codec bus.Codec) *Cluster {
+	c := &Cluster{
+		Most: 10_000, partitions: partitions, codec: codec,
+		nodes: map[*Node]struct{}{}, followers: map[*follower]struct{}{}, topics: map[bus.Topic]bool{},
+	}
+	for l := range c.lanes {
+		c.lanes[l] = c.makeLane()
+	}
+	c.group = group{c: c, all: map[*membership]struct{}{}, owner: make([]*membership, partitions), moving: make([]bool, partitions)}
+	return c
+}
+
+// lane is what is kept of one.
+type lane struct {
+	id    uuid.UUID
+	parts []kept
+}
+
+// kept are the records of a partition, from an offset on.
+type kept struct {
+	first   int64
+	records []record
+}
+
+func (k *kept) end() int64 { return k.first + int64(len(k.records)) }
+
+type record struct {
+	key   uuid.UUID
+	bytes []byte
+}
+
+// makeLane makes an empty lane. Its id is another than that of all before.
+func (c *Cluster) makeLane() *lane {
+	c.made++
+	return &lane{id: uuid.NewSHA1(uuid.NameSpaceOID, []byte{byte(c.made >> 8), byte(c.made)}), parts: make([]kept, c.partitions)}
+}
+
+// SetAway lets the brokers go away and come back. While they are away, nothing is written, read, published or assigned, and nobody is
+// expelled; that is made good when they are back.
+func (c *Cluster) SetAway(away bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away = away; !away {
+		for n := range c.nodes {
+			n.in.lookAhead()
+		}
+		c.group.settle()
+	}
+	c.wakeAll()
+}
+
+// wakeAll lets everybody look again.
+func (c *Cluster) wakeAll() {
+	for n := range c.nodes {
+		signal(n.in.wake)
+		n.in.read()
+	}
+	for f := range c.followers {
+		signal(f.wake)
+	}
+	for m := range c.group.all {
+		signal(m.wake)
+	}
+}
+
+// Close ends the nodes. Follow and Join end with their contexts.
+func (c *Cluster) Close() {
+	c.mu.Lock()
+	nodes := make([]*Node, 0, len(c.nodes))
+	for n := range c.nodes {
+		nodes = append(nodes, n)
+	}
+	c.mu.Unlock()
+	for _, n := range nodes {
+		n.Close()
+	}
+}
+
+// Node makes a node of the cluster, as a process that starts. Names need not differ.
+func (c *Cluster) Node(name string) *Node {
+	n := &Node{name: name, c: c}
+	n.in = &Inbox{n: n, waiting: local.New(c.Most), wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	for l := range n.in.parts {
+		n.in.parts[l] = map[int32]*part{}
+	}
+	c.mu.Lock()
+	c.nodes[n] = struct{}{}
+	c.mu.Unlock()
+	go n.in.run()
+	return n
+}
+
+func signal(to chan struct{}) {
+	select {
+	case to <- struct{}{}:
+	default:
+	}
+}
