@@ -87,13 +87,19 @@ func (o *owner) acquire(ctx context.Context) {
 			next = append(next, p)
 		}
 	}
-	if len(next) == 0 {
-		if told && len(o.again) == 0 && o.broken == nil {
-			o.e.ready.Store(nil)
-		}
-		return
+	if len(next) > 0 {
+		o.beginLoading(ctx, next)
+	} else if told && len(o.again) == 0 && o.broken == nil {
+		o.allLoaded()
 	}
-	o.beginLoading(ctx, next)
+}
+
+// allLoaded tells that everything that this process is to own is loaded.
+func (o *owner) allLoaded() {
+	o.e.pending.Store(nil)
+	if o.e.ready.Load() != nil && (o.e.members == nil || o.e.members.misfit() == "") {
+		o.e.ready.Store(nil)
+	}
 }
 
 // beginLoading claims and loads partitions beside the loop.
@@ -101,6 +107,8 @@ func (o *owner) beginLoading(ctx context.Context, partitions []int32) {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &loading{partitions: partitions, cancel: cancel, done: make(chan loaded, 1)}
 	o.loading = l
+	what := fmt.Sprintf("partitions are being loaded: %v", partitions)
+	o.e.pending.Store(&what)
 	read := make([]bool, len(o.parts))
 	for p := range o.parts {
 		read[p] = o.parts[p].read
@@ -289,6 +297,8 @@ func (o *owner) notLoaded(partitions []int32, err error) error {
 		o.e.log.Error("the inbox lost messages; the partitions wait for a decision", "error", lost)
 	case !o.e.begun.Load() && o.e.group == nil:
 		return fmt.Errorf("claiming the partitions: %w", err)
+	case errors.Is(err, rpc.ErrUnknownEvent):
+		o.e.members.standDown(unfitEvents, err.Error())
 	default:
 		o.e.unready("the store is not available: " + err.Error())
 		o.e.log.Warn("the store is not available", "error", err, "again", again)

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,9 +15,11 @@ import (
 // feed tells followers that something was committed. They read the events themselves, from the store, so that a slow follower
 // costs nobody anything and none is missed.
 type feed struct {
-	mu      sync.Mutex
-	seqs    []int64
-	changed chan struct{} // closed and replaced when seqs grow
+	mu        sync.Mutex
+	seqs      []int64
+	changed   chan struct{} // closed and replaced when seqs grow
+	followers int
+	stop      context.CancelFunc // ends the looking for what other nodes commit
 }
 
 func newFeed(partitions int32) *feed {
@@ -27,12 +30,16 @@ func newFeed(partitions int32) *feed {
 func (f *feed) committed(checkpoints []eventstore.Checkpoint) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	grown := false
 	for i := range checkpoints {
 		cp := &checkpoints[i]
+		grown = grown || cp.Seq > f.seqs[cp.Partition]
 		f.seqs[cp.Partition] = max(f.seqs[cp.Partition], cp.Seq)
 	}
-	close(f.changed)
-	f.changed = make(chan struct{})
+	if grown {
+		close(f.changed)
+		f.changed = make(chan struct{})
+	}
 }
 
 // now is a copy of the positions and the signal of the next change.
@@ -42,9 +49,65 @@ func (f *feed) now() ([]int64, <-chan struct{}) {
 	return append([]int64(nil), f.seqs...), f.changed
 }
 
+// elsewherePeriod is how often followers look for what other nodes have committed.
+const elsewherePeriod = 200 * time.Millisecond
+
+// lookElsewhere brings the positions up to date with what other nodes have committed.
+func (e *Engine) lookElsewhere(ctx context.Context) error {
+	if e.group == nil {
+		return nil
+	}
+	checkpoints, err := e.store.Checkpoints(ctx)
+	if err != nil {
+		return fmt.Errorf("asking what other nodes have committed: %w", err)
+	}
+	e.feed.committed(slices.DeleteFunc(checkpoints, func(cp eventstore.Checkpoint) bool { return cp.Partition >= e.config.Partitions }))
+	return nil
+}
+
+// follows lets the positions follow what other nodes commit, while somebody follows here. The function returned ends that.
+func (e *Engine) follows(ctx context.Context) (end func()) {
+	if e.group == nil {
+		return func() {}
+	}
+	e.feed.mu.Lock()
+	defer e.feed.mu.Unlock()
+	if e.feed.followers++; e.feed.followers == 1 {
+		looking, stop := context.WithCancel(context.WithoutCancel(ctx))
+		e.feed.stop = stop
+		go e.lookOn(looking)
+	}
+	return func() {
+		e.feed.mu.Lock()
+		defer e.feed.mu.Unlock()
+		if e.feed.followers--; e.feed.followers == 0 {
+			e.feed.stop()
+		}
+	}
+}
+
+func (e *Engine) lookOn(ctx context.Context) {
+	look := time.NewTicker(elsewherePeriod)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := e.lookElsewhere(ctx); err != nil && ctx.Err() == nil {
+			e.log.Debug("followers see what other nodes have committed later", "error", err)
+		}
+	}
+}
+
 // Follow hands over every committed event after a cursor, in the order of each partition, until ctx ends or each fails. The
 // cursor given with an event stands right behind it; an empty cursor begins now.
 func (e *Engine) Follow(ctx context.Context, after string, each func(cursor string, ev *eventstore.Event) error) error {
+	if err := e.lookElsewhere(ctx); err != nil {
+		return err
+	}
+	defer e.follows(ctx)()
 	at, _ := e.feed.now()
 	if after != "" {
 		if err := readCursor(after, at); err != nil {

@@ -20,8 +20,10 @@ type members struct {
 	wake   chan struct{}
 	claims chan []cluster.Claim // to be answered with what this process has in those partitions
 
-	mu   sync.Mutex
-	view *cluster.View
+	mu     sync.Mutex
+	view   *cluster.View
+	unfit  map[unfit]string // why this node must own nothing now
+	fitted chan struct{}    // signalled when that has changed
 }
 
 // announcedMost bounds the rounds of claims that wait to be answered; those beyond are found again with the next beat.
@@ -30,7 +32,7 @@ const announcedMost = 100
 func newMembers(e *Engine, t bus.Topics) *members {
 	return &members{
 		e: e, topics: t, wake: make(chan struct{}, 1), claims: make(chan []cluster.Claim, announcedMost),
-		view: cluster.NewView(e.incarnation, e.config.Partitions),
+		view: cluster.NewView(e.incarnation, e.config.Partitions), unfit: map[unfit]string{}, fitted: make(chan struct{}, 1),
 	}
 }
 
@@ -65,14 +67,8 @@ func (m *members) run(ctx context.Context) {
 	}
 	running.Go(func() { m.announce(ctx) })
 	running.Go(func() { m.join(ctx) })
+	running.Go(func() { m.watchClock(ctx) })
 	m.beat(ctx)
-}
-
-// join takes part in the sharing of the partitions.
-func (m *members) join(ctx context.Context) {
-	if err := m.e.group.Join(ctx, m.e.assignment); err != nil && ctx.Err() == nil {
-		m.e.log.Error("this node takes no part in the sharing of the partitions any more", "error", err)
-	}
 }
 
 // beat tells the others of this process, twice a second and when something has changed.

@@ -57,8 +57,8 @@ func (o *owner) restoreAll(ctx context.Context, part *partition, names []string,
 		for n < len(events) && events[n].Stream == stream {
 			n++
 		}
-		if err := o.restore(ctx, part, stream, events[:n], open[stream]); errors.Is(err, errFetch) {
-			return err
+		if err := o.restore(ctx, part, stream, events[:n], open[stream]); errors.Is(err, errFetch) || errors.Is(err, rpc.ErrUnknownEvent) && o.e.group != nil {
+			return err // in a cluster a newer node may read it
 		} else if err != nil {
 			var last eventstore.Event
 			if n > 0 {

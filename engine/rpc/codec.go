@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/google/uuid"
 )
+
+// ErrUnknownEvent: this program does not know the type of an event. A newer one may have written it.
+var ErrUnknownEvent = errors.New("unknown event type")
 
 // DataVersion is the version of the stored form of every fact today.
 const DataVersion = 1
@@ -154,7 +158,7 @@ func DecodeFact(name string, version int16, data []byte) (Fact, error) {
 	case "SessionClosed":
 		return decodeAs[SessionClosed](data)
 	}
-	return nil, fmt.Errorf("unknown event type %q", name)
+	return nil, fmt.Errorf("%w %q", ErrUnknownEvent, name)
 }
 
 func decodeAs[F Fact](data []byte) (Fact, error) {

@@ -44,7 +44,6 @@ func (s *site) settled(t *testing.T, topic bus.Topic, key, value string) {
 	}
 }
 
-
 // kept are the keys of a partition of a topic, in order.
 func (s *site) kept(t *testing.T, topic bus.Topic, partition int32, count int) []string {
 	t.Helper()
