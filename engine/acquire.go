@@ -122,6 +122,7 @@ func (o *owner) beginLoading(ctx context.Context, partitions []int32) {
 
 // claim takes partitions over, loads what is open in them, and lets the inbox deliver those that it does not yet.
 func (o *owner) claim(ctx context.Context, partitions []int32, read []bool) ([]bus.From, error) {
+	began := o.e.now()
 	checkpoints, err := o.e.store.Claim(ctx, o.e.config.Node, partitions)
 	if err != nil {
 		return nil, err
@@ -140,6 +141,7 @@ func (o *owner) claim(ctx context.Context, partitions []int32, read []bool) ([]b
 		return nil, err
 	}
 	o.goOn(from)
+	o.e.log.Info("partitions loaded", "partitions", partitions, "calls", len(o.calls), "runs", len(o.runs), "after", o.e.now().Sub(began).Round(time.Millisecond))
 	return from, nil
 }
 
