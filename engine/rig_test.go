@@ -59,6 +59,8 @@ type rig struct {
 	inbox  bus.Inbox
 	topics bus.Topics // may be nil; set before start
 	most   int        // dead letters; 0: the default; set before start
+	node   string     // its name
+	group  bus.Group  // nil: it is alone; set before start
 	engine *engine.Engine
 	chain  *chains.Program
 	info   func(device uuid.UUID) step.Info
@@ -103,11 +105,16 @@ func (r *rig) rowsAreTheFold() {
 }
 
 func newRig(t *testing.T, store *sim.Store, inbox bus.Inbox) *rig {
+	r := unstarted(t, store, inbox)
+	r.start()
+	return r
+}
+
+func unstarted(t *testing.T, store *sim.Store, inbox bus.Inbox) *rig {
 	r := &rig{t: t, store: store, inbox: inbox, chain: compiled(t, rootChain), gone: new(sync.Map)}
 	r.info = func(uuid.UUID) step.Info {
 		return step.Info{Name: "d", Type: "default", Chain: r.chain, Settings: rpc.DefaultSettings()}
 	}
-	r.start()
 	return r
 }
 
@@ -115,11 +122,14 @@ func newRig(t *testing.T, store *sim.Store, inbox bus.Inbox) *rig {
 func (r *rig) start() {
 	r.measured = prometheus.NewRegistry()
 	c := engine.DefaultConfig()
-	c.Partitions, c.Tenant = partitions, tenant
+	c.Partitions, c.Tenant, c.Node = partitions, tenant, cmp.Or(r.node, c.Node)
 	c.DeadLetters = cmp.Or(r.most, c.DeadLetters)
 	r.engine = engine.New(c, r.store, r.inbox, directory{r}, engine.NewMetrics(r.measured), slog.New(slog.DiscardHandler))
 	if r.topics != nil {
 		r.engine.PublishTo(r.topics)
+	}
+	if r.group != nil {
+		r.engine.ShareWith(r.group, r.topics)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
