@@ -16,7 +16,7 @@ import (
 // The times of the group. Brokers accept sessions of six seconds and more, unless an operator says otherwise (group.min.session.timeout.ms).
 const (
 	groupSession   = 6 * time.Second // a node that is not heard for so long loses its partitions
-	groupHeartbeat = time.Second
+	groupHeartbeat = 500 * time.Millisecond
 	groupRebalance = 10 * time.Second // a node may take so long to give partitions up
 )
 
@@ -42,15 +42,31 @@ func (g *Group) Join(ctx context.Context, m bus.Member) error {
 	for {
 		err := g.join(ctx, c, m)
 		if ctx.Err() != nil {
-			return nil
+			return g.leave(c)
+		}
+		if errors.Is(err, sarama.ErrFencedInstancedId) {
+			g.options.Log.Error("another process runs with the same node.id: give each its own", "node", g.options.Node)
 		}
 		g.options.Log.Debug("the group of the partitions' owners cannot be joined now", "error", err)
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return nil
+			return g.leave(c)
 		}
 	}
+}
+
+// leave lets the others take over at once: the brokers would wait for a member that has a name of its own to come back.
+func (g *Group) leave(c *sarama.Config) error {
+	admin, err := sarama.NewClusterAdmin(g.options.Brokers, c)
+	if err != nil {
+		return fmt.Errorf("leaving the group: %w", err)
+	}
+	_, err = admin.RemoveMemberFromConsumerGroup(g.options.Prefix+string(bus.Owners), []string{g.options.Node})
+	if err = errors.Join(err, admin.Close()); err != nil {
+		return fmt.Errorf("leaving the group: %w", err)
+	}
+	return nil
 }
 
 func (g *Group) config() (*sarama.Config, error) {
@@ -58,6 +74,7 @@ func (g *Group) config() (*sarama.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Consumer.Group.InstanceId = g.options.Node // a node that is started again gets what it had at once, and need not be missed first
 	c.Consumer.Group.Session.Timeout, c.Consumer.Group.Heartbeat.Interval = groupSession, groupHeartbeat
 	c.Consumer.Group.Rebalance.Timeout = groupRebalance
 	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky()}

@@ -136,7 +136,7 @@ func (in *Inbox) checkEvents(from []bus.From) error {
 		if f.Published == 0 {
 			continue
 		}
-		newest, err := in.readers[bus.RPC].client.GetOffset(topic, f.Partition, sarama.OffsetNewest)
+		newest, err := in.health.client.GetOffset(topic, f.Partition, sarama.OffsetNewest)
 		if err != nil { // no reason not to begin: events wait in the store
 			in.options.Log.Warn("nobody can tell now whether the topic of events is still the same", "topic", topic, "partition", f.Partition, "error", err)
 			return nil

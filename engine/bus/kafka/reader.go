@@ -137,13 +137,13 @@ func (r *reader) end(partitions []int32) {
 	r.room.Broadcast()
 }
 
-// start finds where the reading of a partition begins.
+// start finds where the reading of a partition begins. It does not ask on the connection that is read from: there, each answer waits behind a fetch.
 func (r *reader) start(topic uuid.UUID, f bus.From) (part, error) {
-	oldest, err := r.client.GetOffset(r.topic, f.Partition, sarama.OffsetOldest)
+	oldest, err := r.in.health.client.GetOffset(r.topic, f.Partition, sarama.OffsetOldest)
 	if err != nil {
 		return part{}, fmt.Errorf("asking for the oldest message of %s partition %d: %w", r.topic, f.Partition, err)
 	}
-	newest, err := r.client.GetOffset(r.topic, f.Partition, sarama.OffsetNewest)
+	newest, err := r.in.health.client.GetOffset(r.topic, f.Partition, sarama.OffsetNewest)
 	if err != nil {
 		return part{}, fmt.Errorf("asking for the newest message of %s partition %d: %w", r.topic, f.Partition, err)
 	}
@@ -273,7 +273,7 @@ func (r *reader) lookAhead() error {
 	}
 	r.mu.Unlock()
 	for _, p := range partitions {
-		newest, err := r.client.GetOffset(r.topic, p, sarama.OffsetNewest)
+		newest, err := r.in.health.client.GetOffset(r.topic, p, sarama.OffsetNewest)
 		if err != nil {
 			return err
 		}
