@@ -10,6 +10,7 @@ import (
 	"callchain/api/jackson"
 	"callchain/engine"
 	"callchain/engine/rpc"
+	"callchain/eventstore"
 	"callchain/registry"
 	"callchain/registry/auth"
 	"callchain/registry/password"
@@ -28,6 +29,9 @@ const (
 	codeTooMany        = 33
 	codeConflict       = 35
 )
+
+// notReady is the code of answers that name what is missing.
+const notReady = "not_ready"
 
 // apiError is an answer that is no success: HTTP status, ThingsBoard's errorCode and message, our stable code in snake_case, and a
 // detail that names the place and the mend.
@@ -124,6 +128,7 @@ func answerTo(err error) *apiError {
 	var refusal *rpc.Refusal
 	var tooMany *auth.TooManyError
 	var rerun *engine.RerunError
+	var outage *eventstore.OutageError
 	switch {
 	case errors.As(err, &own):
 		return own
@@ -137,6 +142,8 @@ func answerTo(err error) *apiError {
 		return &apiError{
 			status: 429, errorCode: codeTooMany, message: "Too many login attempts", code: "too_many_logins", retry: tooMany.RetryAfter, detail: err.Error(),
 		}
+	case errors.As(err, &outage) && !errors.Is(err, engine.ErrUncertain):
+		return outageAnswer(outage)
 	case errors.Is(err, jackson.ErrSyntax):
 		return badBody(err)
 	}
@@ -154,6 +161,18 @@ func answerTo(err error) *apiError {
 	return &e
 }
 
+// outageAnswer names what whoever runs the server must mend; the database's own words are for the log of the engine.
+func outageAnswer(o *eventstore.OutageError) *apiError {
+	e := &apiError{
+		status: 503, errorCode: codeGeneral, message: "The database is not available", code: "database_unavailable", retry: time.Second,
+		detail: o.Reason + "; nothing happened, try again",
+	}
+	if o.Reason == eventstore.ReasonUncertain {
+		e.code, e.detail = "outcome_unknown", o.Reason+"; look whether it was"
+	}
+	return e
+}
+
 // sentinels maps the errors of the contracts. detail: the error's text is for the caller.
 var sentinels = []struct {
 	err    error
@@ -168,7 +187,7 @@ var sentinels = []struct {
 		detail: "a call that was accepted goes on; ask for it by its id",
 	}, false},
 	{engine.ErrUnready, &apiError{
-		status: 503, errorCode: codeGeneral, message: "The server is not ready", code: "not_ready", retry: time.Second, detail: "nothing happened, try again",
+		status: 503, errorCode: codeGeneral, message: "The server is not ready", code: notReady, retry: time.Second, detail: "nothing happened, try again",
 	}, false},
 	{engine.ErrUncertain, &apiError{
 		status: 503, errorCode: codeGeneral, message: "The outcome is not known", code: "outcome_unknown", retry: time.Second,

@@ -13,6 +13,7 @@ import (
 	"callchain/api/jackson"
 	"callchain/engine"
 	"callchain/engine/rpc"
+	"callchain/eventstore"
 	"callchain/registry"
 	"callchain/registry/auth"
 	"callchain/registry/password"
@@ -111,6 +112,9 @@ func TestSentinelsHaveAnswers(t *testing.T) {
 		{auth.ErrExpired, 401, 11, "token_expired"},
 		{&auth.TooManyError{RetryAfter: 1}, 429, 33, "too_many_logins"},
 		{password.ErrBusy, 503, 2, "busy"},
+		{&eventstore.OutageError{Reason: eventstore.ReasonFull, Err: errors.New("53100")}, 503, 2, "database_unavailable"},
+		{&eventstore.OutageError{Reason: eventstore.ReasonUncertain, Err: errors.New("broken pipe")}, 503, 2, "outcome_unknown"},
+		{fmt.Errorf("%w: %w", engine.ErrUncertain, &eventstore.OutageError{Reason: eventstore.ReasonAway, Err: errors.New("refused")}), 503, 2, "outcome_unknown"},
 		{jackson.ErrSyntax, 400, 31, "invalid_body"},
 		{context.DeadlineExceeded, 503, 2, "deadline_exceeded"},
 		{errors.New("disk on fire"), 500, 2, "internal"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"time"
 
 	"callchain/api/jackson"
 	"callchain/engine"
@@ -41,7 +42,9 @@ func callDevice(v version, oneway bool) handler {
 			Retries: asked.retries, Order: asked.order, Info: asked.info, FailOffline: asked.failOffline, Actor: who.Actor,
 		}
 		r.Trace, r.Span, _ = step.ParseTraceparent(first(c.Request.Header[headerTrace]))
-		result, err := s.engine.Call(c.Request.Context(), r)
+		ctx, cancel := context.WithTimeout(c.Request.Context(), patience(&r, s.now()))
+		defer cancel()
+		result, err := s.engine.Call(ctx, r)
 		if result.ID == uuid.Nil {
 			result.ID = id
 		}
@@ -50,6 +53,16 @@ func callDevice(v version, oneway bool) handler {
 		}
 		return answerCall(c, v, &r, &result)
 	}
+}
+
+// patience is how long a caller may have to wait: that it takes longer shows that nothing can be stored. The engine ends a call by itself at its
+// deadline, and a persistent one is queued at once unless its chain takes its time.
+func patience(r *engine.CallRequest, now time.Time) time.Duration {
+	const late, queued = 5 * time.Second, 20 * time.Second
+	if r.Persistent {
+		return queued
+	}
+	return max(r.Expires.Sub(now), 0) + late
 }
 
 // askedCall reads the body; what it returns does not refer to the bytes read.

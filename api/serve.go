@@ -101,6 +101,9 @@ const statusGone = 499
 // answer renders an error. Nobody reads the answer to a caller that is gone.
 func (s *server) answer(c *gin.Context, err error) {
 	e := answerTo(err)
+	if reasons := s.engine.Ready(); e.code == notReady && len(reasons) > 0 {
+		e = e.because("nothing happened, try again: " + strings.Join(reasons, "; "))
+	}
 	if ctx := c.Request.Context(); ctx.Err() != nil {
 		if !errors.Is(context.Cause(ctx), engine.ErrStopping) {
 			c.Writer.WriteHeader(statusGone)

@@ -97,9 +97,15 @@ func (o *owner) acquire(ctx context.Context) {
 // allLoaded tells that everything that this process is to own is loaded.
 func (o *owner) allLoaded() {
 	o.e.pending.Store(nil)
-	if o.e.ready.Load() != nil && (o.e.members == nil || o.e.members.misfit() == "") {
+	if o.e.ready.Load() != nil && !o.doubtful() && (o.e.members == nil || o.e.members.misfit() == "") {
 		o.e.ready.Store(nil)
 	}
+}
+
+// doubtful tells of a store that took a claim after an outage, but not yet what waits to be stored: a full disk has room for the one and not for
+// the other.
+func (o *owner) doubtful() bool {
+	return o.outage && (o.busy || len(o.replay) > 0 || !o.batch.empty() || o.e.now().Before(o.pause))
 }
 
 // beginLoading claims and loads partitions beside the loop.

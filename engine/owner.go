@@ -58,6 +58,7 @@ type owner struct {
 	single    bool          // step one message a batch: one of them spoils its batch
 	pause     time.Time     // until then the store is left in peace
 	failures  int           // appends that failed since one succeeded
+	outage    bool          // the store could not write, and nothing was stored since
 	lookUps   struct {      // of late answers, in this second
 		second int64
 		n      int
@@ -424,7 +425,7 @@ func (o *owner) handOver() bool {
 func (o *owner) settled(w written) {
 	o.busy = false
 	if w.err == nil && (len(w.fenced) == 0 || o.e.group != nil) {
-		o.failures = 0
+		o.failures, o.outage = 0, false
 		o.e.inHand.note([bus.Lanes]rpc.Instant{})
 		o.fenced(w)
 		return

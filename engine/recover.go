@@ -212,6 +212,8 @@ func (o *owner) startAgain(w written) {
 	o.e.log.Error("an append failed; the partitions are loaded again", "events", w.batch.events, "error", cause)
 	o.e.metrics.reloads.Inc()
 	o.e.unready("the store is not available: " + cause.Error())
+	var outage *eventstore.OutageError
+	o.outage = errors.As(cause, &outage)
 	o.gathered = append(slices.Clone(o.batch.messages), o.replay...)
 	o.gathered = append(o.linger.all(), o.gathered...)
 	o.replay, o.broken = nil, &w

@@ -90,7 +90,7 @@ type Store interface {
 
 	// Append stores the batch in one transaction, durable when it returns. Partitions whose row does not match their Expect are
 	// left out whole and returned, sorted; the others are stored. A row that carries the batch's own ID counts as stored: the
-	// answer to an earlier try was lost. Errors store nothing: *ConflictError, *RefusedError, ctx's, or the database's.
+	// answer to an earlier try was lost. Errors store nothing: *ConflictError, *RefusedError, *OutageError, ctx's, or the database's.
 	Append(ctx context.Context, b Batch) (fenced []int32, err error)
 
 	// Stream reads the events of one stream with a version greater than after, in order, at most limit.

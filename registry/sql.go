@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 
+	"callchain/eventstore"
+
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
@@ -44,7 +46,7 @@ func (t *tx) row(query string, args ...any) *sql.Row {
 func (t *tx) each(query string, args []any, scan func(row) error) error {
 	rows, err := t.on.QueryContext(t.ctx, query, t.arguments(args)...)
 	if err != nil {
-		return err
+		return outage(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -52,7 +54,7 @@ func (t *tx) each(query string, args []any, scan func(row) error) error {
 			return err
 		}
 	}
-	return rows.Err()
+	return outage(rows.Err())
 }
 
 // exec tells how many rows it changed.
@@ -120,6 +122,7 @@ func (r *Registry) write(ctx context.Context, fn func(*tx) error) error {
 	var err error
 	for range writeAttemptsMax {
 		if err = r.writeOnce(ctx, fn); !isVictim(err) {
+			r.leaveReadOnly(err)
 			return err
 		}
 	}
@@ -129,13 +132,17 @@ func (r *Registry) write(ctx context.Context, fn func(*tx) error) error {
 func (r *Registry) writeOnce(ctx context.Context, fn func(*tx) error) error {
 	t, err := r.db.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("beginning a transaction: %w", err)
+		return fmt.Errorf("beginning a transaction: %w", outage(err))
 	}
 	if err := fn(&tx{ctx, t, r.dialect}); err != nil {
 		return errors.Join(err, ignoreDone(t.Rollback()))
 	}
 	if err := t.Commit(); err != nil {
-		return fmt.Errorf("%w: %w", errUncertain, err)
+		err = fmt.Errorf("%w: %w", errUncertain, outage(err))
+		if isAway(err) {
+			return &eventstore.OutageError{Reason: eventstore.ReasonUncertain, Err: err}
+		}
+		return err
 	}
 	return nil
 }
@@ -166,7 +173,7 @@ func classify(err error) error {
 		errors.As(err, &lite) && lite.Code() == liteReferenced:
 		return fmt.Errorf("%w: %w", ErrInUse, err)
 	}
-	return err
+	return outage(err)
 }
 
 func isVictim(err error) bool {
@@ -180,7 +187,7 @@ func missing(err error, what string, id any) error {
 		return fmt.Errorf("%w: %s %v", ErrNotFound, what, id)
 	}
 	if err != nil {
-		return fmt.Errorf("reading %s %v: %w", what, id, err)
+		return fmt.Errorf("reading %s %v: %w", what, id, outage(err))
 	}
 	return nil
 }

@@ -49,7 +49,12 @@ func (s *Store) Append(ctx context.Context, b eventstore.Batch) (fenced []int32,
 }
 
 // retry runs f until it succeeds, fails for good, or was tried triesMax times: a restart of the server leaves dead connections in the pool.
+// Outages are marked as such.
 func (s *Store) retry(ctx context.Context, f func() error) error {
+	return outage(s.tries(ctx, f))
+}
+
+func (s *Store) tries(ctx context.Context, f func() error) error {
 	pause := firstPause
 	for try := 1; ; try++ {
 		if err := ctx.Err(); err != nil {
@@ -65,9 +70,14 @@ func (s *Store) retry(ctx context.Context, f func() error) error {
 		if gone := ctx.Err(); gone != nil {
 			return errors.Join(gone, err)
 		}
-		if hasCode(err, checkViolation) {
+		switch {
+		case hasCode(err, checkViolation):
 			s.months.forget()
-		} else if !passing(err) {
+		case hasCode(err, readOnly):
+			// The session may have begun while the server took no writes, or on a server that is no longer the one that does.
+			s.pool.Reset()
+			return err
+		case !passing(err):
 			return err
 		}
 		if try == triesMax {
@@ -153,6 +163,8 @@ func (s *Store) carrying(ctx context.Context, b *eventstore.Batch) ([]int32, err
 // SQLSTATE codes (PostgreSQL manual, appendix A).
 const (
 	uniqueViolation = "23505"
+	readOnly        = "25006"
+	diskFull        = "53100"
 	checkViolation  = "23514" // no partition of the table for the row
 )
 
@@ -175,6 +187,35 @@ func passing(err error) bool {
 		return true
 	}
 	return len(e.Code) == 5 && e.Code[:2] == "08" // connection exceptions
+}
+
+// outage marks an error that is the database's own state and nobody's data. A torn connection is one that was tried again in vain.
+func outage(err error) error {
+	var e *pgconn.PgError
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, errClosed):
+		return err
+	case !errors.As(err, &e):
+		if passing(err) {
+			return &eventstore.OutageError{Reason: eventstore.ReasonAway, Err: err}
+		}
+		return err
+	case e.Code == diskFull:
+		return &eventstore.OutageError{Reason: eventstore.ReasonFull, Err: err}
+	case e.Code == readOnly:
+		return &eventstore.OutageError{Reason: eventstore.ReasonReadOnly, Err: err}
+	case len(e.Code) != 5:
+		return err
+	}
+	switch e.Code[:2] {
+	case "53":
+		return &eventstore.OutageError{Reason: eventstore.ReasonRoom, Err: err}
+	case "58": // errors of the system: reading, writing
+		return &eventstore.OutageError{Reason: eventstore.ReasonDisk, Err: err}
+	case "57", "08": // ended or cancelled by an operator or a time-out, starting up; connection exceptions
+		return &eventstore.OutageError{Reason: eventstore.ReasonAway, Err: err}
+	}
+	return err
 }
 
 // refuses tells whether the server will never take the data: class 22 (data exception), 54 (limits exceeded), NOT NULL and CHECK.

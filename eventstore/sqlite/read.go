@@ -61,10 +61,10 @@ func (r *reader) use(ctx context.Context, f func(*connection) error) (err error)
 	defer func() { r.free <- c }()
 	if c == nil {
 		if c, err = dial(ctx, r.path, "query_only(true)", "cache_size(-2048)"); err != nil {
-			return err
+			return outage(err)
 		}
 	}
-	return f(c)
+	return outage(f(c))
 }
 
 // readColumns gives an event, but for what tells its append. Data comes as bytes, so that it is not copied twice.

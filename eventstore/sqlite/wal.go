@@ -22,7 +22,7 @@ type checkpointer struct {
 	wake    chan struct{}
 	stop    context.CancelFunc
 	done    chan struct{}
-	failed  error // read after done
+	failed  error // of the last look; read after done
 }
 
 const (
@@ -67,7 +67,7 @@ func (c *checkpointer) run(ctx context.Context) {
 			return
 		case <-c.wake:
 		}
-		if err := c.empty(ctx); err != nil && ctx.Err() == nil {
+		if err := c.empty(ctx); ctx.Err() == nil {
 			c.failed = err // the WAL stays longer than it should; the next look tries again
 		}
 	}

@@ -66,7 +66,7 @@ func (w *writer) hold(ctx context.Context, f func() error) error {
 
 // transaction runs f between BEGIN and COMMIT; an error of f or of the commit leaves nothing behind.
 func (w *writer) transaction(ctx context.Context, f func() error) error {
-	return w.hold(ctx, func() error {
+	return outage(w.hold(ctx, func() error {
 		if err := ctx.Err(); err != nil { // both ways of the select may have been open
 			return err
 		}
@@ -86,7 +86,7 @@ func (w *writer) transaction(ctx context.Context, f func() error) error {
 			err = fmt.Errorf("committing: %w", err)
 		}
 		return w.rollback(err)
-	})
+	}))
 }
 
 // rollback ends the transaction after err. SQLite may have ended it by itself (OR ROLLBACK, a full disk): that is what its answer "no transaction"
@@ -132,6 +132,27 @@ func refused(err error) error {
 		return &eventstore.RefusedError{Err: err}
 	}
 	return err
+}
+
+// outage marks an error that is the state of the disk and nobody's data.
+func outage(err error) error {
+	var reason string
+	switch c := code(err); c & 0xff {
+	case sqlite3.SQLITE_FULL:
+		reason = eventstore.ReasonFull
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		reason = eventstore.ReasonReadOnly
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN:
+		reason = eventstore.ReasonDisk
+		if c == sqlite3.SQLITE_IOERR_SHMSIZE { // the file beside the WAL could not be made longer
+			reason = eventstore.ReasonFull
+		}
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM:
+		reason = eventstore.ReasonRoom
+	default:
+		return err
+	}
+	return &eventstore.OutageError{Reason: reason, Err: err}
 }
 
 func unique(err error) bool {
