@@ -54,6 +54,9 @@ type engineDouble struct {
 	answer  func(context.Context, engine.CallRequest) (engine.CallResult, error)
 	fail    error // of everything but calls
 	reasons []string
+
+	overloaded bool
+
 	feed    chan eventstore.Event
 	follows chan string // the cursors asked for
 }
@@ -148,6 +151,8 @@ func (d *engineDouble) DropDeadLetter(_ context.Context, tenant, id uuid.UUID, a
 }
 
 func (d *engineDouble) Ready() []string { return d.reasons }
+
+func (d *engineDouble) Overloaded() bool { return d.overloaded }
 
 // storeDouble keeps rows and streams in memory; only what the API reads is there.
 type storeDouble struct {

@@ -14,6 +14,7 @@ import (
 // limits bound what all requests together may use up.
 type limits struct {
 	gates  [3]gate      // by lane
+	held   gate         // refusals that are held back
 	bodies atomic.Int64 // bytes left for bodies
 }
 
@@ -21,7 +22,7 @@ type limits struct {
 const probes = 64
 
 func newLimits(c Config) *limits {
-	l := &limits{gates: [3]gate{ordinary: make(gate, max(1, c.Requests)), streaming: make(gate, max(1, c.Streams)), probing: make(gate, probes)}}
+	l := &limits{held: make(gate, holdMost), gates: [3]gate{ordinary: make(gate, max(1, c.Requests)), streaming: make(gate, max(1, c.Streams)), probing: make(gate, probes)}}
 	l.bodies.Store(c.Bodies)
 	return l
 }
@@ -39,6 +40,27 @@ func (g gate) enter() bool {
 }
 
 func (g gate) leave() { <-g }
+
+// The refusals that are held back: a caller that is refused at once comes back at once, and refusing takes the time that those who are served need.
+// While its answer is held, nothing more is read from its connection.
+const (
+	holdFor  = 500 * time.Millisecond
+	holdMost = 4096 // at a time; those beyond are answered at once
+)
+
+// hold waits a moment before a call is refused because there are too many.
+func (s *server) hold(c *gin.Context) {
+	if !s.limits.held.enter() {
+		return
+	}
+	defer s.limits.held.leave()
+	moment := time.NewTimer(holdFor)
+	defer moment.Stop()
+	select {
+	case <-moment.C:
+	case <-c.Request.Context().Done():
+	}
+}
 
 // body is the whole body of a request, and what it took from the bytes that all bodies share. It must be released.
 type body struct {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"callchain/engine"
@@ -194,4 +195,39 @@ func TestServeEnds(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestRefusedCallsAreHeldBack: nothing is done for a call that an overloaded engine would refuse, and who is refused does not come back at once; but not
+// everybody is held.
+func TestRefusedCallsAreHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.engine.overloaded = true
+		h.engine.answer = func(context.Context, engine.CallRequest) (engine.CallResult, error) {
+			t.Error("the engine was asked")
+			return engine.CallResult{}, engine.ErrBusy
+		}
+		refused := make(chan time.Duration, holdMost+1)
+		began := time.Now()
+		for range holdMost + 1 {
+			go func() {
+				if w := h.do("POST", twoway+deviceID.String(), "tenant", `{"method":"m"}`); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+					t.Errorf("%d %v", w.Code, w.Header())
+				}
+				refused <- time.Since(began)
+			}()
+		}
+		synctest.Wait()
+		if n := len(refused); n != 1 {
+			t.Fatalf("%d callers were answered at once, want the one beyond %d", n, holdMost)
+		}
+		for range holdMost + 1 {
+			if took := <-refused; took != 0 && took != holdFor {
+				t.Fatalf("a caller was answered after %s, want %s", took, holdFor)
+			}
+		}
+		if w := h.do("GET", "/api/auth/user", "tenant", ""); w.Code != 200 || time.Since(began) > holdFor {
+			t.Errorf("another request: %d", w.Code)
+		}
+	})
 }

@@ -33,6 +33,8 @@ type Engine interface {
 	DropDeadLetter(ctx context.Context, tenant, id uuid.UUID, actor string) error
 	// Ready lists reasons why the engine is not ready; empty: it is.
 	Ready() []string
+	// Overloaded tells whether Call would refuse every call now, with engine.ErrBusy. It is asked before anything is done for a call.
+	Overloaded() bool
 }
 
 // Directory keeps devices, profiles and chains. *registry.Registry is one; the errors are its sentinels.

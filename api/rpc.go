@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -21,6 +22,10 @@ import (
 // RpcV2Controller). Checks come in ThingsBoard's order: the id's form, the body, then the device.
 func callDevice(v version, oneway bool) handler {
 	return func(s *server, c *gin.Context, who *auth.Principal) error {
+		if s.engine.Overloaded() {
+			s.hold(c)
+			return engine.ErrBusy
+		}
 		device, err := parseUUID(c.Param("deviceId"))
 		if err != nil {
 			return err
@@ -47,6 +52,9 @@ func callDevice(v version, oneway bool) handler {
 		result, err := s.engine.Call(ctx, r)
 		if result.ID == uuid.Nil {
 			result.ID = id
+		}
+		if errors.Is(err, engine.ErrBusy) {
+			s.hold(c)
 		}
 		if err != nil {
 			return answerTo(err).with(result.ID)

@@ -20,3 +20,17 @@ func (e *Engine) behindBy(partition int32, lane bus.Lane) time.Duration {
 	}
 	return e.members.waiting(partition, lane, e.now())
 }
+
+// Overloaded tells whether the owners of all partitions are so far behind that no new call would be taken. It costs next to nothing, so that
+// what is refused anyhow is refused before work is done for it.
+func (e *Engine) Overloaded() bool {
+	if e.members == nil {
+		return e.oldest(bus.RPC) > oldestMost
+	}
+	for p := range e.held {
+		if !e.overloaded(int32(p)) {
+			return false
+		}
+	}
+	return true
+}
