@@ -29,11 +29,12 @@ func (s *site) create(t *testing.T, topic bus.Topic, partitions int32, settings 
 // settled waits until the brokers tell of a changed setting of a topic.
 func (s *site) settled(t *testing.T, topic bus.Topic, key, value string) {
 	t.Helper()
-	about := sarama.ConfigResource{Type: sarama.TopicResource, Name: s.prefix + string(topic), ConfigNames: []string{key}}
+	about := []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: s.prefix + string(topic), ConfigNames: []string{key}}}
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for late := time.After(10 * time.Second); ; {
-		if is, err := s.admin.DescribeConfig(about); err == nil && len(is) == 1 && is[0].Value == value {
+		is, err := s.admin.DescribeConfigs(about, sarama.DescribeConfigsOptions{})
+		if err == nil && len(is) == 1 && len(is[0].Configs) == 1 && is[0].Configs[0].Value == value {
 			return
 		}
 		select {

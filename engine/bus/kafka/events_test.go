@@ -46,7 +46,7 @@ func TestEventsMadeAnewWhileUsed(t *testing.T) {
 	if err := in.Put(bus.Message{Value: bustest.Parcel(1)}); !errors.Is(err, bus.ErrAway) {
 		t.Errorf("Put: %v, want ErrAway", err)
 	}
-	s.again(t, events)
+	s.again(t, events, partitions)
 	troubled(t, in, events, "made anew while it was used")
 	var lost *bus.LostError
 	if err := in.Trouble(); !errors.As(err, &lost) || lost.Topic != events {

@@ -80,7 +80,7 @@ func (s *site) renew(t *testing.T, lane bus.Lane) {
 	if err := s.admin.DeleteTopic(s.topic(lane)); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		t.Fatal(err)
 	}
-	s.again(t, s.topic(lane))
+	s.again(t, s.topic(lane), partitions)
 }
 
 func (s *site) remove(t *testing.T, lane bus.Lane) {
@@ -91,7 +91,7 @@ func (s *site) remove(t *testing.T, lane bus.Lane) {
 }
 
 // again makes a topic that was removed.
-func (s *site) again(t *testing.T, name string) {
+func (s *site) again(t *testing.T, name string, partitions int32) {
 	t.Helper()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()

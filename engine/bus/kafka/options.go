@@ -1,11 +1,13 @@
 package kafka
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -28,6 +30,8 @@ type Options struct {
 	Most        int // messages of a lane that wait to be taken, and as many that wait to be written
 	Codec       bus.Codec
 	Log         *slog.Logger
+
+	dial func(ctx context.Context, network, address string) (net.Conn, error) // how the group's connections are made; nil: as usual
 }
 
 // What Begin does with a position that a topic does not have any more.

@@ -75,7 +75,7 @@ func (t *Topics) Publish(ctx context.Context, topic bus.Topic, records []bus.Rec
 		messages[i] = messageOf(&records[i])
 	}
 	to := t.talk
-	switch topic {
+	switch topic { //nolint:exhaustive // the rest is what nodes tell each other
 	case bus.Events, bus.DeadLetters:
 		to = t.batches
 	case bus.Registry:

@@ -42,3 +42,25 @@ func TestInbox(t *testing.T) {
 	}
 	bustest.Run(t, f)
 }
+
+func TestGroup(t *testing.T) {
+	f := bustest.GroupFixture{Partitions: 64}
+	f.Site = func(t *testing.T) *bustest.GroupSite {
+		c := memory.New(64, bustest.Codec{})
+		t.Cleanup(c.Close)
+		return &bustest.GroupSite{
+			Node: func(_ *testing.T, name string) *bustest.GroupNode {
+				n := c.Node(name)
+				return &bustest.GroupNode{Group: n.Group(), Hang: func() func() {
+					n.Pause()
+					return n.Resume
+				}}
+			},
+			Down: func(*testing.T) func() {
+				c.SetAway(true)
+				return func() { c.SetAway(false) }
+			},
+		}
+	}
+	bustest.RunGroup(t, f)
+}

@@ -1,0 +1,243 @@
+package bustest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"callchain/engine/bus"
+)
+
+// GroupFixture is an implementation of bus.Group, as its suite needs it.
+type GroupFixture struct {
+	// Site makes a group of one test, without members.
+	Site func(t *testing.T) *GroupSite
+	// Partitions of each group.
+	Partitions int32
+}
+
+// GroupSite is a group.
+type GroupSite struct {
+	// Node makes a node that can join.
+	Node func(t *testing.T, name string) *GroupNode
+	// Down lets the brokers go away; up lets them come back. Nil: they cannot.
+	Down func(t *testing.T) (up func())
+	// Renew removes what the brokers have of the partitions, and makes it anew. Nil: there is nothing.
+	Renew func(t *testing.T)
+}
+
+// GroupNode is one node.
+type GroupNode struct {
+	Group bus.Group
+	// Hang lets the node hear nothing and say nothing, as if its process was stopped; on lets it go on.
+	Hang func() (on func())
+}
+
+// leaveLong is how soon others must have what a node gave up that left. It is far below the time after which a node counts as lost.
+const leaveLong = 2 * time.Second
+
+// RunGroup runs the suite of groups.
+func RunGroup(t *testing.T, f GroupFixture) {
+	for _, c := range []struct {
+		name string
+		run  func(*testing.T, *groupPlace)
+	}{
+		{"a node that hangs loses its partitions, and is told when it is back", hangs},
+		{"the brokers go away and come back", brokersRestart},
+		{"a handover waits for the one who gives up", handoverWaits},
+		{"a node that leaves hands over at once", leaves},
+		{"one who does not give up is not waited for", stubborn},
+		{"an arrival moves a fair part and no more", arrival},
+		{"two arrive at the same moment", together},
+		{"ten nodes", tenNodes},
+		{"what the brokers have of the partitions is made anew", renewed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := &groupPlace{GroupSite: f.Site(t), partitions: f.Partitions, owners: map[int32]*node{}}
+			t.Cleanup(p.end)
+			c.run(t, p)
+		})
+	}
+}
+
+// groupPlace is what a case works on. It watches that no partition has two owners.
+type groupPlace struct {
+	*GroupSite
+	partitions int32
+
+	mu     sync.Mutex
+	owners map[int32]*node
+	nodes  []*node
+	broken []string
+}
+
+// node is a member that takes notes.
+type node struct {
+	*GroupNode
+	name  string
+	place *groupPlace
+	leave func() // it returns when Join has
+
+	// The place's lock guards these.
+	has     []int32
+	told    int       // Assigned was called
+	revoked [][]int32 // what Revoked was called with
+	lost    bool      // the others need not wait for it
+	hold    chan struct{}
+}
+
+// join lets a node join.
+func (p *groupPlace) join(t *testing.T, name string) *node {
+	t.Helper()
+	n := &node{GroupNode: p.Node(t, name), name: name, place: p}
+	ctx, cancel := context.WithCancel(context.Background())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		if err := n.Group.Join(ctx, n); err != nil {
+			p.breaks("%s: Join: %v", name, err)
+		}
+	}()
+	n.leave = func() { cancel(); <-left }
+	p.mu.Lock()
+	p.nodes = append(p.nodes, n)
+	p.mu.Unlock()
+	return n
+}
+
+// end lets all leave.
+func (p *groupPlace) end() {
+	for _, n := range p.nodes {
+		n.let()
+		n.leave()
+	}
+}
+
+func (p *groupPlace) breaks(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.broken = append(p.broken, fmt.Sprintf(format, args...))
+}
+
+// Assigned implements bus.Member.
+func (n *node) Assigned(partitions []int32) {
+	p := n.place
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.IsSorted(partitions) {
+		p.broken = append(p.broken, fmt.Sprintf("%s was told %v, which is not sorted", n.name, partitions))
+	}
+	for _, i := range n.has { // what is missing is gone
+		if !slices.Contains(partitions, i) && p.owners[i] == n {
+			delete(p.owners, i)
+			if !n.lost {
+				p.broken = append(p.broken, fmt.Sprintf("%s was told that %d is gone, and not that it is to go", n.name, i))
+			}
+		}
+	}
+	for _, i := range partitions {
+		if other := p.owners[i]; other != nil && other != n && !other.lost {
+			p.broken = append(p.broken, fmt.Sprintf("%s was told that it has %d, and %s had it", n.name, i, other.name))
+		}
+		p.owners[i] = n
+	}
+	n.has, n.told = slices.Clone(partitions), n.told+1
+}
+
+// Revoked implements bus.Member.
+func (n *node) Revoked(ctx context.Context, partitions []int32) {
+	p := n.place
+	p.mu.Lock()
+	n.revoked = append(n.revoked, slices.Clone(partitions))
+	hold := n.hold
+	for _, i := range partitions {
+		if !slices.Contains(n.has, i) {
+			p.broken = append(p.broken, fmt.Sprintf("%s is to give %d up, which it does not have", n.name, i))
+		}
+	}
+	p.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, i := range partitions {
+		if p.owners[i] == n {
+			delete(p.owners, i)
+		}
+	}
+	n.has = slices.DeleteFunc(n.has, func(i int32) bool { return slices.Contains(partitions, i) })
+}
+
+// grip lets Revoked wait until let is called.
+func (n *node) grip() {
+	n.place.mu.Lock()
+	defer n.place.mu.Unlock()
+	n.hold = make(chan struct{})
+}
+
+func (n *node) let() {
+	n.place.mu.Lock()
+	defer n.place.mu.Unlock()
+	if n.hold != nil {
+		close(n.hold)
+		n.hold = nil
+	}
+}
+
+// lose notes that others need not wait for the node any more, until found.
+func (n *node) lose(lost bool) {
+	n.place.mu.Lock()
+	defer n.place.mu.Unlock()
+	n.lost = lost
+}
+
+// notes are what a node has, how often it was told that, and what it was to give up, in all.
+func (n *node) notes() (has []int32, told int, revoked []int32) {
+	n.place.mu.Lock()
+	defer n.place.mu.Unlock()
+	return slices.Clone(n.has), n.told, slices.Sorted(slices.Values(slices.Concat(n.revoked...)))
+}
+
+// shared waits until these nodes have all partitions, in fair parts, each partition once.
+func (p *groupPlace) shared(t *testing.T, nodes ...*node) {
+	t.Helper()
+	until(t, fmt.Sprintf("%d nodes share %d partitions", len(nodes), p.partitions), func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		least, most, all := int(p.partitions), 0, map[int32]bool{}
+		for _, n := range nodes {
+			least, most = min(least, len(n.has)), max(most, len(n.has))
+			for _, i := range n.has {
+				all[i] = true
+			}
+		}
+		return len(all) == int(p.partitions) && most-least <= 1 && sum(nodes) == len(all)
+	})
+	p.sound(t)
+}
+
+// sum is how many partitions nodes have together. The place is locked.
+func sum(nodes []*node) (sum int) {
+	for _, n := range nodes {
+		sum += len(n.has)
+	}
+	return sum
+}
+
+// sound fails if a partition had two owners, or a node was told what is not so.
+func (p *groupPlace) sound(t *testing.T) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.broken {
+		t.Error(b)
+	}
+	p.broken = nil
+}
