@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+import time
 
 printing = threading.Lock()
 begun = threading.Event()  # "ready" was told: a stored call may come before
@@ -29,12 +30,15 @@ class OverMQTT:
         from tb_device_mqtt import TBDeviceMqttClient
 
         self.quiet = False
-        self.up = threading.Event()
         self.device = TBDeviceMqttClient(host, int(port), username=token)
         self.device.set_server_side_rpc_request_handler(self.called)
-        self.device.connect(callback=lambda *args, **kwargs: self.up.set())
-        if not self.up.wait(15):
-            raise SystemExit("the SDK did not connect")
+        # Not with the SDK's callback: connect() takes it over when its thread is running already, and forgets it if that was quicker.
+        self.device.connect()
+        late = time.monotonic() + 15
+        while not self.device.is_connected():
+            if time.monotonic() > late:
+                raise SystemExit("the SDK did not connect")
+            time.sleep(0.02)
 
     def called(self, call, body):
         begun.wait()
