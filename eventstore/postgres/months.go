@@ -85,18 +85,20 @@ func (m *months) forget() {
 
 // create attaches a table made aside: that lets appends go on, where CREATE TABLE … PARTITION OF would wait for them and keep others waiting.
 func (m *months) create(ctx context.Context, month time.Time) error {
+	return pgx.BeginFunc(ctx, m.pool, func(tx pgx.Tx) error { return attachMonth(ctx, tx, month) })
+}
+
+func attachMonth(ctx context.Context, tx pgx.Tx, month time.Time) error {
 	name := "events_" + month.Format("2006_01")
-	return pgx.BeginFunc(ctx, m.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, hashtext(current_schema()))", lockClass+1); err != nil {
-			return err
-		}
-		var attached bool
-		err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'events'::regclass AND inhrelid = to_regclass($1))", name).Scan(&attached)
-		if err != nil || attached {
-			return err
-		}
-		_, err = tx.Exec(ctx, fmt.Sprintf("CREATE TABLE %s (LIKE events INCLUDING ALL); ALTER TABLE events ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)",
-			name, name, month.UnixMicro(), month.AddDate(0, 1, 0).UnixMicro()), pgx.QueryExecModeSimpleProtocol)
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, hashtext(current_schema()))", lockClass+1); err != nil {
 		return err
-	})
+	}
+	var attached bool
+	err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'events'::regclass AND inhrelid = to_regclass($1))", name).Scan(&attached)
+	if err != nil || attached {
+		return err
+	}
+	_, err = tx.Exec(ctx, fmt.Sprintf("CREATE TABLE %s (LIKE events INCLUDING ALL); ALTER TABLE events ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)",
+		name, name, month.UnixMicro(), month.AddDate(0, 1, 0).UnixMicro()), pgx.QueryExecModeSimpleProtocol)
+	return err
 }

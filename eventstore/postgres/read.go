@@ -159,18 +159,23 @@ func (s *Store) Rows(ctx context.Context, q eventstore.Query) ([][]any, error) {
 		return nil, err
 	}
 	out, err := collect(ctx, s, 0, func(row *[]any, raw [][]byte) (err error) {
-		*row = make([]any, len(raw))
-		for i := range raw {
-			if (*row)[i], err = decode(q.Table.Columns[i].Kind, raw[i]); err != nil {
-				return fmt.Errorf("column %s: %w", q.Table.Columns[i].Name, err)
-			}
-		}
-		return nil
+		*row, err = decodeRow(q.Table, raw)
+		return err
 	}, query, arguments(args))
 	if err != nil {
 		return nil, fmt.Errorf("reading rows of %s: %w", q.Table.Name, err)
 	}
 	return out, nil
+}
+
+func decodeRow(t *eventstore.Table, raw [][]byte) (row []any, err error) {
+	row = make([]any, len(raw))
+	for i := range raw {
+		if row[i], err = decode(t.Columns[i].Kind, raw[i]); err != nil {
+			return nil, fmt.Errorf("column %s: %w", t.Columns[i].Name, err)
+		}
+	}
+	return row, nil
 }
 
 // Count counts rows; see eventstore.Store.

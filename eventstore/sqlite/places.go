@@ -226,22 +226,26 @@ func (s *Store) Scan(ctx context.Context, after, last int64) (out []eventstore.E
 	if last <= after {
 		return nil, nil
 	}
-	err = s.reader.use(ctx, func(c *connection) error {
-		var origins []origin
-		err := c.each(ctx, originsQuery, func(row []driver.Value) error {
-			o := origin{pos: number(row[0])}
-			fill(o.id[:], row[1])
-			origins = append(origins, o)
-			return nil
-		}, after+1, last)
-		if err != nil {
-			return err
-		}
-		out, err = c.events(ctx, origins, int(min(last-after, pageGuess)), scanQuery, after, last)
+	err = s.reader.use(ctx, func(c *connection) (err error) {
+		out, err = c.scan(ctx, after, last)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the events behind place %d: %w", after, err)
 	}
 	return out, nil
+}
+
+func (c *connection) scan(ctx context.Context, after, last int64) ([]eventstore.Event, error) {
+	var origins []origin
+	err := c.each(ctx, originsQuery, func(row []driver.Value) error {
+		o := origin{pos: number(row[0])}
+		fill(o.id[:], row[1])
+		origins = append(origins, o)
+		return nil
+	}, after+1, last)
+	if err != nil {
+		return nil, err
+	}
+	return c.events(ctx, origins, int(min(last-after, pageGuess)), scanQuery, after, last)
 }

@@ -238,21 +238,26 @@ func (s *Store) Rows(ctx context.Context, q eventstore.Query) (out [][]any, err 
 		return nil, err
 	}
 	err = s.reader.use(ctx, func(c *connection) error {
-		return c.each(ctx, query, func(stored []driver.Value) (err error) {
-			row := make([]any, len(stored))
-			for i, c := range q.Table.Columns {
-				if row[i], err = decode(c.Kind, stored[i]); err != nil {
-					return fmt.Errorf("column %s: %w", c.Name, err)
-				}
-			}
+		return c.each(ctx, query, func(stored []driver.Value) error {
+			row, err := decodeRow(q.Table, stored)
 			out = append(out, row)
-			return nil
+			return err
 		}, arguments(args)...)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading rows of %s: %w", q.Table.Name, err)
 	}
 	return out, nil
+}
+
+func decodeRow(t *eventstore.Table, stored []driver.Value) (row []any, err error) {
+	row = make([]any, len(stored))
+	for i, c := range t.Columns {
+		if row[i], err = decode(c.Kind, stored[i]); err != nil {
+			return nil, fmt.Errorf("column %s: %w", c.Name, err)
+		}
+	}
+	return row, nil
 }
 
 // Count counts rows; see eventstore.Store.

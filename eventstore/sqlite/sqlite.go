@@ -47,7 +47,7 @@ var _ eventstore.Store = (*Store)(nil)
 const readersDefault = 4
 
 // Open opens the database, creates it if it does not exist and brings its tables up to date. Errors: eventstore.ErrForeign,
-// eventstore.ErrNewer, or what kept the file from being opened.
+// eventstore.ErrNewer, ErrUnfinished, or what kept the file from being opened.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Path == "" {
 		return nil, errors.New("sqlite: the path is empty: name a file")
@@ -57,6 +57,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if err := os.MkdirAll(filepath.Dir(o.Path), 0o700); err != nil {
 		return nil, fmt.Errorf("creating the folder of %s: %w", o.Path, err)
+	}
+	if err := checkFinished(o.Path); err != nil {
+		return nil, fmt.Errorf("opening %s: %w", o.Path, err)
 	}
 	if err := migrate(ctx, o.Path); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", o.Path, err)

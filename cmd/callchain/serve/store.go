@@ -17,10 +17,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// EventsFile is the embedded event store in data.dir, beside the other files there.
+// EventsFile and RegistryFile are the embedded database in data.dir, beside the other files there.
 const (
 	EventsFile   = "events.db"
-	registryFile = "registry.db"
+	RegistryFile = "registry.db"
 	keyFile      = "auth.key"
 	passwordFile = "admin-password"
 	nodeFile     = "node-id"
@@ -105,7 +105,7 @@ func (s *Server) openRegistry(ctx context.Context) error {
 	}
 	opt := registry.Options{Partitions: s.settings.Partitions, Key: key, RevokedFor: s.settings.Auth.Token.Refresh}
 	if url := s.settings.Store.URL; url == "" {
-		s.registry, s.database, err = registry.OpenSQLite(ctx, filepath.Join(s.settings.Data.Dir, registryFile), opt)
+		s.registry, s.database, err = registry.OpenSQLite(ctx, filepath.Join(s.settings.Data.Dir, RegistryFile), opt)
 	} else {
 		s.registry, s.database, err = registry.OpenPostgres(ctx, url.Reveal(), opt)
 	}
