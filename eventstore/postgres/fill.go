@@ -180,5 +180,12 @@ func (f *filling) Commit(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the connection, with it the lock and a transaction that was not committed.
-func (f *filling) Close() error { return f.conn.Close(context.Background()) }
+// Close ends what was not committed and frees the lock. The server does both by itself when a connection ends, but some time after it: whoever
+// comes at once would find the database in use.
+func (f *filling) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = f.tx.Rollback(ctx)                                                                          // it may be over, or the connection broken
+	_, _ = f.conn.Exec(ctx, "SELECT pg_advisory_unlock($1, hashtext(current_schema()))", lockClass) // as above
+	return f.conn.Close(ctx)
+}

@@ -24,6 +24,9 @@ func OpenSnapshot(ctx context.Context, path string, beside ...string) (_ eventst
 			return nil, fmt.Errorf("%s: no database: %w", p, fs.ErrNotExist)
 		}
 	}
+	if err := checkFinished(path); err != nil {
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
 	c, err := dial(ctx, path, "cache_size(-16384)")
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)

@@ -100,13 +100,14 @@ func (p Place) current(ctx context.Context) (map[string]int64, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := Newer(versions); err != nil {
+		return nil, fmt.Errorf("%s: %w", p, err)
+	}
 	out := map[string]int64{}
 	for _, v := range versions {
 		switch {
 		case v.Is == 0:
 			return nil, fmt.Errorf("%s: %w", p, errNone)
-		case v.Is > v.Newest:
-			return nil, fmt.Errorf("%s: %s is at version %d, this program knows %d: %w", p, v.Schema, v.Is, v.Newest, eventstore.ErrNewer)
 		case v.Is < v.Newest:
 			return nil, fmt.Errorf("%s: %s is at version %d, this program needs %d: use the program that serves it, or run callchain migrate first",
 				p, v.Schema, v.Is, v.Newest)
@@ -159,6 +160,16 @@ type Version struct {
 	Newest int64  `json:"newest"` // that this program knows
 }
 
+// Newer is an eventstore.ErrNewer if this program is older than the database.
+func Newer(versions []Version) error {
+	for _, v := range versions {
+		if v.Is > v.Newest {
+			return fmt.Errorf("%s is at version %d, this program knows %d: %w", v.Schema, v.Is, v.Newest, eventstore.ErrNewer)
+		}
+	}
+	return nil
+}
+
 // Versions reads how far the schemas of a database are, and changes nothing.
 func (p Place) Versions(ctx context.Context) ([]Version, error) {
 	var out []Version
@@ -178,31 +189,34 @@ func (p Place) Versions(ctx context.Context) ([]Version, error) {
 			err = errors.Join(err, db.Close())
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p, err)
+			return nil, fmt.Errorf("reading the version of %s: %w", s.Table, err)
 		}
 		out = append(out, v)
 	}
 	return out, nil
 }
 
-// Migrate brings the schemas of a database up to date as the start of a server does, under the same lock, and tells how far they were. It
-// makes no database. Errors: eventstore.ErrNewer, eventstore.ErrForeign.
+// Migrate brings the schemas of a database up to date as the start of a server does, under the same lock, and tells how far they are then.
+// It makes no folder. Errors: eventstore.ErrNewer, eventstore.ErrForeign.
 func (p Place) Migrate(ctx context.Context) ([]Version, error) {
 	before, err := p.Versions(ctx)
+	if err == nil {
+		err = Newer(before)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", p, err)
 	}
 	for i, s := range sets() {
-		if v := before[i]; v.Is == 0 && p.URL == "" {
-			return before, fmt.Errorf("%s: %w", p, errNone)
+		if before[i].Is == 0 && p.URL == "" {
+			return nil, fmt.Errorf("%s: %w", p, errNone)
 		}
 		db, err := p.database(s)
 		if err == nil {
 			err = errors.Join(migrations.Up(ctx, db, p.Dialect(), s), db.Close())
 		}
 		if err != nil {
-			return before, fmt.Errorf("%s: %w", p, err)
+			return nil, fmt.Errorf("%s: %w", p, err)
 		}
 	}
-	return before, nil
+	return p.Versions(ctx)
 }

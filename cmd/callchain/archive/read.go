@@ -26,14 +26,14 @@ type reader struct {
 	header Header
 	body   bytes.Buffer
 	raw    bytes.Buffer
-	flate  io.ReadCloser
+	flate  io.ReadCloser // nil until the first rows
 	table  *eventstore.Table
 	count  map[string]int64
 }
 
 // newReader reads the beginning. Errors: ErrFormat, ErrDamaged, or what kept the file from being read.
 func newReader(from io.Reader) (*reader, error) {
-	r := &reader{from: bufio.NewReaderSize(from, 1<<18), sum: sha256.New(), count: map[string]int64{}, flate: flate.NewReader(bytes.NewReader(nil))}
+	r := &reader{from: bufio.NewReader(from), sum: sha256.New(), count: map[string]int64{}}
 	begin := make([]byte, magicBytes)
 	if _, err := io.ReadFull(r.from, begin); err != nil && !cut(err) {
 		return nil, fmt.Errorf("reading the backup: %w", err)
@@ -205,7 +205,9 @@ func (r *reader) rows(ctx context.Context, body []byte, s sink) error {
 }
 
 func (r *reader) inflate(body []byte) ([]byte, error) {
-	if err := r.flate.(flate.Resetter).Reset(bytes.NewReader(body), nil); err != nil {
+	if r.flate == nil {
+		r.flate = flate.NewReader(bytes.NewReader(body))
+	} else if err := r.flate.(flate.Resetter).Reset(bytes.NewReader(body), nil); err != nil {
 		return nil, err
 	}
 	r.raw.Reset()
