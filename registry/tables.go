@@ -1,46 +1,46 @@
 package registry
 
-import "callchain/eventstore"
+import (
+	"slices"
+
+	"callchain/eventstore"
+)
 
 // Tables are all tables of the registry, each behind those that its rows refer to: for copies of the whole registry, which ask nothing and
 // write everything. Ids are NULL where the registry knows the nil id; JSON is kept as text, byte for byte.
 func Tables() []*eventstore.Table {
-	const (
-		number, text, blob, id, flag = eventstore.Int, eventstore.Text, eventstore.Bytes, eventstore.UUID, eventstore.Bool
-	)
-	type columns = []eventstore.Column
 	return []*eventstore.Table{
-		{Name: "install", Key: 1, Columns: columns{{Name: "id", Kind: number}, {Name: "partitions", Kind: number}, {Name: "created", Kind: number}}},
-		{Name: "sealed_keys", Key: 1, Columns: columns{{Name: "purpose", Kind: text}, {Name: "sealed", Kind: blob}, {Name: "created", Kind: number}}},
-		{Name: "tenants", Key: 1, Columns: columns{{Name: "id", Kind: id}, {Name: "title", Kind: text}, {Name: "created", Kind: number}}},
-		{Name: "users", Key: 1, Columns: columns{
-			{Name: "id", Kind: id}, {Name: "tenant", Kind: id}, {Name: "customer", Kind: id}, {Name: "email", Kind: text}, {Name: "login", Kind: text},
-			{Name: "authority", Kind: text}, {Name: "first_name", Kind: text}, {Name: "last_name", Kind: text}, {Name: "enabled", Kind: flag},
-			{Name: "password", Kind: text}, {Name: "tokens_since", Kind: number}, {Name: "additional", Kind: text}, {Name: "created", Kind: number},
-		}},
-		{Name: "ended_sessions", Key: 1, Columns: columns{{Name: "session", Kind: text}, {Name: "expires", Kind: number}}},
-		{Name: "rule_chains", Key: 1, Columns: columns{
-			{Name: "id", Kind: id}, {Name: "tenant", Kind: id}, {Name: "name", Kind: text}, {Name: "folded", Kind: text}, {Name: "root", Kind: flag},
-			{Name: "active", Kind: number}, {Name: "latest", Kind: number}, {Name: "file", Kind: text}, {Name: "deleted", Kind: flag},
-			{Name: "created", Kind: number},
-		}},
-		{Name: "rule_chain_versions", Key: 2, Columns: columns{
-			{Name: "chain", Kind: id}, {Name: "version", Kind: number}, {Name: "name", Kind: text}, {Name: "definition", Kind: blob},
-			{Name: "format", Kind: text}, {Name: "author", Kind: text}, {Name: "created", Kind: number},
-		}},
-		{Name: "device_profiles", Key: 1, Columns: columns{
-			{Name: "id", Kind: id}, {Name: "tenant", Kind: id}, {Name: "name", Kind: text}, {Name: "folded", Kind: text}, {Name: "description", Kind: text},
-			{Name: "transport", Kind: text}, {Name: "chain", Kind: id}, {Name: "preset", Kind: flag}, {Name: "data", Kind: text},
-			{Name: "created", Kind: number}, {Name: "version", Kind: number},
-		}},
-		{Name: "devices", Key: 1, Columns: columns{
-			{Name: "id", Kind: id}, {Name: "tenant", Kind: id}, {Name: "customer", Kind: id}, {Name: "name", Kind: text}, {Name: "folded", Kind: text},
-			{Name: "label", Kind: text}, {Name: "profile", Kind: id}, {Name: "partition", Kind: number}, {Name: "additional", Kind: text},
-			{Name: "data", Kind: text}, {Name: "created", Kind: number}, {Name: "version", Kind: number},
-		}},
-		{Name: "device_credentials", Key: 1, Columns: columns{
-			{Name: "device", Kind: id}, {Name: "id", Kind: id}, {Name: "kind", Kind: text}, {Name: "lookup", Kind: blob}, {Name: "proof", Kind: text},
-			{Name: "value", Kind: text}, {Name: "created", Kind: number}, {Name: "version", Kind: number},
-		}},
+		table("install", 1, numbers("id", "partitions", "created")),
+		table("sealed_keys", 1, texts("purpose"), blobs("sealed"), numbers("created")),
+		table("tenants", 1, ids("id"), texts("title"), numbers("created")),
+		table("users", 1, ids("id", "tenant", "customer"),
+			texts("email", "login", "authority", "first_name", "last_name", "password", "additional"), flags("enabled"), numbers("tokens_since", "created")),
+		table("ended_sessions", 1, texts("session"), numbers("expires")),
+		table("rule_chains", 1, ids("id", "tenant"), texts("name", "folded", "file"), flags("root", "deleted"), numbers("active", "latest", "created")),
+		table("rule_chain_versions", 2, ids("chain"), numbers("version", "created"), texts("name", "format", "author"), blobs("definition")),
+		table("device_profiles", 1, ids("id", "tenant", "chain"),
+			texts("name", "folded", "description", "transport", "data"), flags("preset"), numbers("created", "version")),
+		table("devices", 1, ids("id", "tenant", "customer", "profile"),
+			texts("name", "folded", "label", "additional", "data"), numbers("partition", "created", "version")),
+		table("device_credentials", 1, ids("device", "id"), texts("kind", "proof", "value"), blobs("lookup"), numbers("created", "version")),
 	}
+}
+
+// table has its columns by their kinds, not in the order of the migrations; the key comes first.
+func table(name string, key int, columns ...[]eventstore.Column) *eventstore.Table {
+	return &eventstore.Table{Name: name, Key: key, Columns: slices.Concat(columns...)}
+}
+
+func ids(names ...string) []eventstore.Column     { return columnsOf(eventstore.UUID, names) }
+func texts(names ...string) []eventstore.Column   { return columnsOf(eventstore.Text, names) }
+func blobs(names ...string) []eventstore.Column   { return columnsOf(eventstore.Bytes, names) }
+func flags(names ...string) []eventstore.Column   { return columnsOf(eventstore.Bool, names) }
+func numbers(names ...string) []eventstore.Column { return columnsOf(eventstore.Int, names) }
+
+func columnsOf(k eventstore.Kind, names []string) []eventstore.Column {
+	out := make([]eventstore.Column, len(names))
+	for i, name := range names {
+		out[i] = eventstore.Column{Name: name, Kind: k}
+	}
+	return out
 }

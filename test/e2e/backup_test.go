@@ -95,7 +95,9 @@ func (c *crashing) noSecrets(text string, p *place) {
 }
 
 // oneError tells whether, behind what it does, a command has said one thing.
-func oneError(text string) bool { return strings.Count("\n"+text, "\ncallchain: ") == 1 && strings.HasSuffix(text, "\n") }
+func oneError(text string) bool {
+	return strings.Count("\n"+text, "\ncallchain: ") == 1 && strings.HasSuffix(text, "\n")
+}
 
 func giveKey(t *testing.T, from, to *place) {
 	t.Helper()

@@ -51,7 +51,7 @@ events: two databases with the same events have the same.`,
 
 func (a *app) makeBackup(ctx context.Context, s settings.Settings, args []string) (err error) {
 	begin, from, path := time.Now(), archive.PlaceOf(s), args[0]
-	to, summary := io.Writer(a.Out), a.Err
+	to, summary := a.Out, a.Err
 	if path != "-" {
 		file, err := archive.CreateFile(path)
 		if errors.Is(err, fs.ErrExist) {
