@@ -75,9 +75,10 @@ func Run(t *testing.T, f Fixture) {
 	remembers := inbox.Remembers()
 	end()
 	if remembers {
-		all = append(remembering(), all...)
+		all = append(append(sharing(), remembering()...), all...)
 	} else {
-		all = append(all, testCase{"a full lane refuses, vital messages go beyond", fullLane}, testCase{"closing races with producers", closeRace})
+		all = append(all, testCase{"a full lane refuses, vital messages go beyond", fullLane}, testCase{"closing races with producers", closeRace},
+			testCase{"a partition ends", endTakesAll})
 	}
 	for _, c := range all {
 		t.Run(c.name, func(t *testing.T) {

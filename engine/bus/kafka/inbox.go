@@ -109,8 +109,12 @@ func (in *Inbox) Begin(ctx context.Context, from []bus.From) error {
 	if err := in.checkEvents(from); err != nil {
 		return err
 	}
+	var began []int32
 	for lane, r := range in.readers {
-		if err := r.begin(ctx, ids.lanes[lane], from, starts[lane]); err != nil {
+		fresh, err := r.begin(ctx, ids.lanes[lane], from, starts[lane])
+		began = append(began, fresh...)
+		if err != nil {
+			in.undo(began)
 			return err
 		}
 	}
@@ -124,7 +128,19 @@ func (in *Inbox) End(partitions []int32) []bus.Message {
 		r.end(partitions)
 	}
 	out := in.waiting.End(partitions)
+	for _, r := range in.readers {
+		r.madeRoom()
+	}
 	return slices.DeleteFunc(out, func(m bus.Message) bool { return !m.Fleeting })
+}
+
+// undo ends partitions that were begun by halves.
+func (in *Inbox) undo(began []int32) {
+	for _, m := range in.End(began) {
+		if err := in.waiting.Put(m); err != nil && m.Done != nil { // it was there a moment ago
+			m.Done(err)
+		}
+	}
 }
 
 // checkEvents looks whether the topic of events is the one on which events were published. It has no position in the store; but a topic that never had a

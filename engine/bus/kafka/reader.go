@@ -31,12 +31,12 @@ type reader struct {
 	ended   bool
 
 	caughtUp atomic.Bool // all targets are passed; cleared with every new one
-	topics   uuid.UUID   // the topic that is read
 	runs     sync.WaitGroup
 }
 
 // part is a partition that is read.
 type part struct {
+	topic  uuid.UUID // as it was when the reading began
 	source sarama.PartitionConsumer
 	next   int64 // the offset after the last one that was handed over
 	target int64 // what was kept when the reading began, or went on, ends before this offset
@@ -77,21 +77,25 @@ func (r *reader) starts(ctx context.Context, topic uuid.UUID, from []bus.From) (
 	return starts, nil
 }
 
-// begin reads the partitions from their starts on.
-func (r *reader) begin(ctx context.Context, topic uuid.UUID, from []bus.From, starts []part) error {
-	r.mu.Lock()
-	r.topics, r.begun = topic, true
-	r.caughtUp.Store(false)
-	r.mu.Unlock()
+// begin reads the partitions from their starts on, but those that it reads already. It answers which it began, also when it fails.
+func (r *reader) begin(ctx context.Context, topic uuid.UUID, from []bus.From, starts []part) (began []int32, err error) {
 	for i, f := range from {
 		if err := r.closed(ctx, f.Partition); err != nil {
-			return err
+			return began, err
 		}
-		if err := r.read(f.Partition, starts[i]); err != nil {
-			return err
+		starts[i].topic = topic
+		fresh, err := r.read(f.Partition, starts[i])
+		if err != nil {
+			return began, err
+		}
+		if fresh {
+			began = append(began, f.Partition)
 		}
 	}
-	return nil
+	r.mu.Lock()
+	r.begun = true // not before: it would not be behind what it does not know
+	r.mu.Unlock()
+	return began, nil
 }
 
 // closed waits until a partition that was read before is not read any more.
@@ -134,7 +138,7 @@ func (r *reader) end(partitions []int32) {
 		})
 	}
 	r.caughtUp.Store(false)
-	r.room.Broadcast()
+	r.room.Broadcast() // for those that wait to hand over what is not wanted any more
 }
 
 // start finds where the reading of a partition begins. It does not ask on the connection that is read from: there, each answer waits behind a fetch.
@@ -168,28 +172,28 @@ func (r *reader) start(topic uuid.UUID, f bus.From) (part, error) {
 	return part{next: oldest, target: newest}, nil
 }
 
-// read hands over the messages of a partition from now on.
-func (r *reader) read(partition int32, p part) error {
+// read hands over the messages of a partition from now on; false: it did so before, or the inbox has ended.
+func (r *reader) read(partition int32, p part) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended || r.parts[partition] != nil {
-		return nil
+		return false, nil
 	}
 	source, err := r.consumer.ConsumePartition(r.topic, partition, p.next)
 	if err != nil {
-		return fmt.Errorf("reading %s partition %d: %w", r.topic, partition, err)
+		return false, fmt.Errorf("reading %s partition %d: %w", r.topic, partition, err)
 	}
 	p.source = source
 	r.parts[partition] = &p
 	r.caughtUp.Store(false)
 	r.runs.Go(func() { r.messages(partition, &p) })
-	r.runs.Go(func() { r.errors(partition, source) })
-	return nil
+	r.runs.Go(func() { r.errors(partition, &p) })
+	return true, nil
 }
 
 func (r *reader) messages(partition int32, p *part) {
 	for record := range p.source.Messages() {
-		m := bus.Message{Partition: partition, Lane: r.lane, Place: bus.Place{Topic: r.topics, Offset: record.Offset}}
+		m := bus.Message{Partition: partition, Lane: r.lane, Place: bus.Place{Topic: p.topic, Offset: record.Offset}}
 		if key, err := uuid.ParseBytes(record.Key); err == nil {
 			m.Key = key
 		}
@@ -231,10 +235,10 @@ func (r *reader) madeRoom() {
 }
 
 // errors looks at what keeps a partition from being read. The client tries again by itself, but for what is gone.
-func (r *reader) errors(partition int32, source sarama.PartitionConsumer) {
+func (r *reader) errors(partition int32, p *part) {
 	var told time.Time
-	for err := range source.Errors() {
-		if errors.Is(err.Err, sarama.ErrOffsetOutOfRange) {
+	for err := range p.source.Errors() {
+		if errors.Is(err.Err, sarama.ErrOffsetOutOfRange) && !r.over(p) {
 			r.in.losing(&bus.LostError{Topic: r.topic, Partition: partition, Detail: fmt.Sprintf("partition %d lost messages that were not taken", partition)})
 		}
 		r.in.counts.readErrors[r.lane].Add(1)
@@ -243,6 +247,13 @@ func (r *reader) errors(partition int32, source sarama.PartitionConsumer) {
 			r.in.options.Log.Debug("a partition of the inbox cannot be read now", "topic", r.topic, "partition", partition, "error", err.Err)
 		}
 	}
+}
+
+// over tells whether a partition is not to be handed over any more: what becomes of it then is for its next owner to see.
+func (r *reader) over(p *part) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return p.over
 }
 
 // behind tells whether something that was kept when the reading began is not handed over.
