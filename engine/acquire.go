@@ -56,12 +56,13 @@ func (o *owner) holds(partition int32) bool {
 	return partition < 0 || int(partition) >= len(o.parts) || o.parts[partition].held
 }
 
-// reassigned follows the group: what is wanted and not held is claimed, what is held and not wanted any more is given up.
+// reassigned follows the group: what is wanted and not held is claimed, what is held and not wanted any more is given up. So is what waits to be
+// loaded again: the inbox would go on delivering it, past what is thrown away meanwhile. What is being loaded is looked at when that is over.
 func (o *owner) reassigned(ctx context.Context) {
 	wanted, _ := o.e.assignment.now()
 	var gone []int32
 	for p := range o.parts {
-		if o.parts[p].held && !slices.Contains(wanted, int32(p)) {
+		if o.parts[p].read && !slices.Contains(wanted, int32(p)) && !o.loads(int32(p)) {
 			gone = append(gone, int32(p))
 		}
 	}
@@ -70,6 +71,11 @@ func (o *owner) reassigned(ctx context.Context) {
 		o.giveUp(ctx, gone)
 	}
 	o.acquire(ctx)
+}
+
+// loads tells whether a partition is being loaded.
+func (o *owner) loads(partition int32) bool {
+	return o.loading != nil && slices.Contains(o.loading.partitions, partition)
 }
 
 // acquire begins to claim and load what is wanted and not held, if nothing is being loaded.
@@ -181,20 +187,24 @@ func (o *owner) cancelLoading() {
 	if o.loading == nil {
 		return
 	}
-	o.loading.cancel()
-	l := <-o.loading.done
+	l := o.loading
+	l.cancel()
+	<-l.done
 	o.loading = nil
-	if l.err == nil {
-		o.stopReading(partitionsOf(l.from))
-	}
+	o.notBegun(l.partitions)
 }
 
-func partitionsOf(from []bus.From) []int32 {
-	out := make([]int32, len(from))
-	for i := range from {
-		out[i] = from[i].Partition
+// notBegun ends what a load has begun that came to nothing: the inbox may deliver some of the partitions already. It begins anew with the next
+// load, where that finds the position.
+func (o *owner) notBegun(partitions []int32) {
+	var fresh []int32
+	for _, p := range partitions {
+		if !o.parts[p].read {
+			fresh = append(fresh, p)
+		}
 	}
-	return out
+	back := o.stopReading(fresh)
+	o.reroute(append(back, o.withdraw(fresh)...))
 }
 
 // merge takes over what was loaded. It fails if that failed and nobody can mend it: without a group, at the first claim.
@@ -213,7 +223,8 @@ func (o *owner) merge(ctx context.Context, l loaded) error {
 			unwanted = append(unwanted, p)
 		}
 	}
-	o.stopReading(unwanted)
+	back := o.stopReading(unwanted)
+	o.reroute(append(back, o.withdraw(unwanted)...))
 	o.e.begun.Store(true)
 	first := o.broken == nil
 	o.mended()
@@ -291,6 +302,7 @@ func (o *owner) adopt(by *owner, device uuid.UUID) {
 
 // notLoaded says why partitions are not loaded, and tries again later.
 func (o *owner) notLoaded(partitions []int32, err error) error {
+	o.notBegun(partitions)
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -4,8 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"callchain/engine/step"
-
 	"github.com/google/uuid"
 )
 
@@ -31,16 +29,6 @@ func (j *judgements) await(tell func(error), now time.Time) uuid.UUID {
 	j.byID[id] = awaited{tell, now}
 	j.mu.Unlock()
 	return id
-}
-
-// putBack notes again who waits for a command that this process did not judge after all.
-func (j *judgements) putBack(w step.Waiter, tell func(error)) {
-	if w.ID == uuid.Nil || tell == nil {
-		return
-	}
-	j.mu.Lock()
-	j.byID[w.ID] = awaited{tell, time.Now()}
-	j.mu.Unlock()
 }
 
 // late takes those who have waited since before a time.

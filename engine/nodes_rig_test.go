@@ -34,13 +34,17 @@ type node struct {
 
 // pause stops what a node does with the store.
 type pause struct {
-	mu sync.Mutex
-	on chan struct{} // closed when it is over; nil: there is none
+	mu      sync.Mutex
+	on      chan struct{} // closed when it is over; nil: there is none
+	appends bool          // only appends are stopped
 }
 
-func (p *pause) wait() {
+func (p *pause) wait(appends bool) {
 	p.mu.Lock()
 	on := p.on
+	if p.appends && !appends {
+		on = nil
+	}
 	p.mu.Unlock()
 	if on != nil {
 		<-on
@@ -57,30 +61,43 @@ func inNodes(t *testing.T, count int, test func(*nodesRig)) {
 		}
 		pass(5 * time.Second)
 		test(c)
-		for _, n := range c.nodes {
-			if n.dead {
-				continue
-			}
-			if err := n.stop(); err != nil {
-				t.Errorf("%s ends with %v", n.name(), err)
-			}
-		}
-		c.bus.Close()
-		(&rig{t: t, store: c.store}).rowsAreTheFold()
+		c.end()
 	})
+}
+
+// end stops those who live, and holds what is stored against the promises.
+func (c *nodesRig) end() {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		if n.dead {
+			continue
+		}
+		if err := n.stop(); err != nil {
+			c.t.Errorf("%s ends with %v", n.name(), err)
+		}
+	}
+	c.bus.Close()
+	(&rig{t: c.t, store: c.store}).rowsAreTheFold()
 }
 
 // add starts one more node.
 func (c *nodesRig) add() *node {
+	n := c.prepared(func(*node) {})
+	n.start()
+	return n
+}
+
+// prepared is one more node that is not started yet.
+func (c *nodesRig) prepared(change func(*node)) *node {
 	place := c.bus.Node(fmt.Sprint("node-", len(c.nodes)))
 	n := &node{place: place, pause: &pause{}}
 	store := c.store.Open()
-	store.Before = func(context.Context, eventstore.Batch) error { n.pause.wait(); return nil }
-	store.Reading = func() error { n.pause.wait(); return nil }
+	store.Before = func(context.Context, eventstore.Batch) error { n.pause.wait(true); return nil }
+	store.Reading = func() error { n.pause.wait(false); return nil }
 	n.rig = unstarted(c.t, store, place.Inbox())
 	n.rig.node, n.group, n.topics = fmt.Sprint("node-", len(c.nodes)), place.Group(), place.Topics()
+	change(n)
 	c.nodes = append(c.nodes, n)
-	n.start()
 	return n
 }
 

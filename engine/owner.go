@@ -50,7 +50,7 @@ type owner struct {
 	replay    []bus.Message // to be stepped before the inbox
 	early     []bus.Message // of partitions that are being loaded
 	loading   *loading      // nil: no partitions are being loaded
-	broken    *written      // an append that failed: nothing is stepped before the partitions are loaded again
+	broken    *written      // an append that failed: nothing is stepped or written before the partitions are loaded again
 	gathered  []bus.Message // what was stepped behind it
 	lost      error         // what the inbox has lost, before it began
 	again     []wait        // partitions that were lost to somebody, and when they may be claimed again
@@ -202,6 +202,9 @@ func (o *owner) handle(m bus.Message) (held bool) {
 		o.astray(m)
 		return false
 	}
+	if o.judged(m) {
+		return false
+	}
 	switch v := m.Value.(type) {
 	case wish:
 		m.Done = o.e.teller(v.Waiter, m.Done)
@@ -255,6 +258,15 @@ func (o *owner) hold(cmd step.Command, err error) {
 	const moment = 250 * time.Millisecond
 	o.e.log.Warn("a command waits for the store", "command", kindOf(cmd.Do), "device", cmd.Device, "error", err)
 	o.pause = o.e.now().Add(moment)
+}
+
+// judged tells whether a message was judged before, by this owner or by another that had its partition meanwhile: what is stored says so.
+func (o *owner) judged(m bus.Message) bool {
+	if m.Place.Topic == uuid.Nil {
+		return false
+	}
+	at := o.parts[m.Partition].cp.Positions[m.Lane]
+	return at.Topic == m.Place.Topic && m.Place.Offset < at.Offset
 }
 
 // passed moves the position of a partition behind a message that was judged.
@@ -405,7 +417,7 @@ func (o *owner) untilNext() time.Duration {
 
 // handOver gives the batch to the writer when that is idle and there is something to write.
 func (o *owner) handOver() bool {
-	if o.busy {
+	if o.busy || o.broken != nil {
 		return false
 	}
 	o.flushBehind(false)
@@ -443,15 +455,15 @@ func (o *owner) finish() error {
 		if o.busy {
 			select {
 			case w := <-o.writer.written:
-				if w.err != nil || len(w.fenced) > 0 {
-					return fmt.Errorf("committing the last batch: %w", errors.Join(w.err, fencedError(w.fenced)))
+				if w.err != nil || len(w.fenced) > 0 && o.e.group == nil {
+					return fmt.Errorf("committing the last batch: %w", w.cause())
 				}
-				o.busy = false
+				o.settled(w)
 			case <-ctx.Done():
 				return fmt.Errorf("committing the last batch: %w", ctx.Err())
 			}
 		}
-		if last {
+		if last || o.broken != nil {
 			return nil
 		}
 		o.gather()

@@ -176,7 +176,11 @@ func (e *Engine) teller(w step.Waiter, done func(error)) func(error) {
 	case done != nil || w.ID == uuid.Nil:
 		return done
 	case w.Node == e.incarnation:
-		return e.judgements.take(w.ID)
+		return func(err error) { // not before: if this owner turns out to be none, the one that is tells
+			if tell := e.judgements.take(w.ID); tell != nil {
+				tell(err)
+			}
+		}
 	case e.group == nil:
 		return nil // a process that was before this one
 	}

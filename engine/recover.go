@@ -224,9 +224,9 @@ func (o *owner) startAgain(w written) {
 // cause is why a batch is not stored, or not whole.
 func (w *written) cause() error { return errors.Join(w.err, fencedError(w.fenced)) }
 
-// mended goes on after a failed append, when partitions are loaded again.
+// mended goes on after a failed append, when the partitions that this process had, and has still, are loaded again.
 func (o *owner) mended() {
-	if o.broken == nil {
+	if o.broken == nil || slices.ContainsFunc(o.parts, func(p partition) bool { return p.read && !p.held }) {
 		return
 	}
 	w, gathered := *o.broken, o.gathered
@@ -239,9 +239,11 @@ func (o *owner) mended() {
 	if !spoiled || guilty == nil && len(w.batch.messages) < 2 { // also if it refuses what no command is to blame for: rows that are written behind
 		o.backOff()
 	}
+	stored, again := o.stored(w.batch)
 	switch {
-	case o.stored(w.batch):
+	case stored:
 		o.writer.perform(w.batch)
+		gathered = append(again, gathered...)
 	case spoiled && guilty != nil && w.batch.apart == setAside:
 		o.passBy(*guilty, cause)
 	case spoiled && guilty != nil:

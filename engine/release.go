@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"callchain/engine/bus"
-	"callchain/engine/step"
 
 	"github.com/google/uuid"
 )
@@ -36,8 +35,13 @@ func (o *owner) giveUp(ctx context.Context, partitions []int32) {
 		}
 	}
 	o.commit(ctx)
+	lost := o.batch.without(partitions) // what there was no time for
+	if len(lost) > 0 {
+		o.e.bodies.clear() // some were stepped here only
+	}
 	o.drop(partitions)
-	o.reroute(append(back, o.withdraw(partitions)...))
+	o.reroute(append(append(lost, back...), o.withdraw(partitions)...))
+	o.mended()
 }
 
 // commit waits until everything that was stepped is stored, or an append has failed.
@@ -58,8 +62,8 @@ func (o *owner) commit(ctx context.Context) {
 
 // releaseLingering steps the facts that were kept waiting for the devices of a partition.
 func (o *owner) releaseLingering(partition int32) {
-	for id, dh := range o.devices {
-		if dh.partition == partition {
+	for id, list := range o.linger.byDevice {
+		if list[0].Partition == partition {
 			o.release(id)
 		}
 	}
@@ -94,35 +98,22 @@ func (o *owner) withdraw(partitions []int32) (out []bus.Message) {
 	return out
 }
 
-// reroute sends on what a partition's owner elsewhere must have. What the inbox keeps, that owner reads by itself; what this owner has made for
-// itself dies with its memory.
+// reroute sends on what a partition's owner elsewhere must have. What the inbox keeps, that owner reads by itself, and tells who waits here; what
+// this owner has made for itself dies with its memory.
 func (o *owner) reroute(messages []bus.Message) {
 	for _, m := range messages {
-		switch {
-		case m.Place != (bus.Place{}):
-			o.e.judgements.putBack(waiterOf(m.Value), m.Done)
-		case m.Fleeting:
-			if err := o.e.putFleeting(m); err != nil && m.Done != nil {
-				m.Done(o.e.refused(err))
-			}
+		if m.Place != (bus.Place{}) || !m.Fleeting {
+			continue
+		}
+		if err := o.e.putFleeting(m); err != nil && m.Done != nil {
+			m.Done(o.e.refused(err))
 		}
 	}
 }
 
-// waiterOf is who waits for the outcome of a message.
-func waiterOf(value any) step.Waiter {
-	switch v := value.(type) {
-	case step.Command:
-		return v.Waiter
-	case wish:
-		return v.Waiter
-	}
-	return step.Waiter{}
-}
-
 // astray deals with a message of a partition that is not held: it waits until the partition is loaded, or goes to its owner.
 func (o *owner) astray(m bus.Message) {
-	if o.loading != nil && slices.Contains(o.loading.partitions, m.Partition) {
+	if o.loads(m.Partition) {
 		o.early = append(o.early, m)
 		return
 	}
@@ -141,6 +132,11 @@ func (o *owner) drop(partitions []int32) {
 	for id, dh := range o.devices {
 		if gone(dh.partition) {
 			o.dropDevice(id)
+		}
+	}
+	for id, list := range o.linger.byDevice {
+		if gone(list[0].Partition) {
+			o.replay = append(o.replay, o.linger.take(id)...) // withdraw finds it there
 		}
 	}
 	for _, p := range partitions {
@@ -162,9 +158,6 @@ func (o *owner) dropDevice(id uuid.UUID) {
 		o.timers.forget(c.ID)
 		o.e.open.Delete(c.ID)
 		o.e.bodies.forget(c.ID)
-	}
-	for _, m := range o.linger.take(id) {
-		o.replay = append(o.replay, m) // withdraw finds it there
 	}
 	delete(o.state.Devices, id)
 	delete(o.devices, id)
@@ -194,7 +187,7 @@ func (o *owner) fenced(w written) {
 	o.e.members.tell()
 }
 
-// without takes partitions out of a batch that was not handed over, and answers their messages.
+// without takes partitions out of a batch that was not handed over, and returns their messages.
 func (b *batch) without(partitions []int32) (lost []bus.Message) {
 	gone := func(p int32) bool { return slices.Contains(partitions, p) }
 	for _, p := range partitions {
@@ -223,12 +216,22 @@ func (b *batch) without(partitions []int32) (lost []bus.Message) {
 	return lost
 }
 
-// stored tells whether the batch's append is the last of its partitions after all.
-func (o *owner) stored(b *batch) bool {
+// stored tells whether a batch is stored after all, of which nobody said so: its append is the last of its partitions. Those of which it is not are
+// noted as fenced, and their messages returned.
+func (o *owner) stored(b *batch) (yes bool, again []bus.Message) {
+	b.fenced = nil
 	for _, p := range b.order {
-		if o.parts[p].held && o.parts[p].cp.Append == b.id {
-			return true
+		if !o.parts[p].held || o.parts[p].cp.Append != b.id {
+			b.fenced = append(b.fenced, p)
 		}
 	}
-	return false
+	if len(b.fenced) == len(b.order) {
+		return false, nil
+	}
+	for _, m := range b.messages {
+		if slices.Contains(b.fenced, m.Partition) {
+			again = append(again, m)
+		}
+	}
+	return true, again
 }
