@@ -83,6 +83,7 @@ const noGeneration = -1
 
 // turn joins the group, tells the member what has changed, and stays until the group is shared out anew.
 func (s *seat) turn(ctx context.Context) error {
+	arrives := s.id == ""
 	assigned, err := s.join()
 	if err != nil {
 		return err
@@ -95,6 +96,11 @@ func (s *seat) turn(ctx context.Context) error {
 	}
 	if len(lost) > 0 { // whoever gets them gets them when this node joins again without them
 		return s.revoke(ctx, lost)
+	}
+	if arrives {
+		// A node that is started again may have got its old part without a new sharing. If it was killed while it gave partitions up, somebody waits for
+		// these: joining again with what it has shows that it has not those.
+		return nil
 	}
 	return s.stay(ctx)
 }

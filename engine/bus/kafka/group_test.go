@@ -3,10 +3,14 @@ package kafka_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"callchain/engine/bus/bustest"
 	"callchain/engine/bus/kafka"
@@ -96,4 +100,187 @@ func (c wired) Read(b []byte) (int, error) {
 func (c wired) Write(b []byte) (int, error) {
 	c.wire.pass()
 	return c.Conn.Write(b)
+}
+
+// noted is a member that keeps what it was told last.
+type noted struct {
+	mu      sync.Mutex
+	has     []int32
+	changes int
+	asked   chan struct{} // closed by Revoked, which then waits as long as it may
+	changed chan struct{}
+}
+
+func (n *noted) Assigned(partitions []int32) { n.note(partitions) }
+
+// holds lets the member keep what it is to give up.
+func (n *noted) holds(asked chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.asked = asked
+}
+
+func (n *noted) Revoked(ctx context.Context, partitions []int32) {
+	n.mu.Lock()
+	asked := n.asked
+	n.asked = nil
+	n.mu.Unlock()
+	if asked != nil {
+		close(asked)
+		<-ctx.Done()
+	}
+	n.mu.Lock()
+	rest := slices.DeleteFunc(slices.Clone(n.has), func(p int32) bool { return slices.Contains(partitions, p) })
+	n.mu.Unlock()
+	n.note(rest)
+}
+
+func (n *noted) note(has []int32) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.has = has
+	n.changes++
+	select {
+	case n.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (n *noted) now() ([]int32, int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.has, n.changes
+}
+
+// wait waits until the member has so many partitions.
+func (n *noted) wait(t *testing.T, count int) {
+	t.Helper()
+	for late := time.After(20 * time.Second); ; {
+		if has, _ := n.now(); len(has) == count {
+			return
+		}
+		select {
+		case <-n.changed:
+		case <-late:
+			has, _ := n.now()
+			t.Fatalf("it has %d partitions, want %d", len(has), count)
+		}
+	}
+}
+
+// joinNoted lets a node join until the test ends, or stop is called.
+func joinNoted(t *testing.T, b *kafka.Bus) (n *noted, stop func()) {
+	t.Helper()
+	n = &noted{changed: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(context.Background())
+	left := make(chan error, 1)
+	go func() { left <- b.Group().Join(ctx, n) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-left; err != nil {
+			t.Errorf("Join: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return n, stop
+}
+
+// A node that is killed and started again has what it had before it would have been missed, and the others hear nothing of it. If the first still lives, it does not take
+// that back at once.
+func TestGroupOfNodeStartedAgain(t *testing.T) {
+	s := newSite(t)
+	o := s.options(t)
+	o.Partitions, o.Log = width, logTo(io.Discard)
+	start := func(name string) *kafka.Bus {
+		o.Node = name
+		b, _ := s.open(t, o)
+		return b
+	}
+	var w wire
+	first := start("a")
+	kafka.DialGroup(first, w.dial)
+	killed, _ := joinNoted(t, first)
+	killed.wait(t, width)
+	other, _ := joinNoted(t, start("b"))
+	other.wait(t, width/2)
+	killed.wait(t, width/2)
+	had, _ := killed.now()
+	_, before := other.now()
+	on := w.hang()
+	t.Cleanup(on)
+	again := start("a")
+	began := time.Now()
+	mine, stop := joinNoted(t, again)
+	mine.wait(t, width/2)
+	took := time.Since(began)
+	t.Logf("it had its partitions again after %s", took.Round(time.Millisecond))
+	if took > 2*time.Second {
+		t.Error("that is no sooner than if it was missed first")
+	}
+	if has, _ := mine.now(); !slices.Equal(has, had) {
+		t.Errorf("it has %v, it had %v", has, had)
+	}
+	if _, after := other.now(); after != before {
+		t.Error("the other was told something")
+	}
+	on()
+	stop()
+	other.wait(t, width)
+}
+
+// A node that is killed while it gives partitions up, and started again, does not keep those from the one who waits for them.
+func TestGroupOfNodeKilledInHandover(t *testing.T) {
+	s := newSite(t)
+	o := s.options(t)
+	o.Partitions, o.Log = width, logTo(io.Discard)
+	start := func(name string) *kafka.Bus {
+		o.Node = name
+		b, _ := s.open(t, o)
+		return b
+	}
+	var w wire
+	first := start("a")
+	kafka.DialGroup(first, w.dial)
+	killed, _ := joinNoted(t, first)
+	killed.wait(t, width)
+	asked := make(chan struct{})
+	killed.holds(asked)
+	other, _ := joinNoted(t, start("b"))
+	<-asked
+	t.Cleanup(w.hang())
+	mine, _ := joinNoted(t, start("a"))
+	mine.wait(t, width/2)
+	other.wait(t, width/2)
+}
+
+// BenchmarkIdleGroup tells what a node with all partitions costs that does nothing but take part in the group for a second.
+func BenchmarkIdleGroup(b *testing.B) {
+	s := newSite(b)
+	o := s.options(b)
+	o.Partitions = width
+	k, _ := s.open(b, o)
+	n := &noted{changed: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(context.Background())
+	left := make(chan error, 1)
+	go func() { left <- k.Group().Join(ctx, n) }()
+	<-n.changed
+	<-time.After(time.Second)
+	cpu := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	b.ResetTimer()
+	before := cpu()
+	for range b.N {
+		<-time.After(time.Second)
+	}
+	b.ReportMetric(float64((cpu()-before).Microseconds())/float64(b.N), "cpu-us/s")
+	b.StopTimer()
+	cancel()
+	if err := <-left; err != nil {
+		b.Error(err)
+	}
 }
