@@ -49,8 +49,11 @@ fi
 
 heading "Kafka"
 export KAFKA_JAVA=-XX:TieredStopAtLevel=1 # the tests start it again and again
+export KAFKA_PROXIED=1 # some of them cut a node off from it
 if address=$(scripts/kafka-up.sh "$broker" 2>"$work/kafka.log"); then
   export CALLCHAIN_TEST_KAFKA=$address
+  CALLCHAIN_TEST_KAFKA_PROXIED=$(cat "$broker/proxied")
+  export CALLCHAIN_TEST_KAFKA_PROXIED
   echo "running for the tests"
 else
   not_run "tests against Kafka" "scripts/kafka-up.sh could not start a broker: $(tail -n 1 "$work/kafka.log")"
@@ -103,7 +106,7 @@ if check build make --no-print-directory build; then
   services_up
   heading "end-to-end tests"
   if [[ -d test/e2e ]]; then
-    go test -json -count=1 -timeout 15m ./test/e2e/... 2>&1 | "$work/tally" -to "$counts"
+    go test -json -count=1 -timeout 30m ./test/e2e/... 2>&1 | "$work/tally" -to "$counts"
   fi
   heading "demo"
   check demo timeout 120 "$CALLCHAIN_BINARY" demo

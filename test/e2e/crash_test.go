@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,6 +51,9 @@ type crashing struct {
 	number  atomic.Int64 // of the next call; its params carry it
 	seen    seen
 
+	// mayExpire: faults outlast the deadline of a persistent call, so that it need not succeed.
+	mayExpire bool
+
 	mu       sync.Mutex
 	returned map[string]promise // by call id
 }
@@ -82,8 +86,14 @@ func crash(t *testing.T, p *place) {
 }
 
 func (c *crashing) prepare() {
+	tokens := c.enroll(crashDevices)
+	c.connect(fleet.Options{Addr: c.place.mqtt, Delay: 15 * time.Millisecond}, tokens)
+}
+
+// enroll logs in and makes devices, and gives their tokens.
+func (c *crashing) enroll(devices int) []string {
 	c.rest = c.place.login(c.t)
-	tokens := make([]string, crashDevices)
+	tokens := make([]string, devices)
 	for i := range tokens {
 		tokens[i] = "crash-" + strconv.Itoa(i)
 		d, err := c.rest.CreateDevice(c.t.Context(), client.Device{Name: tokens[i], Type: "default"}, tokens[i])
@@ -92,15 +102,19 @@ func (c *crashing) prepare() {
 		}
 		c.devices = append(c.devices, d.ID.ID)
 	}
-	c.fleet = fleet.New(fleet.Options{
-		Addr: c.place.mqtt, QoS: 1, Reconnect: true, Delay: 15 * time.Millisecond,
-		Answer: func(cmd fleet.Command) ([]byte, bool) {
-			if problem := c.seen.note(cmd); problem != "" {
-				c.t.Error(problem)
-			}
-			return fleet.Echo(cmd)
-		},
-	}, tokens)
+	return tokens
+}
+
+// connect brings the devices up. They answer with what they get, and note it; they come again when they lose their server.
+func (c *crashing) connect(o fleet.Options, tokens []string) {
+	o.QoS, o.Reconnect = 1, true
+	o.Answer = func(cmd fleet.Command) ([]byte, bool) {
+		if problem := c.seen.note(cmd); problem != "" {
+			c.t.Error(problem)
+		}
+		return fleet.Echo(cmd)
+	}
+	c.fleet = fleet.New(o, tokens)
 	if err := c.fleet.Connect(c.t.Context()); err != nil {
 		c.t.Fatal(err)
 	}
@@ -111,6 +125,7 @@ type seen struct {
 	mu     sync.Mutex
 	wireOf map[string]string // call's number → device and wire id
 	callOf map[string]string // device and wire id → call's number
+	again  int               // calls that came more than once, with each time
 }
 
 func (s *seen) note(cmd fleet.Command) (problem string) {
@@ -125,7 +140,11 @@ func (s *seen) note(cmd fleet.Command) (problem string) {
 	call, wire := in.Params.N.String(), fmt.Sprintf("%d/%s", cmd.Device, cmd.Wire)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if was, again := s.wireOf[call]; again && was != wire {
+	was, again := s.wireOf[call]
+	if again {
+		s.again++
+	}
+	if again && was != wire {
 		return fmt.Sprintf("call %s came as %s and again as %s", call, was, wire)
 	}
 	if was, used := s.callOf[wire]; used && was != call {
@@ -190,6 +209,21 @@ func (c *crashing) call(ctx context.Context, persistent bool) error {
 	return nil
 }
 
+// history is what the server tells of a call, for the output of a failure.
+func (c *crashing) history(id string) string {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+	defer cancel()
+	events, err := c.rest.Events(ctx, id)
+	if err != nil {
+		return "its history cannot be read: " + err.Error()
+	}
+	var b strings.Builder
+	for _, e := range events {
+		fmt.Fprintf(&b, "\n    %s %s partition %d seq %d by %s because of %s: %s", e.At.Format("15:04:05.000"), e.Type, e.Partition, e.Seq, e.Actor, e.Cause, e.Data)
+	}
+	return b.String()
+}
+
 // settle waits until every call has ended: the devices are back and answer.
 func (c *crashing) settle() {
 	eventually(c.t, 60*time.Second, func() string {
@@ -199,7 +233,7 @@ func (c *crashing) settle() {
 				return err.Error()
 			}
 			if len(page.Data) > 0 {
-				return fmt.Sprintf("call %s is %s", page.Data[0].ID, phase)
+				return fmt.Sprintf("call %s is %s: %s", page.Data[0].ID, phase, c.history(page.Data[0].ID))
 			}
 		}
 		return ""

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func (s service) do(t *testing.T, what string) {
 func onKafka(t *testing.T) *place {
 	t.Helper()
 	topics := kafkatest.New(t)
-	p := newPlace(t, "--bus.kafka.brokers", topics.Broker, "--bus.kafka.prefix", topics.Prefix, "--node.id", "e2e", "--partitions", "16")
+	p := newPlace(t, "--bus.kafka.brokers", topics.Broker, "--bus.kafka.prefix", topics.Prefix, "--node.id", "e2e", "--partitions", strconv.Itoa(clusterPartitions))
 	p.store, p.brokers, p.prefix = pgtest.Database(t), topics.Broker, topics.Prefix
 	return p
 }
@@ -165,18 +166,22 @@ func (c *crashing) well(ctx context.Context) string {
 
 // newCrashing starts a server and its devices.
 func newCrashing(t *testing.T, p *place) *crashing {
-	seed := *crashSeed
-	if seed == 0 {
-		seed = time.Now().UnixNano()
-	}
-	t.Logf("-crash.seed=%d", seed)
-	c := &crashing{
-		t: t, place: p, seed: seed, moments: rand.New(rand.NewPCG(uint64(seed), 0)), returned: map[string]promise{},
-		seen: seen{wireOf: map[string]string{}, callOf: map[string]string{}},
-	}
+	c := newFaults(t, p, *crashSeed)
 	c.server = start(t, p)
 	c.prepare()
 	return c
+}
+
+// newFaults is a run without a server yet; a seed of 0 is replaced by a new one.
+func newFaults(t *testing.T, p *place, seed int64) *crashing {
+	if seed == 0 {
+		seed = time.Now().UnixNano()
+	}
+	t.Logf("seed %d", seed)
+	return &crashing{
+		t: t, place: p, seed: seed, moments: rand.New(rand.NewPCG(uint64(seed), 0)), returned: map[string]promise{},
+		seen: seen{wireOf: map[string]string{}, callOf: map[string]string{}},
+	}
 }
 
 // finish waits until all calls have ended, and holds everything against the events.
@@ -186,7 +191,13 @@ func (c *crashing) finish(server *process) {
 	if status := server.stop(); status != 0 {
 		c.t.Errorf("the server ended with status %d", status)
 	}
-	if status, out, errs := command(c.t, nil, c.place.args("events", "verify")...); status != 0 {
+	c.verify()
+}
+
+// verify checks the chains of hashes, with the command that operators have.
+func (c *crashing) verify() {
+	c.t.Helper()
+	if status, out, errs := command(c.t, nil, c.place.args("events", "verify", "--json")...); status != 0 {
 		c.t.Errorf("events verify: status %d\n%s%s", status, out, errs)
 	}
 }
@@ -194,7 +205,7 @@ func (c *crashing) finish(server *process) {
 // online waits until all devices are connected.
 func (c *crashing) online() {
 	eventually(c.t, 15*time.Second, func() string {
-		if n := c.fleet.Stats().Online; n != crashDevices {
+		if n := c.fleet.Stats().Online; n != int64(len(c.devices)) {
 			return fmt.Sprintf("%d devices are back", n)
 		}
 		return ""

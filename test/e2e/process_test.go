@@ -25,10 +25,13 @@ const (
 
 // place is where a server keeps its data and listens; it outlives the process.
 type place struct {
+	program     string // empty: the binary under test
+	name        string // in the output of a test of several servers
 	data, store string // data.dir, store.url
 	http, mqtt  string
 	coap        string // host:port
 	flags       []string
+	env         []string // NAME=value, over that of the test
 
 	brokers, prefix string // of Kafka, if it is used
 }
@@ -69,7 +72,7 @@ type process struct {
 	err     error // of Wait, once ended is closed
 }
 
-// logText collects what the server logs.
+// logText keeps the end of what the server logs.
 type logText struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -78,8 +81,11 @@ type logText struct {
 func (l *logText) add(line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.buf.Len() < 1<<20 {
-		l.buf.WriteString(line + "\n")
+	l.buf.WriteString(line + "\n")
+	if l.buf.Len() > 1<<20 {
+		kept := l.buf.Bytes()[l.buf.Len()-1<<19:]
+		_, kept, _ = bytes.Cut(kept, []byte("\n"))
+		l.buf = *bytes.NewBuffer(bytes.Clone(kept))
 	}
 }
 
@@ -89,13 +95,27 @@ func (l *logText) String() string {
 	return l.buf.String()
 }
 
+// afterSettings is the log without the settings that a server prints first.
+func (l *logText) afterSettings() string {
+	text := l.String()
+	if at := strings.Index(text, "\ntime="); at >= 0 {
+		return text[at+1:]
+	}
+	return text
+}
+
 // launch starts a server and does not wait until it is ready.
 func launch(t *testing.T, p *place) *process {
 	t.Helper()
 	s := &process{place: p, t: t, ready: make(chan struct{}), ended: make(chan struct{}), started: time.Now()}
 	args := append(p.args("serve"), "--http.addr", p.http, "--mqtt.addr", p.mqtt, "--coap.addr", p.coap)
-	s.cmd = exec.Command(binary, append(args, p.flags...)...)
+	program := binary
+	if p.program != "" {
+		program = p.program
+	}
+	s.cmd = exec.Command(program, append(args, p.flags...)...)
 	s.cmd.Env = append(os.Environ(), "CALLCHAIN_ADMIN_EMAIL="+adminEmail, "CALLCHAIN_ADMIN_PASSWORD="+adminPassword)
+	s.cmd.Env = append(s.cmd.Env, p.env...)
 	out, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +127,7 @@ func launch(t *testing.T, p *place) *process {
 	t.Cleanup(func() {
 		s.kill()
 		if t.Failed() {
-			t.Logf("the server's log:\n%s", s.log.String())
+			t.Logf("the log of the server %s, started %s:\n%s", p.name, s.started.Format(time.StampMilli), s.log.afterSettings())
 		}
 	})
 	return s
