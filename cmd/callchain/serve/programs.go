@@ -28,6 +28,7 @@ type programs struct {
 
 	oldMu sync.Mutex
 	old   map[pin]*chains.Program // versions that are not active, for parked runs
+	asked map[uuid.UUID]time.Time // when chains that were not here were looked for
 }
 
 // snapshot never changes.
@@ -48,7 +49,7 @@ const oldMax = 1000
 const lookUp = 5 * time.Second
 
 func newPrograms(r *registry.Registry, kinds nodes.Registry, log *slog.Logger) *programs {
-	p := &programs{registry: r, kinds: kinds, log: log, old: map[pin]*chains.Program{}}
+	p := &programs{registry: r, kinds: kinds, log: log, old: map[pin]*chains.Program{}, asked: map[uuid.UUID]time.Time{}}
 	p.now.Store(&snapshot{})
 	return p
 }
@@ -137,10 +138,41 @@ func (p *programs) compile(c *registry.Chain) (*chains.Program, error) {
 // of is the chain of a device profile, or the tenant's root chain.
 func (p *programs) of(tenant, chain uuid.UUID) *chains.Program {
 	now := p.now.Load()
-	if program := now.active[chain]; program != nil {
+	program := now.active[chain]
+	if program == nil && chain != uuid.Nil && p.unheard(chain) {
+		now = p.now.Load()
+		program = now.active[chain]
+	}
+	if program != nil {
 		return program
 	}
 	return now.active[now.roots[tenant]]
+}
+
+// unheard reads the chains again because a profile names one that is not here: another node may have made it a moment ago. Of one that is not there
+// it asks once a second.
+func (p *programs) unheard(chain uuid.UUID) bool {
+	now := time.Now()
+	p.oldMu.Lock()
+	asked, before := p.asked[chain]
+	again := !before || now.Sub(asked) >= time.Second
+	if again {
+		if len(p.asked) >= oldMax {
+			clear(p.asked)
+		}
+		p.asked[chain] = now
+	}
+	p.oldMu.Unlock()
+	if !again {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookUp)
+	defer cancel()
+	if err := p.reload(ctx); err != nil {
+		p.log.Warn("the chain of a profile cannot be looked for", "chain", chain, "error", err)
+		return false
+	}
+	return true
 }
 
 func (p *programs) active(id uuid.UUID) *chains.Program { return p.now.Load().active[id] }
