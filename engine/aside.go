@@ -30,6 +30,7 @@ type asideDelivery struct {
 	epoch  int64
 	trace  string
 	to     func(transports.Command)
+	failed func(reason string)
 }
 
 func newAside(e *Engine) *aside {
@@ -84,7 +85,7 @@ func (a *aside) deliver(d asideDelivery) {
 		body, err := a.e.readBody(d.tenant, d.do.Call.ID)
 		if err != nil {
 			a.e.log.Error("the body of a call cannot be read", "rpcId", d.do.Call.ID, "device", d.do.Device, "tenant", d.tenant, "error", err)
-			uplink{Engine: a.e}.Failed(d.do.Session.ID, d.do.Call.ID, "body_unreadable")
+			d.failed("body_unreadable")
 			return
 		}
 		d.body = &body

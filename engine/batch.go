@@ -66,7 +66,7 @@ type effect struct {
 	from      *lineage // what it is a child of, nil if it is not traced
 	to        []string // processes; none: this one
 	callers   []string // processes that wait until a delivery has left
-	content   []byte   // of a call of which the callers may not know yet that it is theirs
+	content   []byte   // digest of a call that is settled: its callers may not know yet that it is theirs
 }
 
 // finished is a sender to be told, and the refusal of its command if there was one.

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"sync"
-
 	"callchain/engine/bus"
 	"callchain/engine/cluster"
 	"callchain/engine/rpc"
@@ -59,7 +57,7 @@ func (e *Engine) downlink(d *cluster.Delivery) {
 		e.disown(d)
 		return
 	}
-	e.oneways.note(d.Call, d.Callers)
+	e.expect(d.Call, d.Callers)
 	e.hand(s, transports.Command{
 		Call: d.Call, Wire: d.Wire, Method: d.Method, Params: d.Params,
 		Deadline: d.Deadline.Time(), Attempt: int(d.Attempt), Epoch: d.Epoch, Trace: d.Trace,
@@ -68,9 +66,25 @@ func (e *Engine) downlink(d *cluster.Delivery) {
 
 // disown tells the owner of a partition that a connection is not here.
 func (e *Engine) disown(d *cluster.Delivery) {
-	cmd := step.Command{Meta: e.meta("system", "node"), Device: d.Device, Do: step.RPC{Do: rpc.Disconnect{Session: d.Session, Why: string(transports.ReasonNodeLost)}}}
-	if _, err := e.put(bus.RPC, d.Partition, true, durable, cmd, nil); err != nil {
+	if err := e.over(d.Partition, d.Device, d.Session); err != nil {
 		e.log.Warn("the end of a connection could not be noted", "device", d.Device, "error", err)
+	}
+}
+
+// over puts the end of a connection that is not here, or not any more, to its owner.
+func (e *Engine) over(partition int32, device, session uuid.UUID) error {
+	cmd := step.Command{Meta: e.meta("system", "node"), Device: device, Do: step.RPC{Do: rpc.Disconnect{Session: session, Why: string(transports.ReasonNodeLost)}}}
+	_, err := e.put(bus.RPC, partition, true, durable, cmd, nil)
+	return err
+}
+
+// undelivered tells the owner of a partition that a delivery did not reach the node of its connection.
+func (e *Engine) undelivered(d *cluster.Delivery, reason string) {
+	cmd := step.Command{Meta: e.meta("system", "node"), Device: d.Device, Do: step.RPC{Do: rpc.SendFailed{
+		Session: d.Session, Call: d.Call, Detail: reason, Permanent: reason == transports.FailedTooLarge,
+	}}}
+	if _, err := e.put(bus.RPC, d.Partition, true, durable, cmd, nil); err != nil {
+		e.log.Warn("that a delivery failed could not be noted", "rpcId", d.Call, "device", d.Device, "error", err)
 	}
 }
 
@@ -125,41 +139,23 @@ func (e *Engine) elsewhere(process string, fx *effect) {
 	}
 }
 
-// onewaysMost bounds the one-way calls whose callers at other nodes wait until they have left.
-const onewaysMost = 20_000
+// onewaysMost bounds the one-way calls whose callers at other nodes wait until they have left. Many never leave; the callers of those that are
+// forgotten hear of the end of the call.
+const onewaysMost = 40_000
 
-// oneways are the callers at other nodes of one-way calls that are on their way to a connection here.
-type oneways struct {
-	mu     sync.Mutex
-	byCall map[uuid.UUID][]string
-}
-
-func (o *oneways) note(call uuid.UUID, callers []string) {
-	if len(callers) == 0 {
-		return
+// expect notes the callers at other nodes of a one-way call that is handed to a connection here.
+func (e *Engine) expect(call uuid.UUID, callers []string) {
+	if len(callers) > 0 {
+		e.oneways.set(call, callers, 1)
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.byCall == nil {
-		o.byCall = map[uuid.UUID][]string{}
-	}
-	if len(o.byCall) < onewaysMost { // those beyond hear of the end of the call
-		o.byCall[call] = callers
-	}
-}
-
-func (o *oneways) take(call uuid.UUID) []string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	callers := o.byCall[call]
-	delete(o.byCall, call)
-	return callers
 }
 
 // taken tells the callers of a one-way call that it has left, wherever they wait.
 func (e *Engine) taken(call uuid.UUID) {
 	e.waiters.taken(call)
-	for _, process := range e.oneways.take(call) {
+	callers, _ := e.oneways.get(call)
+	e.oneways.forget(call)
+	for _, process := range callers {
 		if process == e.incarnation {
 			continue
 		}

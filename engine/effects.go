@@ -145,7 +145,7 @@ func (e *Engine) let(fx *effect) {
 func (e *Engine) perform(fx *effect) {
 	switch do := fx.do.(type) {
 	case step.Deliver:
-		e.oneways.note(do.Call.ID, fx.callers)
+		e.expect(do.Call.ID, fx.callers)
 		e.deliver(do, fx)
 	case step.Settle:
 		out := outcome{result: CallResult{ID: do.Call, Phase: do.Phase, Code: do.Code, Detail: do.Detail, Response: do.Response}, from: fx.from}
@@ -178,8 +178,9 @@ func (e *Engine) deliver(do step.Deliver, fx *effect) {
 	}
 	one := asideDelivery{do: do, tenant: s.Identity.Tenant, epoch: fx.epoch, trace: e.spans.delivering(&do, s.Transport, fx.from)}
 	one.to = func(c transports.Command) { e.hand(s, c) }
+	one.failed = func(reason string) { uplink{Engine: e}.Failed(s.ID, do.Call.ID, reason) }
 	if !e.soon(one) {
-		uplink{Engine: e}.Failed(s.ID, do.Call.ID, "queue_full")
+		one.failed("queue_full")
 	}
 }
 
@@ -196,8 +197,11 @@ func (e *Engine) deliverElsewhere(process string, do step.Deliver, fx *effect) {
 			Deadline: do.Call.Expires, Attempt: do.Call.Attempt, Trace: c.Trace, Callers: callers,
 		}})
 	}
+	one.failed = func(reason string) {
+		e.undelivered(&cluster.Delivery{Session: do.Session.ID, Device: do.Device, Partition: partition, Call: do.Call.ID}, reason)
+	}
 	if !e.soon(one) {
-		e.log.Warn("a delivery found no room; it is made again at the next subscription", "rpcId", do.Call.ID, "device", do.Device, "tenant", fx.tenant)
+		one.failed("queue_full")
 	}
 }
 

@@ -78,8 +78,8 @@ type Engine struct {
 	members     *members // nil without a group
 	peers       *peers   // nil without a group
 	gone        chan []string
-	oneways     oneways
-	begun       atomic.Bool // partitions were loaded once
+	oneways     *generations[uuid.UUID, []string] // callers at other nodes of one-way calls that are on their way to a connection here
+	begun       atomic.Bool                       // partitions were loaded once
 	sessions    *sessions
 	waiters     *waiters
 	judgements  *judgements
@@ -110,6 +110,7 @@ func New(c Config, store eventstore.Store, inbox bus.Inbox, d Directory, m *Metr
 		run: run, incarnation: cluster.Process(c.Node, run), assignment: newAssignment(), held: make(held, c.Partitions), gone: make(chan []string, 1),
 		sessions: newSessions(), waiters: newWaiters(), judgements: newJudgements(), feed: newFeed(c.Partitions), bodies: newGenerations[uuid.UUID, rpc.Body](bodyCacheBytes),
 	}
+	e.oneways = newGenerations[uuid.UUID, []string](onewaysMost)
 	e.aside = newAside(e)
 	m.watch(e)
 	e.unready("the partitions are being loaded")

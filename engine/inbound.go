@@ -86,6 +86,9 @@ func (e uplink) Connect(s transports.Session, done func(error)) {
 		if err != nil {
 			e.sessions.remove(s.ID)
 		}
+		if errors.Is(err, ErrUncertain) { // its owner may take it yet
+			e.send(&s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Disconnect{Session: s.ID, Why: string(transports.ReasonNodeLost)}}, nil)
+		}
 		if done != nil {
 			done(err)
 		}

@@ -18,20 +18,18 @@ type members struct {
 	e      *Engine
 	topics bus.Topics
 	wake   chan struct{}
-	claims chan []cluster.Claim // to be answered with what this process has in those partitions
+	asked  chan struct{} // signalled when claims are to be answered
 
 	mu     sync.Mutex
 	view   *cluster.View
-	unfit  map[unfit]string // why this node must own nothing now
-	fitted chan struct{}    // signalled when that has changed
+	claims map[int32]cluster.Claim // by partition: the newest, to be answered with what this process has there
+	unfit  map[unfit]string        // why this node must own nothing now
+	fitted chan struct{}           // signalled when that has changed
 }
-
-// announcedMost bounds the rounds of claims that wait to be answered; those beyond are found again with the next beat.
-const announcedMost = 100
 
 func newMembers(e *Engine, t bus.Topics) *members {
 	return &members{
-		e: e, topics: t, wake: make(chan struct{}, 1), claims: make(chan []cluster.Claim, announcedMost),
+		e: e, topics: t, wake: make(chan struct{}, 1), asked: make(chan struct{}, 1), claims: map[int32]cluster.Claim{},
 		view: cluster.NewView(e.incarnation, e.config.Partitions), unfit: map[unfit]string{}, fitted: make(chan struct{}, 1),
 	}
 }
@@ -147,14 +145,12 @@ func (m *members) heard(news cluster.News) {
 	if news.Back { // others may have given this process up
 		claims = m.foreign()
 	}
-	if len(claims) == 0 {
-		return
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range claims {
+		m.claims[c.Partition] = c
 	}
-	select {
-	case m.claims <- claims:
-	default:
-		m.e.log.Warn("claims of other nodes are not answered: too many wait", "partitions", len(claims))
-	}
+	signal(m.asked)
 }
 
 // foreign are all partitions of others.
@@ -172,15 +168,28 @@ func (m *members) foreign() (out []cluster.Claim) {
 // announce answers claims until ctx ends.
 func (m *members) announce(ctx context.Context) {
 	for {
+		c, ok := m.nextClaim()
+		if ok {
+			m.answer(ctx, c)
+			continue
+		}
 		select {
-		case claims := <-m.claims:
-			for _, c := range claims {
-				m.answer(ctx, c)
-			}
+		case <-m.asked:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// nextClaim takes a claim that is to be answered.
+func (m *members) nextClaim() (cluster.Claim, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p, c := range m.claims {
+		delete(m.claims, p)
+		return c, true
+	}
+	return cluster.Claim{}, false
 }
 
 // answer tells a new owner of a partition which connections and callers are here. It tries again while that is the owner.
@@ -211,6 +220,9 @@ func (m *members) told(c cluster.Claim) bool {
 				return false
 			}
 		}
+		if m.e.sessions.get(s.ID) == nil && m.e.over(s.Identity.Partition, s.Identity.Device, s.ID) != nil { // its end may stand before that
+			return false
+		}
 	}
 	word := confirm{Process: m.e.incarnation, Partition: c.Partition, Epoch: c.Epoch, Callers: m.e.waiters.in(c.Partition)}
 	return m.e.inbox.Put(bus.Message{Partition: c.Partition, Lane: bus.RPC, Vital: true, Value: word}) == nil
@@ -225,6 +237,13 @@ func (e *Engine) resume(s *live) []rpc.Action {
 		out = append(out, rpc.Subscribe{Session: s.ID, Once: s.Once, Resumed: true})
 	}
 	return out
+}
+
+// lives tells whether a process is heard.
+func (m *members) lives(process string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.view.Lives(process)
 }
 
 // others are the other processes that live.

@@ -47,12 +47,18 @@ var everything = []int32{0, 1, 2, 3}
 // inHands runs a test with two nodes, of which the first owns everything.
 func inHands(t *testing.T, test func(a, b byHand)) {
 	t.Helper()
+	inHandsWith(t, func(*node) {}, test)
+}
+
+// inHandsWith does the same with nodes that are changed before they start.
+func inHandsWith(t *testing.T, change func(*node), test func(a, b byHand)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := &nodesRig{t: t, store: sim.NewStore(), bus: memory.New(partitions, engine.Codec{})}
 		var two [2]byHand
 		for i := range two {
 			h := &hand{joined: make(chan struct{})}
-			two[i] = byHand{c.prepared(func(n *node) { n.group = h }), h}
+			two[i] = byHand{c.prepared(func(n *node) { n.group = h; change(n) }), h}
 			two[i].start()
 			<-h.joined
 		}
@@ -68,7 +74,9 @@ func inHands(t *testing.T, test func(a, b byHand)) {
 func (n *node) cut() (mend func()) {
 	before := n.store.Before
 	mend = n.cutReads()
-	n.store.Before = func(ctx context.Context, b eventstore.Batch) error { return errors.Join(n.store.Reading(), before(ctx, b)) }
+	n.store.Before = func(ctx context.Context, b eventstore.Batch) error {
+		return errors.Join(n.store.Reading(), before(ctx, b))
+	}
 	return mend
 }
 

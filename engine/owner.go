@@ -39,6 +39,7 @@ type owner struct {
 	removed *generations[uuid.UUID, struct{}] // dead letters whose end may not be committed yet
 	callers map[uuid.UUID][]string            // processes of other nodes that wait for a call
 	asides  map[uuid.UUID]string              // processes that hold a connection aside of which a device's call is open
+	doubted []doubted                         // connections, in the order of their time
 	letters letterRoom
 	timers  timers
 	linger  linger
@@ -178,7 +179,7 @@ func (o *owner) gather() {
 			o.tick()
 		}
 		o.scratch = o.e.inbox.Take(bus.Data, max(turn/4, turn-rpcs), o.scratch)
-		if len(o.scratch) == 0 {
+		if len(o.scratch) == 0 && len(o.replay) == 0 {
 			return
 		}
 		o.handleAll(o.scratch)

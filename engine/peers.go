@@ -11,6 +11,7 @@ import (
 	"callchain/engine/cluster"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
+	"callchain/transports"
 
 	"github.com/google/uuid"
 )
@@ -87,9 +88,9 @@ func (p *peers) deliver(box *mailbox) {
 				break
 			}
 			err := p.publish(box.node, some)
-			if err == nil {
+			if told := p.told(some, err); told > 0 {
 				wait = relayAgain
-				p.done(box, len(some))
+				p.done(box, told)
 				continue
 			}
 			p.e.log.Warn("another node cannot be told now", "node", box.node, "waiting", len(some), "error", err)
@@ -116,6 +117,32 @@ func (p *peers) next(box *mailbox) []letterTo {
 	p.e.metrics.untold.Add(float64(old))
 	box.waiting = box.waiting[old:]
 	return box.waiting[:min(peerBatch, len(box.waiting))]
+}
+
+// told is how many of the first messages are through: kept, or such that the topic never takes them.
+func (p *peers) told(some []letterTo, err error) int {
+	var partly *bus.PartlyError
+	switch {
+	case err == nil:
+		return len(some)
+	case !errors.As(err, &partly):
+		return 0
+	}
+	through := len(some)
+	if len(partly.Missed) > 0 {
+		through = partly.Missed[0]
+	}
+	for _, i := range partly.Refused {
+		if i >= through {
+			break
+		}
+		p.e.metrics.untold.Inc()
+		p.e.log.Warn("a message to another node is too large for its topic", "error", partly.Err)
+		if d := some[i].message.Deliver; d != nil {
+			p.e.undelivered(d, transports.FailedTooLarge)
+		}
+	}
+	return through
 }
 
 func (p *peers) done(box *mailbox, told int) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"callchain/engine/bus"
+	"callchain/engine/cluster"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
 	"callchain/transports"
@@ -126,8 +127,42 @@ func (o *owner) awaited(calls []*rpc.Call) (keep []uuid.UUID) {
 	return keep
 }
 
+// doubted is a connection of a process that was not heard: it was lost before its Connect was taken, or it has just begun.
+type doubted struct {
+	device, session uuid.UUID
+	home            string
+	until           time.Time
+}
+
+// doubtedMost bounds them; those beyond end when something is sent to them, or when their device comes back.
+const doubtedMost = 100_000
+
+// doubt notes a connection of a process that is not heard.
+func (o *owner) doubt(device uuid.UUID, dh *deviceHead) {
+	if dh.home != o.e.incarnation && !o.e.members.lives(dh.home) && len(o.doubted) < doubtedMost {
+		o.doubted = append(o.doubted, doubted{device, dh.session, dh.home, o.e.now().Add(cluster.Silent)})
+	}
+}
+
+// resolve closes the connections of processes that are still not heard.
+func (o *owner) resolve(now time.Time) {
+	for len(o.doubted) > 0 && !o.doubted[0].until.After(now) {
+		d := o.doubted[0]
+		o.doubted = o.doubted[1:]
+		if dh := o.devices[d.device]; dh != nil && dh.session == d.session && !o.e.members.lives(d.home) {
+			o.replay = append(o.replay, lost(d.device, dh))
+		}
+	}
+}
+
+// lost is the end of a device's connection whose process is gone.
+func lost(device uuid.UUID, dh *deviceHead) bus.Message {
+	return synthetic(dh.partition, device, rpc.Disconnect{Session: dh.session, Why: string(transports.ReasonNodeLost)})
+}
+
 // beSure ends the waiting for nodes that do not tell.
 func (o *owner) beSure(now time.Time) {
+	o.resolve(now)
 	for p := range o.parts {
 		if u := o.parts[p].unsure; u != nil && !u.until.After(now) {
 			o.sure(int32(p))
@@ -182,7 +217,7 @@ func (o *owner) lostNodes(processes []string) {
 			continue
 		}
 		if d := o.state.Devices[id]; d.Session.ID == dh.session {
-			out = append(out, synthetic(dh.partition, id, rpc.Disconnect{Session: dh.session, Why: string(transports.ReasonNodeLost)}))
+			out = append(out, lost(id, dh))
 		}
 	}
 	for p := range o.parts {

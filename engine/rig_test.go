@@ -210,6 +210,8 @@ type device struct {
 	got     []transports.Command
 	answers []transports.Response
 	closed  []transports.Reason
+	given   []transports.AttributesAnswer
+	pushed  []map[string][]byte
 }
 
 // connect connects a device and lets it subscribe.
@@ -268,8 +270,18 @@ func (d *device) Respond(a transports.Response) {
 	defer d.mu.Unlock()
 	d.answers = append(d.answers, a)
 }
-func (d *device) AnswerAttributes(transports.AttributesAnswer) {}
-func (d *device) PushAttributes(map[string][]byte, []string)   {}
+
+func (d *device) AnswerAttributes(a transports.AttributesAnswer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.given = append(d.given, a)
+}
+
+func (d *device) PushAttributes(changed map[string][]byte, _ []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pushed = append(d.pushed, changed)
+}
 
 func (d *device) Close(why transports.Reason) {
 	d.mu.Lock()

@@ -28,7 +28,7 @@ func (o *owner) routes(cmd step.Command, d Device, res step.Result) []effect {
 				out[i].callers = slices.Clone(o.callers[do.Call.ID])
 			}
 		case step.Settle:
-			out[i].to = o.callersOf(d.Partition, &do)
+			out[i].to, out[i].content = o.callersOf(d.Partition, &do), o.contentOf(&cmd, do.Call)
 		case step.Respond:
 			out[i].to = o.homeOf(&cmd, do.Session)
 			delete(o.asides, do.Session)
@@ -68,6 +68,7 @@ func (o *owner) noteHome(cmd *step.Command, res step.Result) {
 		switch f := res.Events[i].Event.Fact.(type) {
 		case rpc.SessionOpened:
 			dh.session, dh.home = f.Session, o.processOf(cmd)
+			o.doubt(cmd.Device, dh)
 		case rpc.SessionClosed:
 			if dh.session == f.Session {
 				dh.session, dh.home = uuid.Nil, ""
@@ -119,6 +120,19 @@ func (o *owner) callersOf(partition int32, do *step.Settle) []string {
 		}
 	}
 	return to
+}
+
+// contentOf is the digest of an open call, or of the one that a command asks for: by it, those know their call who were not told that it is accepted,
+// because its owner died before.
+func (o *owner) contentOf(cmd *step.Command, call uuid.UUID) []byte {
+	if asked, ok := cmd.Do.(step.Call); ok && asked.ID == call {
+		return slices.Clone(asked.Content[:])
+	}
+	d := o.state.Devices[cmd.Device]
+	if c := d.Find(call); c != nil {
+		return slices.Clone(c.Content[:])
+	}
+	return nil
 }
 
 // senderOf is the process that a command came from, and this one.

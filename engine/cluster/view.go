@@ -125,6 +125,9 @@ func (v *View) Lives(process string) bool { return v.nodes[process] != nil }
 
 // Owner is the process that claimed a partition last, as far as is known, and the epoch of its claim; "" if nobody did.
 func (v *View) Owner(partition int32) (process string, epoch int64) {
+	if partition < 0 || int(partition) >= len(v.owners) {
+		return "", 0
+	}
 	o := v.owners[partition]
 	return o.process, o.epoch
 }
@@ -140,7 +143,8 @@ func (v *View) Data(partition int32, now time.Time) time.Duration {
 }
 
 func (v *View) told(partition int32, now time.Time, what func(*Beat) int64) time.Duration {
-	n := v.nodes[v.owners[partition].process]
+	process, _ := v.Owner(partition)
+	n := v.nodes[process]
 	if n == nil || now.Sub(n.heard) > Fresh {
 		return 0
 	}

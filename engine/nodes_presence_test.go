@@ -1,0 +1,348 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"callchain/engine"
+	"callchain/engine/bus"
+	"callchain/engine/rpc"
+	"callchain/engine/step"
+	"callchain/transports"
+)
+
+// meddler stands between a node and its inbox and topics.
+type meddler struct {
+	put     func(step.Command) (drop bool) // before a command is put; nil: nothing
+	hear    func(bus.Topic) (drop bool)    // before a record is handed over; nil: nothing
+	publish func(bus.Topic)                // before records are published; nil: nothing
+}
+
+type meddledInbox struct {
+	bus.Inbox
+	m *meddler
+}
+
+func (i meddledInbox) Put(m bus.Message) error {
+	if cmd, ok := m.Value.(step.Command); ok && i.m.put != nil && i.m.put(cmd) {
+		return nil
+	}
+	return i.Inbox.Put(m)
+}
+
+type meddledTopics struct {
+	bus.Topics
+	m *meddler
+}
+
+func (t meddledTopics) Follow(ctx context.Context, topic bus.Topic, ready func(), handle func(bus.Record)) error {
+	return t.Topics.Follow(ctx, topic, ready, func(r bus.Record) {
+		if t.m.hear == nil || !t.m.hear(topic) {
+			handle(r)
+		}
+	})
+}
+
+func (t meddledTopics) Publish(ctx context.Context, topic bus.Topic, records []bus.Record) error {
+	if t.m.publish != nil {
+		t.m.publish(topic)
+	}
+	return t.Topics.Publish(ctx, topic, records)
+}
+
+// meddled runs a test with two nodes, of which the first owns everything, and what stands between them and the rest.
+func meddled(t *testing.T, test func(a, b byHand, at map[string]*meddler)) {
+	t.Helper()
+	at := map[string]*meddler{"node-0": {}, "node-1": {}}
+	inHandsWith(t, func(n *node) {
+		m := at[n.name()]
+		n.inbox, n.topics = meddledInbox{n.inbox, m}, meddledTopics{n.topics, m}
+	}, func(a, b byHand) { test(a, b, at) })
+}
+
+// rpcOf is what a command says of a device's connections and calls.
+func rpcOf(cmd step.Command) rpc.Action {
+	if r, ok := cmd.Do.(step.RPC); ok {
+		return r.Do
+	}
+	return nil
+}
+
+// wantOffline makes a call that fails at once if the device is not connected.
+func (n *node) wantOffline(device string) {
+	n.t.Helper()
+	call := n.call(device, func(r *engine.CallRequest) { r.FailOffline = true })
+	pass(time.Second)
+	call.want("rejected device_offline ")
+}
+
+// wantDisconnected says that the last that is stored of a device is the end of its connection.
+func (n *node) wantDisconnected(device string) {
+	n.t.Helper()
+	events, err := n.store.Open().Stream(context.Background(), "device/"+named(device).String(), 0, 100)
+	if err != nil || len(events) == 0 || events[len(events)-1].Type != "SessionClosed" {
+		n.t.Errorf("of the device is stored %+v, %v", events, err)
+	}
+}
+
+// TestEndOfAConnectionThatIsToldOf: a connection that ends while its node tells a new owner of it is not taken for one that lives.
+func TestEndOfAConnectionThatIsToldOf(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		d := b.connect(in(1), "A")
+		pass(time.Second)
+		at["node-1"].put = func(cmd step.Command) bool {
+			if c, ok := rpcOf(cmd).(rpc.Connect); ok && c.Since != 0 {
+				at["node-1"].put = nil
+				b.engine.Inbound().Disconnect(d.session, "closed")
+			}
+			return false
+		}
+		a.revoke(1)
+		a.Assigned(everything)
+		pass(3 * time.Second)
+		a.wantOffline(in(1))
+	})
+}
+
+// TestConnectOfADeadNode: a Connect that is taken when its node is long gone does not make a device connected.
+func TestConnectOfADeadNode(t *testing.T) {
+	inHands(t, func(a, b byHand) {
+		a.revoke(1)
+		b.begin(in(1), "A")
+		pass(time.Second)
+		b.kill()
+		pass(gone)
+		a.Assigned(everything)
+		pass(gone)
+		a.wantDisconnected(in(1))
+	})
+}
+
+// TestConnectInDoubt: a device that was refused because nobody said anything is not connected when its Connect is taken later.
+func TestConnectInDoubt(t *testing.T) {
+	inHands(t, func(a, b byHand) {
+		a.revoke(1)
+		told := make(chan error, 1)
+		b.engine.Inbound().Connect(transports.Session{
+			ID: named("A"), Identity: transports.Identity{Tenant: tenant, Device: named(in(1)), Partition: 1}, Transport: "mqtt", Link: &device{r: b.rig},
+		}, func(err error) { told <- err })
+		pass(31 * time.Second)
+		if err := <-told; !errors.Is(err, engine.ErrUncertain) {
+			t.Errorf("the device is told %v", err)
+		}
+		a.Assigned(everything)
+		pass(3 * time.Second)
+		a.wantDisconnected(in(1))
+	})
+}
+
+// TestConnectionsOfAKilledNodeEnd: the owner closes them when the node is silent for long enough.
+func TestConnectionsOfAKilledNodeEnd(t *testing.T) {
+	inHands(t, func(a, b byHand) {
+		b.connect(in(1), "A")
+		pass(time.Second)
+		b.kill()
+		pass(gone)
+		a.wantOffline(in(1))
+	})
+}
+
+// TestOldConnectionIsToldOfLate: a node that has missed that its device connected elsewhere, and tells a new owner of its connection, does not take the device
+// away from there.
+func TestOldConnectionIsToldOfLate(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		b.connect(in(1), "old")
+		pass(time.Second)
+		at["node-1"].hear = func(topic bus.Topic) bool { return topic == bus.NodeTopic("node-1") }
+		d := a.connect(in(1), "new")
+		pass(time.Second)
+		at["node-1"].hear = nil
+		a.revoke(1)
+		a.Assigned(everything)
+		pass(3 * time.Second)
+		call := a.call(in(1), nil)
+		pass(time.Second)
+		d.reply(d.one(), `1`)
+		pass(time.Second)
+		call.want("succeeded  1")
+	})
+}
+
+// TestOfflineIsNotSaidBeforeAllHaveTold: while a node has not told of its connections, a call that would fail is for later.
+func TestOfflineIsNotSaidBeforeAllHaveTold(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		b.connect(in(1), "A")
+		pass(time.Second)
+		at["node-1"].hear = func(topic bus.Topic) bool { return topic == bus.Nodes }
+		a.revoke(1)
+		a.Assigned(everything)
+		pass(500 * time.Millisecond)
+		call := a.call(in(1), func(r *engine.CallRequest) { r.FailOffline = true })
+		pass(500 * time.Millisecond)
+		call.want(engine.ErrUnready.Error())
+		pass(2 * time.Second)
+		a.wantOffline(in(1)) // two seconds are the most
+		at["node-1"].hear = nil
+		pass(gone)
+	})
+}
+
+// TestDeliveryForAConnectionThatIsNotThere: the node says so, and the owner knows that the device is away.
+func TestDeliveryForAConnectionThatIsNotThere(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		d := b.connect(in(1), "A")
+		pass(time.Second)
+		at["node-1"].put = func(cmd step.Command) bool {
+			end, ends := rpcOf(cmd).(rpc.Disconnect)
+			return ends && end.Why == "closed"
+		}
+		b.engine.Inbound().Disconnect(d.session, "closed")
+		pass(time.Second)
+		call := a.call(in(1), nil)
+		pass(time.Second)
+		a.wantOffline(in(1))
+		if !call.waits() {
+			t.Errorf("the call ended with %s", call.outcome())
+		}
+	})
+}
+
+// TestDeliveryOfAnOwnerBefore: what an owner had let out that is none any more does not reach the device when a newer owner is known.
+func TestDeliveryOfAnOwnerBefore(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		d := b.connect(in(1), "A")
+		pass(time.Second)
+		slow := make(chan struct{})
+		at["node-0"].publish = func(topic bus.Topic) {
+			if topic == bus.NodeTopic("node-1") {
+				<-slow
+			}
+		}
+		call := b.call(in(1), chosen("c1"))
+		pass(100 * time.Millisecond)
+		a.revoke(1)
+		b.Assigned([]int32{1})
+		pass(2 * time.Second)
+		d.reply(d.one(), `1`)
+		pass(time.Second)
+		call.want("succeeded  1")
+		b.engine.Inbound().Subscribe(d.session, nil) // it has no memory of what it was given now
+		pass(time.Second)
+		close(slow)
+		pass(time.Second)
+		if got := d.commands(); len(got) > 0 {
+			t.Errorf("the device was sent %+v", got)
+		}
+		if n := series(t, b.measured)["stale_deliveries_total epoch"]; n != 1 {
+			t.Errorf("%v deliveries of the owner before were refused", n)
+		}
+	})
+}
+
+// TestAttemptIsHandedOverOnce: a new owner issues again what the one before had let out and not noted; the device has it once.
+func TestAttemptIsHandedOverOnce(t *testing.T) {
+	inNodes(t, 3, func(c *nodesRig) {
+		owner, others := c.owner("d1")
+		d := others[0].connect("d1", "A")
+		pass(time.Second)
+		call := others[1].call("d1", nil)
+		pass(time.Second)
+		cmd := d.one()
+		owner.kill()
+		pass(5 * time.Second)
+		if again := d.commands(); len(again) > 0 {
+			t.Errorf("the device was sent the call again: %+v", again)
+		}
+		d.reply(cmd, `1`)
+		pass(time.Second)
+		call.want("succeeded  1")
+	})
+}
+
+// TestConnectThatWasFenced: what concerns a connection, and died with its owner's memory, goes to the next owner.
+func TestConnectThatWasFenced(t *testing.T) {
+	inHands(t, func(a, b byHand) {
+		release := a.holdAppends()
+		first := b.call(in(0), nil)
+		pass(50 * time.Millisecond)
+		told := make(chan error, 1)
+		a.engine.Inbound().Connect(transports.Session{
+			ID: named("A"), Identity: transports.Identity{Tenant: tenant, Device: named(in(1)), Partition: 1}, Transport: "mqtt", Link: &device{r: a.rig},
+		}, func(err error) { told <- err })
+		pass(50 * time.Millisecond)
+		b.Assigned(everything)
+		pass(3 * time.Second)
+		release()
+		pass(time.Second)
+		select {
+		case err := <-told:
+			if err != nil {
+				t.Errorf("the device is told %v", err)
+			}
+		default:
+			t.Error("the device was told nothing")
+		}
+		if !first.waits() {
+			t.Errorf("the call ended with %s", first.outcome())
+		}
+	})
+}
+
+// TestAttributesAcrossNodes: a device gets attributes, and hears of changes, at whichever node it is.
+func TestAttributesAcrossNodes(t *testing.T) {
+	inHands(t, func(a, b byHand) {
+		d := b.connect(in(1), "A")
+		pass(time.Second)
+		err := b.engine.ChangeAttributes(context.Background(), engine.AttributeChange{
+			Tenant: tenant, Device: d.id, Scope: "SHARED_SCOPE", Set: map[string][]byte{"x": []byte(`1`)}, Actor: "test",
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		b.engine.Inbound().RequestAttributes(d.session, 7, nil, []string{"x"}, nil)
+		pass(time.Second)
+		synctest.Wait()
+		if len(d.pushed) != 1 || string(d.pushed[0]["x"]) != `1` {
+			t.Errorf("the device was told of changes %v", d.pushed)
+		}
+		if len(d.given) != 1 || d.given[0].Request != 7 || string(d.given[0].Shared["x"]) != `1` {
+			t.Errorf("the device was given %+v", d.given)
+		}
+	})
+}
+
+// TestLettersAcrossNodes: a dead letter is run again, and another dropped, through a node that does not own it.
+func TestLettersAcrossNodes(t *testing.T) {
+	inHands(t, func(a, b byHand) {
+		d := b.connect(in(1), "A")
+		pass(time.Second)
+		for _, again := range []bool{true, false} {
+			b.engine.Inbound().Attributes(d.session, []byte(`{"x":1}`), nil)
+			pass(time.Second)
+			l := a.letter("command_rejected")
+			if again {
+				_, err := b.engine.RerunDeadLetter(context.Background(), tenant, l.id, "user:u")
+				var failed *engine.RerunError
+				if !errors.As(err, &failed) || !strings.Contains(failed.Detail, "panicked") {
+					t.Errorf("run again while the chain is broken: %v", err)
+				}
+				a.chain = compiled(t, mended)
+				_, err = b.engine.RerunDeadLetter(context.Background(), tenant, l.id, "user:u")
+				if err != nil {
+					t.Errorf("run again: %v", err)
+				}
+				a.chain = compiled(t, rootChain)
+			} else if err := b.engine.DropDeadLetter(context.Background(), tenant, l.id, "user:u"); err != nil {
+				t.Errorf("dropped: %v", err)
+			}
+			a.noLetter()
+		}
+		if err := b.engine.DropDeadLetter(context.Background(), tenant, named("none"), "user:u"); !errors.Is(err, engine.ErrNoLetter) {
+			t.Errorf("one that is not there: %v", err)
+		}
+	})
+}
