@@ -17,6 +17,8 @@ type GroupFixture struct {
 	Site func(t *testing.T) *GroupSite
 	// Partitions of each group.
 	Partitions int32
+	// Within runs a case, nil: as it is. A group without sockets has testing/synctest here.
+	Within func(t *testing.T, run func(t *testing.T))
 }
 
 // GroupSite is a group.
@@ -55,10 +57,17 @@ func RunGroup(t *testing.T, f GroupFixture) {
 		{"ten nodes", tenNodes},
 		{"what the brokers have of the partitions is made anew", renewed},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		run := func(t *testing.T) {
 			p := &groupPlace{GroupSite: f.Site(t), partitions: f.Partitions, owners: map[int32]*node{}}
 			t.Cleanup(p.end)
 			c.run(t, p)
+		}
+		t.Run(c.name, func(t *testing.T) {
+			if f.Within != nil {
+				f.Within(t, run)
+			} else {
+				run(t)
+			}
 		})
 	}
 }

@@ -28,6 +28,7 @@ type membership struct {
 
 	// The cluster's lock guards these.
 	tell   bool    // Assigned is due
+	told   []int32 // what it was told that it has, and has not given up since
 	revoke []int32 // Revoked is due for these
 }
 
@@ -97,6 +98,7 @@ func (g *group) release(m *membership, partitions []int32) {
 		if g.owner[p] == m && g.moving[p] { // otherwise it was expelled meanwhile
 			g.owner[p], g.moving[p] = nil, false
 			m.tell = true
+			m.told = slices.DeleteFunc(m.told, func(other int32) bool { return other == p })
 		}
 	}
 	signal(m.wake)
@@ -110,8 +112,8 @@ func (g *group) assignment(m *membership) (assigned []int32, due bool) {
 	if g.c.away || !m.n.works() || !m.tell || !slices.Contains(g.joined, m) {
 		return nil, false
 	}
-	m.tell = false
-	return g.of(m), true
+	m.tell, m.told = false, g.of(m)
+	return slices.Clone(m.told), true
 }
 
 // of is what a member has, sorted; with what it has not given up yet.
@@ -140,12 +142,13 @@ func (g *group) leave(m *membership) []int32 {
 		return nil
 	}
 	g.joined = slices.Delete(g.joined, at, at+1)
-	left := g.of(m)
-	for _, p := range left {
-		g.moving[p] = true
+	for _, p := range g.of(m) {
+		if g.moving[p] = slices.Contains(m.told, p); !g.moving[p] {
+			g.owner[p] = nil // it does not know of it
+		}
 	}
 	g.share()
-	return left
+	return g.of(m)
 }
 
 // settle expels the members whose node does nothing any more, and shares out what is free; while the brokers are there.
@@ -164,7 +167,7 @@ func (g *group) settle() {
 // expel takes a member out of the group without a word to it.
 func (g *group) expel(m *membership) {
 	g.joined = slices.DeleteFunc(g.joined, func(other *membership) bool { return other == m })
-	m.revoke = nil
+	m.revoke, m.told = nil, nil
 	for p := range g.owner {
 		if g.owner[p] == m {
 			g.owner[p], g.moving[p] = nil, false
@@ -199,6 +202,10 @@ func (g *group) share() {
 			continue
 		}
 		has[m]--
+		if !slices.Contains(m.told, int32(p)) {
+			g.owner[p] = nil // it does not know of it
+			continue
+		}
 		g.moving[p], m.revoke = true, append(m.revoke, int32(p))
 		slices.Sort(m.revoke)
 		signal(m.wake)

@@ -130,22 +130,20 @@ func (in *Inbox) write() bool {
 			k := &c.lanes[l].parts[of[i].partition]
 			k.records = append(k.records, of[i].record)
 		}
+		in.count[l] -= len(of)
 	}
 	for n := range c.nodes {
 		n.in.read()
 	}
 	c.mu.Unlock()
-	for l, of := range written {
-		in.tell(bus.Lane(l), of, nil)
+	for _, of := range written {
+		tell(of, nil)
 	}
 	return true
 }
 
-// tell gives the outcome of messages, which leave their room.
-func (in *Inbox) tell(l bus.Lane, of []entry, outcome error) {
-	in.n.c.mu.Lock()
-	in.count[l] -= len(of)
-	in.n.c.mu.Unlock()
+// tell gives the outcome of messages.
+func tell(of []entry, outcome error) {
 	for i := range of {
 		if of[i].tell != nil {
 			of[i].tell(outcome)
@@ -170,10 +168,11 @@ func (in *Inbox) abandon(which func(*entry) bool) {
 				in.out[l] = append(in.out[l], of[i])
 			}
 		}
+		in.count[l] -= len(lost[l])
 	}
 	in.n.c.mu.Unlock()
-	for l, of := range lost {
-		in.tell(bus.Lane(l), of, fmt.Errorf("%w: it was not written", bus.ErrAway))
+	for _, of := range lost {
+		tell(of, fmt.Errorf("%w: it was not written", bus.ErrAway))
 	}
 }
 

@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"testing"
+	"testing/synctest"
 
 	"callchain/engine/bus"
 	"callchain/engine/bus/bustest"
@@ -44,7 +45,7 @@ func TestInbox(t *testing.T) {
 }
 
 func TestGroup(t *testing.T) {
-	f := bustest.GroupFixture{Partitions: 64}
+	f := bustest.GroupFixture{Partitions: 64, Within: synctest.Test}
 	f.Site = func(t *testing.T) *bustest.GroupSite {
 		c := memory.New(64, bustest.Codec{})
 		t.Cleanup(c.Close)
