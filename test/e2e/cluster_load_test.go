@@ -50,6 +50,7 @@ type tally struct {
 	gap      time.Duration
 	byDevice []reached
 	worst    time.Duration // the longest that a device went without a success
+	over     bool          // what comes later is counted, but its times are of the next while
 }
 
 // reached is what is known of a device.
@@ -71,6 +72,9 @@ func (y *tally) succeeded(device int, began time.Time) {
 	y.returned.Add(1)
 	y.mu.Lock()
 	defer y.mu.Unlock()
+	if y.over {
+		return
+	}
 	now := time.Now()
 	y.gap, y.last = max(y.gap, now.Sub(y.last)), now
 	d := &y.byDevice[device]
@@ -255,6 +259,9 @@ func (l *load) next() *tally {
 	l.seen.again = 0
 	l.seen.mu.Unlock()
 	before := l.now.Swap(newTally(len(l.devices)))
+	before.mu.Lock()
+	before.over = true
+	before.mu.Unlock()
 	before.again = again
 	return before
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,7 @@ func TestClusterRouting(t *testing.T) {
 		{"new device", (*routing).newDevice},
 		{"credentials", (*routing).credentials},
 		{"tokens", (*routing).tokens},
+		{"repeats", (*routing).repeats},
 		{"offline", (*routing).neverOffline},
 		{"password", (*routing).password}, // the last one: the tokens are void after it
 	} {
@@ -225,6 +227,43 @@ func (r *routing) poll() {
 			r.t.Errorf("%s: the device got nothing", name)
 		}
 	})
+}
+
+// repeats: a call that has ended is told again to whoever sends it again with its id, also by an owner that did not own it then.
+func (r *routing) repeats() {
+	if r.a == r.b {
+		r.t.Skip("NOT RUN: one node plays both; give -cluster.nodes=3")
+	}
+	var devices []string
+	var wishes []client.CallRequest
+	for i := range 16 {
+		id, _ := r.device(r.b, fleet.Options{Answer: fleet.Echo})
+		devices = append(devices, id)
+		wishes = append(wishes, client.CallRequest{
+			Method: "m", Params: json.RawMessage(fmt.Sprintf(`{"n":%d}`, i)), ID: uuid.NewString(), Persistent: i%2 == 0, Timeout: 5000,
+		})
+	}
+	ask := func() (bodies []string) {
+		for i := range devices {
+			answer, err := r.b.rest.Send(r.t.Context(), devices[i], false, wishes[i])
+			if err != nil || answer.ID != wishes[i].ID {
+				r.t.Errorf("call %d with the id %s: %s, %v", i, wishes[i].ID, answer.ID, err)
+			}
+			bodies = append(bodies, string(answer.Body))
+		}
+		return bodies
+	}
+	first := ask()
+	for _, w := range wishes {
+		r.ends(r.b, w.ID, rpc.PhaseSucceeded)
+	}
+	r.a.server.kill()
+	r.c.shared()
+	if again := ask(); !slices.Equal(again, first) {
+		r.t.Errorf("the answers were %q and are %q", first, again)
+	}
+	r.c.startNode(r.a)
+	r.c.shared()
 }
 
 // neverOffline: while the owner of a connected device is killed, nobody is told that the device is offline.
