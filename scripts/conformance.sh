@@ -1,5 +1,5 @@
-# The black-box conformance suite against servers of its own: one by itself, and one on Kafka and PostgreSQL. Sourced by test.sh, sets $server;
-# needs $work and $counts. What cannot pass yet is listed with its reason in test/conformance/later.txt.
+# The black-box conformance suite against servers of its own: one by itself, and two that share Kafka and PostgreSQL, of which one has the callers and the
+# HTTP devices, the other all other devices. Sourced by test.sh, sets $server and $beside; needs $work and $counts. What cannot pass yet is listed with its reason in test/conformance/later.txt.
 # shellcheck shell=bash disable=SC2154
 
 suite=${CALLCHAIN_CONFORMANCE:-$PWD/../shared/conformance}
@@ -22,6 +22,27 @@ start_server() {
   wait_ready "$TARGET_URL" "$server"
 }
 
+# start_nodes FLAG… starts two servers that share what the flags name; the devices of MQTT and CoAP are the second one's.
+start_nodes() {
+  local url
+  CALLCHAIN_AUTH_KEY=$(head -c 32 /dev/urandom | base64)
+  export CALLCHAIN_AUTH_KEY
+  start_server --node.id second "$@" || return 1
+  beside=$server
+  local mqtt=$TARGET_MQTT coap=$TARGET_COAP
+  url=$TARGET_URL
+  results=$results/first start_server --node.id first "$@" || return 1
+  unset CALLCHAIN_AUTH_KEY
+  export TARGET_MQTT=$mqtt TARGET_COAP=$coap
+  until shared "$url" && shared "$TARGET_URL"; do
+    sleep 0.2
+    kill -0 "$beside" && kill -0 "$server" || return 1
+  done
+}
+
+# shared URL tells whether a node owns its half of the partitions.
+shared() { curl -fsS "$1/metrics" | grep -q '^callchain_partitions_owned 32$'; }
+
 # run_file NAME runs one file of the suite, without what is listed for later. The results file has what failed.
 run_file() {
   local python=$PWD/.run/venv-conformance/bin/python
@@ -33,12 +54,12 @@ run_file() {
 run_suite() {
   local file name
   for file in "$suite"/test_*.py; do
-    while [[ $(jobs -rp | wc -l) -gt 4 ]]; do # the server and four files
+    while [[ $(jobs -rp | wc -l) -gt $((servers + 3)) ]]; do # four files beside them
       wait -n || true                         # each tells its failures below
     done
     run_file "$(basename "$file" .py)" &
   done
-  while [[ $(jobs -rp | wc -l) -gt 1 ]]; do
+  while [[ $(jobs -rp | wc -l) -gt $servers ]]; do
     wait -n || true # as above
   done
   for file in "$suite"/test_*.py; do
@@ -49,23 +70,24 @@ run_suite() {
   done
 }
 
-# conform NAME FLAG… runs the suite against a server with these flags.
+# conform NAME SERVERS START FLAG… runs the suite against so many servers, that START starts with these flags.
 conform() {
-  local name=$1
-  shift
+  local name=$1 servers=$2 start=$3
+  shift 3
   heading "conformance, $name"
   results=$work/conformance/${name// /-}
-  mkdir -p "$results"
-  if check "conformance server, $name" start_server "$@"; then
+  mkdir -p "$results/first"
+  if check "conformance server, $name" "$start" "$@"; then
     run_suite
   else
     tail -n 20 "$results/server.log"
   fi
   stop_process "$server"
-  server=
+  stop_process "$beside"
+  server='' beside=''
 }
 
-# conform_on_kafka makes a database and runs the suite against a server on it and on the broker of the tests.
+# conform_on_kafka makes a database and runs the suite against two nodes on it and on the broker of the tests.
 conform_on_kafka() {
   if [[ -z ${CALLCHAIN_TEST_KAFKA:-} || -z ${CALLCHAIN_TEST_POSTGRES:-} ]] || ! command -v psql >/dev/null; then
     not_run "conformance on Kafka and PostgreSQL" "Kafka, PostgreSQL or its client psql is not there"
@@ -73,7 +95,7 @@ conform_on_kafka() {
   fi
   check "database for conformance" psql -q "$CALLCHAIN_TEST_POSTGRES" \
     -c 'drop database if exists conformance with (force)' -c 'create database conformance' || return
-  conform "Kafka and PostgreSQL" --store.url "${CALLCHAIN_TEST_POSTGRES/\/postgres\?//conformance?}" \
+  conform "two nodes on Kafka and PostgreSQL" 2 start_nodes --store.url "${CALLCHAIN_TEST_POSTGRES/\/postgres\?//conformance?}" \
     --bus.kafka.brokers "$CALLCHAIN_TEST_KAFKA" --bus.kafka.prefix "conformance-$$."
 }
 
@@ -92,7 +114,7 @@ else
   else
     not_run "the device SDK tests of the conformance suite" "the SDK could not be installed"
   fi
-  conform "by itself"
+  conform "by itself" 1 start_server
   conform_on_kafka
   not_run "LwM2M conformance" "there is no LwM2M transport yet"
 fi

@@ -18,8 +18,10 @@ database=$PWD/.run/pg-test
 spare= # a folder for the database outside the project, if the user postgres may not enter the project
 broker=$PWD/.run/kafka-test
 server=
+beside=
 stop_all() {
   stop_process "$server"
+  stop_process "$beside"
   scripts/pg-down.sh "$database" >/dev/null 2>&1 || true # it was not up, or is down already
   if [[ -n $spare ]]; then
     rm -rf "$spare"
