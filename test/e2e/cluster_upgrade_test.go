@@ -190,7 +190,8 @@ func (u *upgrade) verify(program string) {
 func (u *upgrade) refused(n, beside *node) {
 	u.t.Helper()
 	p := *n.place
-	p.data, p.http, p.mqtt = u.t.TempDir(), freeAddr(u.t), freeAddr(u.t)
+	p.data = u.t.TempDir()
+	p.http, p.mqtt = twoAddrs(u.t)
 	p.flags = append(p.flags[:len(p.flags):len(p.flags)], "--node.id", "beside")
 	s := launch(u.t, &p)
 	select {

@@ -38,18 +38,23 @@ type place struct {
 
 func newPlace(t *testing.T, flags ...string) *place {
 	t.Helper()
-	return &place{data: t.TempDir(), http: freeAddr(t), mqtt: freeAddr(t), coap: "127.0.0.1:0", flags: flags}
+	http, mqtt := twoAddrs(t)
+	return &place{data: t.TempDir(), http: http, mqtt: mqtt, coap: "127.0.0.1:0", flags: flags}
 }
 
-// freeAddr is an address that nothing listens on now.
-func freeAddr(t *testing.T) string {
+// twoAddrs are addresses that nothing listens on now. Both are held until both are known: one that is free again may be given a second time.
+func twoAddrs(t *testing.T) (http, mqtt string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var addrs [2]string
+	for i := range addrs {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addrs[i] = l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addrs[0], addrs[1]
 }
 
 func (p *place) args(command ...string) []string {

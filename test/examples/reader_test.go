@@ -38,7 +38,8 @@ type reader struct {
 // services are pairs: what the page calls one, and what it is in this run.
 func newReader(t *testing.T, services ...string) *reader {
 	t.Helper()
-	http, mqtt, coap := freeAddr(t), freeAddr(t), freePacketAddr(t)
+	http, mqtt := twoAddrs(t)
+	coap := freePacketAddr(t)
 	_, mqttPort, _ := net.SplitHostPort(mqtt)
 	r := &reader{t: t, dir: t.TempDir(), said: make(chan string, 1)}
 	r.address = strings.NewReplacer(append(services, "127.0.0.1:8080", http, "127.0.0.1:1883", mqtt, "-p 1883", "-p "+mqttPort,
@@ -65,14 +66,19 @@ func (r *reader) link(names ...string) {
 	}
 }
 
-func freeAddr(t *testing.T) string {
+// twoAddrs are addresses that nothing listens on now. Both are held until both are known: one that is free again may be given a second time.
+func twoAddrs(t *testing.T) (http, mqtt string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var addrs [2]string
+	for i := range addrs {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addrs[i] = l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addrs[0], addrs[1]
 }
 
 func freePacketAddr(t *testing.T) string {
