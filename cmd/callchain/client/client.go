@@ -57,7 +57,8 @@ type Error struct {
 	Code    string        `json:"code"` // stable, snake_case
 	Detail  string        `json:"detail"`
 	Call    string        `json:"rpcId"`
-	Retry   time.Duration `json:"-"` // Retry-After, 0 if the server named none
+	Retry   time.Duration `json:"-"`       // Retry-After, 0 if the server named none
+	Reasons []string      `json:"reasons"` // of /readyz
 	Faults  []struct {
 		File    string `json:"file"`
 		Line    int    `json:"line"`
@@ -70,7 +71,7 @@ type Error struct {
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "the server answered %d", e.Status)
-	for _, part := range []string{e.Message, e.Code, e.Detail} {
+	for _, part := range []string{e.Message, e.Code, e.Detail, strings.Join(e.Reasons, ", ")} {
 		if part != "" {
 			b.WriteString(": " + part)
 		}

@@ -122,7 +122,7 @@ rule chains, and every step of every call is kept as an event. It speaks ThingsB
 		return wrongUse("%w; %s --help tells more", err, c.CommandPath())
 	})
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
-	root.AddCommand(a.serve(), a.demo(), a.login(), a.rpc(), a.device(), a.chain(), a.events(), a.backup(), a.restore(), a.store(), a.migrate(),
+	root.AddCommand(a.serve(), a.demo(), a.login(), a.health(), a.rpc(), a.device(), a.chain(), a.events(), a.backup(), a.restore(), a.store(), a.migrate(),
 		a.bench(), a.version())
 	return root
 }
