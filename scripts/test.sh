@@ -88,6 +88,9 @@ else
   check AsyncAPI test "$asyncapi" = 0
 fi
 
+heading "deploy/"
+check deploy env CALLCHAIN_NOT_RUN="$work/not-run" scripts/deploy-check.sh
+
 heading "Go tests, race detector on"
 mapfile -t packages < <(go list ./... | grep -Ev '/(test/e2e|engine/bus/kafka)$')
 go test -race -json -timeout 15m "${packages[@]}" 2>&1 | "$work/tally" -to "$counts"

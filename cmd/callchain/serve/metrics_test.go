@@ -11,7 +11,17 @@ import (
 // scrape is what /metrics shows.
 func scrape(t *testing.T, server *Server) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+server.HTTPAddr().String()+"/metrics", nil)
+	status, text := get(t, server, "/metrics")
+	if status != http.StatusOK {
+		t.Fatalf("/metrics: status %d, %s", status, text)
+	}
+	return text
+}
+
+// get asks the server without a login.
+func get(t *testing.T, server *Server, path string) (status int, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+server.HTTPAddr().String()+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,11 +31,11 @@ func scrape(t *testing.T, server *Server) string {
 	}
 	defer answer.Body.Close()
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		t.Fatalf("/metrics: %s %v", answer.Status, err)
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
 	}
-	return string(text)
+	return answer.StatusCode, string(body)
 }
 
 // measured is the value of a series, its labels in the order of their names; 0 if there is none.
