@@ -6,7 +6,7 @@ SHELL := bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BINARY := bin/callchain
 
-.PHONY: help build demo kafka-demo test check lint fmt bench tools pg pg-stop kafka kafka-stop clean
+.PHONY: help build demo kafka-demo cluster test check lint fmt bench tools pg pg-stop kafka kafka-stop clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: build ## build, then show a call from the REST request to the device and b
 
 kafka-demo: build ## the demo on a real Kafka and PostgreSQL, started for it and stopped at its end
 	scripts/kafka-demo.sh
+
+cluster: build ## three nodes under a small load; one is killed, one leaves, and a table tells what becomes of the calls
+	scripts/cluster.sh
 
 test: ## everything that proves the project; starts and stops what it needs
 	scripts/test.sh

@@ -118,6 +118,8 @@ if check build make --no-print-directory build; then
   if [[ -n ${CALLCHAIN_TEST_KAFKA:-} && -n ${CALLCHAIN_TEST_POSTGRES:-} ]]; then
     heading "demo on Kafka and PostgreSQL"
     check "demo on Kafka and PostgreSQL" timeout 120 scripts/kafka-demo.sh
+    heading "a cluster whose nodes come and go"
+    check "a cluster whose nodes come and go" timeout 240 scripts/cluster.sh
   fi
   services_up
   source scripts/conformance.sh

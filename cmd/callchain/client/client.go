@@ -208,6 +208,23 @@ func (c *Client) Ready(ctx context.Context) error {
 	return resp.Body.Close()
 }
 
+// Gauge reads one measurement without labels from /metrics; ErrNoGauge if the server has none of that name.
+func (c *Client) Gauge(ctx context.Context, name string) (float64, error) {
+	text, _, err := c.raw(ctx, http.MethodGet, "/metrics", "", nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("%w: %s", ErrNoGauge, name)
+}
+
+// ErrNoGauge: the server does not measure what was asked for.
+var ErrNoGauge = errors.New("the server has no such measurement")
+
 // Refresh gets new tokens for a refresh token; the client uses the access token from now on.
 func (c *Client) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 	var t Tokens

@@ -34,6 +34,8 @@ func (a *app) bench() *cobra.Command {
   offline     calls are stored for devices that are away, then delivered
   idle        connected devices that do nothing: memory a connection
 
+callchain bench cluster watches several nodes, and is a command of its own.
+
 Without --rate each caller sends when it has its answer (closed loop); with it, calls are due at fixed times and latency counts from there.
 Exit status 3 if other programs used more than 0.3 core meanwhile, unless --noisy.`,
 		Example: `  callchain bench --serve
@@ -69,6 +71,7 @@ Exit status 3 if other programs used more than 0.3 core meanwhile, unless --nois
 		defer stop()
 		return a.measure(ctx, o, &f)
 	}
+	c.AddCommand(a.benchCluster())
 	return c
 }
 

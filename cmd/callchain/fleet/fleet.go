@@ -145,6 +145,19 @@ func (f *Fleet) Node(device int) int {
 	return d.node
 }
 
+// OnlineByNode counts the devices that are online now at each of the addresses.
+func (f *Fleet) OnlineByNode() []int {
+	out := make([]int, len(f.o.Addrs))
+	for _, d := range f.devices {
+		d.mu.Lock()
+		if d.subscribed {
+			out[d.node]++
+		}
+		d.mu.Unlock()
+	}
+	return out
+}
+
 // Request makes a call of a device to the server and waits for the answer. The fleet must be Calling.
 func (f *Fleet) Request(ctx context.Context, device int, method string, params []byte) ([]byte, error) {
 	return f.devices[device].request(ctx, method, params)
