@@ -31,12 +31,15 @@ type Bus struct {
 // openTimeout is how long the brokers may take to answer for the first time.
 const openTimeout = 10 * time.Second
 
+// prepareTimeout is how long brokers that answer may take to have all topics: those that were just started, on a busy machine, take a while.
+const prepareTimeout = 30 * time.Second
+
 // Open connects, creates the topics that are missing and checks the others.
 func Open(ctx context.Context, o Options) (*Bus, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
 	most, err := o.prepareTopics(ctx)
 	if err != nil {
@@ -84,6 +87,8 @@ func (o *Options) reach(ctx context.Context) error {
 	}
 	c.Net.DialTimeout, c.Net.ReadTimeout, c.Net.WriteTimeout = probeTimeout, probeTimeout, probeTimeout
 	c.Metadata.Retry.Max = 0
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	asked := make(chan error, 1)
 	go func() { // it ends by itself, soon: the client asks one broker after the other
 		client, err := sarama.NewClient(o.Brokers, c)
