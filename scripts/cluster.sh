@@ -18,12 +18,13 @@ spare= # a folder for the database outside the project, if the user postgres may
 nodes=("" "" "") # the processes
 watcher=
 stop_all() {
+  set +e           # what cannot be stopped keeps nothing else running
   trap '' INT TERM # once is enough
   stop_process "$watcher"
-  for node in "${nodes[@]}"; do [[ -z $node ]] || kill "$node" 2>/dev/null || true; done # all at once
-  for node in "${nodes[@]}"; do stop_process "$node" || true; done
-  scripts/kafka-down.sh "$home/kafka" kill || true # it may not have come up
-  scripts/pg-down.sh "$database" immediate || true # as above
+  for node in "${nodes[@]}"; do [[ -z $node ]] || kill "$node" 2>/dev/null; done # all at once
+  for node in "${nodes[@]}"; do stop_process "$node"; done
+  scripts/kafka-down.sh "$home/kafka" kill
+  scripts/pg-down.sh "$database" immediate
   rm -rf "$home/kafka" "$home/pg" "$home/config" "$home/password" "$home"/node-?/
   if [[ -n $spare ]]; then rm -rf "$spare"; fi
 }
