@@ -330,12 +330,16 @@ func (o *owner) notLoaded(partitions []int32, err error) error {
 	return nil
 }
 
-// nextLook is when something is to be done about the partitions that are held, or to be held, at most at a time.
+// nextLook is when something can be done about the partitions that are held, or to be held, at most at a time. What cannot be done now is no reason to
+// look: that would go on without a pause.
 func (o *owner) nextLook(next time.Time) time.Time {
 	for _, w := range o.again {
-		if w.until.Before(next) {
+		if o.loading == nil && w.until.Before(next) {
 			next = w.until
 		}
+	}
+	if o.blocked() {
+		return next
 	}
 	for p := range o.parts {
 		if u := o.parts[p].unsure; u != nil && u.until.Before(next) {

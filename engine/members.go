@@ -21,6 +21,7 @@ type members struct {
 	asked  chan struct{} // signalled when claims are to be answered
 
 	mu     sync.Mutex
+	began  time.Time // when this process began to hear the others
 	view   *cluster.View
 	claims map[int32]cluster.Claim // by partition: the newest, to be answered with what this process has there
 	unfit  map[unfit]string        // why this node must own nothing now
@@ -45,24 +46,27 @@ func (m *members) tell() {
 func (m *members) run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	var following sync.WaitGroup
-	following.Add(2)
+	const followed = 2
+	following := make(chan struct{}, followed)
 	follow := func(topic bus.Topic, handle func(bus.Record)) {
 		running.Go(func() {
-			if err := m.topics.Follow(ctx, topic, sync.OnceFunc(following.Done), handle); ctx.Err() == nil {
+			if err := m.topics.Follow(ctx, topic, sync.OnceFunc(func() { following <- struct{}{} }), handle); ctx.Err() == nil {
 				m.e.log.Error("a topic is not followed any more", "topic", topic, "error", err)
 			}
 		})
 	}
 	follow(bus.NodeTopic(m.e.config.Node), m.e.receive)
 	follow(bus.Nodes, m.hear)
-	ready := make(chan struct{})
-	go func() { following.Wait(); close(ready) }()
-	select {
-	case <-ready:
-	case <-ctx.Done():
-		return
+	for range followed {
+		select {
+		case <-following:
+		case <-ctx.Done():
+			return
+		}
 	}
+	m.mu.Lock()
+	m.began = m.e.now()
+	m.mu.Unlock()
 	running.Go(func() { m.announce(ctx) })
 	running.Go(func() { m.join(ctx) })
 	running.Go(func() { m.watchClock(ctx) })
@@ -258,11 +262,17 @@ func (m *members) others() []string {
 
 // unsure is what the owner of a partition that was just claimed waits for; nil if there is nobody to wait for.
 func (m *members) unsure(now time.Time) *unsure {
-	others := m.others()
-	if len(others) == 0 {
+	if m == nil {
 		return nil
 	}
-	return &unsure{others: slices.Clone(others), until: now.Add(sureAfter)}
+	others := m.others()
+	m.mu.Lock()
+	blind := now.Sub(m.began) < sureAfter
+	m.mu.Unlock()
+	if len(others) == 0 && !blind {
+		return nil
+	}
+	return &unsure{others: slices.Clone(others), blind: blind, until: now.Add(sureAfter)}
 }
 
 // waiting is the age of the oldest command that waits for the owner of a partition.

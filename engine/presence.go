@@ -22,6 +22,7 @@ const sureAfter = 2 * time.Second
 // the callers that they have.
 type unsure struct {
 	others []string // processes that have not told
+	blind  bool     // this process has just begun to hear the others: there may be more of them
 	until  time.Time
 }
 
@@ -69,6 +70,11 @@ func (o *owner) rouse(mine func(int32) bool, first bool) {
 	slices.SortStableFunc(out, func(a, b bus.Message) int { return slices.Compare(a.Key[:], b.Key[:]) })
 	o.replay = append(out, o.replay...)
 	for p := range o.parts {
+		if mine(int32(p)) && o.e.group != nil { // what they wait for may have ended at another node
+			for _, w := range o.e.waiters.in(int32(p)) {
+				o.waitsThere(&o.parts[p], o.e.incarnation, w)
+			}
+		}
 		if part := &o.parts[p]; mine(int32(p)) && part.unsure == nil && (first || o.e.group != nil) {
 			o.sure(int32(p))
 		}
@@ -96,7 +102,7 @@ func (o *owner) confirmed(m bus.Message, c confirm) {
 		return
 	}
 	part.unsure.others = slices.DeleteFunc(part.unsure.others, func(p string) bool { return p == c.Process })
-	if len(part.unsure.others) == 0 {
+	if len(part.unsure.others) == 0 && !part.unsure.blind {
 		o.sure(m.Partition)
 	}
 }
@@ -170,7 +176,7 @@ func (o *owner) beSure(now time.Time) {
 	}
 }
 
-// waitsThere notes a caller of another node. One whose call has ended already missed its end: it is told again.
+// waitsThere notes a caller, of another node or of this one. One whose call has ended already missed its end: it is told again.
 func (o *owner) waitsThere(part *partition, process string, w waiting) {
 	d := o.state.Devices[w.Device]
 	c := d.Find(w.Call)
