@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -153,7 +154,11 @@ func (o *owner) claim(ctx context.Context, partitions []int32, read []bool) ([]b
 		return nil, err
 	}
 	o.goOn(from)
-	o.e.log.Info("partitions loaded", "partitions", partitions, "calls", len(o.calls), "runs", len(o.runs), "after", o.e.now().Sub(began).Round(time.Millisecond))
+	level := slog.LevelDebug // alone, it is told that the server is ready
+	if o.e.group != nil {
+		level = slog.LevelInfo
+	}
+	o.e.log.Log(ctx, level, "partitions loaded", "partitions", partitions, "calls", len(o.calls), "runs", len(o.runs), "after", o.e.now().Sub(began).Round(time.Millisecond))
 	return from, nil
 }
 
@@ -245,7 +250,7 @@ func (o *owner) takeOver(by *owner, from []bus.From, mine func(int32) bool) {
 		}
 		read := o.parts[p].read || slices.ContainsFunc(from, func(f bus.From) bool { return f.Partition == int32(p) })
 		o.parts[p] = by.parts[p]
-		o.parts[p].held, o.parts[p].read = true, read
+		o.parts[p].held, o.parts[p].read, o.parts[p].since = true, read, rpc.At(o.e.now())
 		o.parts[p].unsure = o.e.members.unsure(o.e.now())
 		checkpoints = append(checkpoints, by.parts[p].cp)
 		if pb := by.batch.parts[int32(p)]; pb != nil {

@@ -40,7 +40,7 @@ func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 	} else if known, ok, err := e.known(ctx, r, content); ok || err != nil {
 		return known, err
 	}
-	cmd := step.Command{Meta: e.meta(r.Actor, "rest"), Device: r.Device, Do: step.Call{Request: r.request(content), Customer: r.Customer, FailOffline: r.FailOffline}}
+	cmd := step.Command{Meta: e.meta(r.Actor, "rest"), Device: r.Device, Do: step.Call{Request: r.request(content), Customer: r.Customer, FailOffline: r.FailOffline, Chosen: r.Chosen}}
 	from := lineageIn(ctx, &r)
 	cmd.Trace, cmd.Span = from.trace, from.span
 	w := e.waiters.add(device.Partition, waiting{Tenant: r.Tenant, Device: r.Device, Call: r.ID, Content: content[:]}, r.Oneway && !r.Persistent)

@@ -84,7 +84,7 @@ func (e *Engine) undelivered(d *cluster.Delivery, reason string) {
 		Session: d.Session, Call: d.Call, Detail: reason, Permanent: reason == transports.FailedTooLarge,
 	}}}
 	if _, err := e.put(bus.RPC, d.Partition, true, durable, cmd, nil); err != nil {
-		e.log.Warn("that a delivery failed could not be noted", "device", d.Device, "error", err)
+		e.log.Warn("that a delivery failed could not be noted", "device", d.Device, "partition", d.Partition, "error", err)
 	}
 }
 

@@ -99,8 +99,32 @@ func (e uplink) Connect(s transports.Session, done func(error)) {
 func (e uplink) Subscribe(session uuid.UUID, done func(error)) {
 	if s := e.session(session, done); s != nil {
 		e.sessions.want(session, true)
-		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Subscribe{Session: session, Once: s.Once}}, done)
+		e.subscribe(s, subscribeTries, done)
 	}
+}
+
+// subscribeTries is how often a session is told to its owner with a subscription.
+const subscribeTries = 5
+
+// subscribe makes a session take calls. An owner that does not know the session has just become the owner, and is told of it first: the device sees
+// nothing of that.
+func (e uplink) subscribe(s *transports.Session, tries int, done func(error)) {
+	judged := done
+	if e.group != nil && tries > 1 {
+		judged = func(err error) {
+			one := e.sessions.find(s.ID)
+			var refused *rpc.Refusal
+			if !errors.As(err, &refused) || refused.Code != rpc.CodeSessionGone || one == nil {
+				if done != nil {
+					done(err)
+				}
+				return
+			}
+			e.send(s, bus.RPC, true, fleeting, step.RPC{Do: e.resumed(one)}, nil)
+			e.subscribe(s, tries-1, done)
+		}
+	}
+	e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Subscribe{Session: s.ID, Once: s.Once}}, judged)
 }
 
 // Unsubscribe implements transports.Inbound.

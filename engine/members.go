@@ -234,9 +234,7 @@ func (m *members) told(c cluster.Claim) bool {
 
 // resume is what a new owner must hear of a connection.
 func (e *Engine) resume(s *live) []rpc.Action {
-	out := []rpc.Action{rpc.Connect{
-		Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: e.config.Node, Process: e.run, Since: rpc.At(s.since),
-	}}
+	out := []rpc.Action{e.resumed(s)}
 	if s.wants {
 		out = append(out, rpc.Subscribe{Session: s.ID, Once: s.Once, Resumed: true})
 	}
@@ -248,6 +246,13 @@ func (m *members) lives(process string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.view.Lives(process)
+}
+
+// resumed tells of a connection that is older than its owner.
+func (e *Engine) resumed(s *live) rpc.Connect {
+	return rpc.Connect{
+		Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: e.config.Node, Process: e.run, Since: rpc.At(s.since),
+	}
 }
 
 // others are the other processes that live.

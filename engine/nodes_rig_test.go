@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"callchain/engine"
 	"callchain/engine/bus/memory"
 	"callchain/engine/cluster"
+	"callchain/engine/projection"
 	"callchain/engine/sim"
 	"callchain/eventstore"
 )
@@ -22,6 +24,21 @@ type nodesRig struct {
 	store *sim.Store
 	bus   *memory.Cluster
 	nodes []*node
+	blind atomic.Bool // no node sees the rows of calls
+}
+
+// blind is a store that may show no rows of calls, as they were a moment ago.
+type blind struct {
+	eventstore.Store
+	on *atomic.Bool
+}
+
+// Rows implements eventstore.Store.
+func (b blind) Rows(ctx context.Context, q eventstore.Query) ([][]any, error) {
+	if b.on.Load() && q.Table == projection.Calls {
+		return nil, nil
+	}
+	return b.Store.Rows(ctx, q)
 }
 
 // node is one of them.
@@ -37,9 +54,10 @@ type pause struct {
 	mu      sync.Mutex
 	on      chan struct{} // closed when it is over; nil: there is none
 	appends bool          // only appends are stopped
+	cut     error         // what comes after it
 }
 
-func (p *pause) wait(appends bool) {
+func (p *pause) wait(appends bool) error {
 	p.mu.Lock()
 	on := p.on
 	if p.appends && !appends {
@@ -49,6 +67,9 @@ func (p *pause) wait(appends bool) {
 	if on != nil {
 		<-on
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cut
 }
 
 // inNodes runs a test with so many nodes, named node-0 and so on, that have shared the partitions out.
@@ -92,11 +113,12 @@ func (c *nodesRig) prepared(change func(*node)) *node {
 	place := c.bus.Node(fmt.Sprint("node-", len(c.nodes)))
 	n := &node{place: place, pause: &pause{}}
 	store := c.store.Open()
-	store.Before = func(context.Context, eventstore.Batch) error { n.pause.wait(true); return nil }
-	store.Reading = func() error { n.pause.wait(false); return nil }
+	store.Before = func(context.Context, eventstore.Batch) error { return n.pause.wait(true) }
+	store.Reading = func() error { return n.pause.wait(false) }
 	n.rig = unstarted(c.t, store, place.Inbox())
 	n.rig.node, n.group, n.topics = fmt.Sprint("node-", len(c.nodes)), place.Group(), place.Topics()
 	change(n)
+	n.over = func(s eventstore.Store) eventstore.Store { return blind{s, &c.blind} }
 	c.nodes = append(c.nodes, n)
 	return n
 }
@@ -109,10 +131,14 @@ func (n *node) owned() int { return int(series(n.t, n.measured)["partitions_owne
 // kill ends a node as a power cut does.
 func (n *node) kill() {
 	n.dead = true
-	cut := errors.New("there is no power")
-	n.store.Before = func(context.Context, eventstore.Batch) error { return cut }
-	n.store.Reading = func() error { return cut }
 	n.place.Kill()
+	n.pause.mu.Lock()
+	n.pause.cut = errors.New("there is no power")
+	if n.pause.on != nil {
+		close(n.pause.on)
+		n.pause.on = nil
+	}
+	n.pause.mu.Unlock()
 	_ = n.stop() // what it says does not reach anybody
 	synctest.Wait()
 }

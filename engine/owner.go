@@ -72,6 +72,8 @@ type partition struct {
 	held    bool                  // it is loaded, and its commands are stepped
 	read    bool                  // the inbox delivers it
 	unsure  *unsure               // nil: it is known who is connected, and who waits
+	orphans bool                  // calls without callers are to be ended
+	since   rpc.Instant           // of the claim
 	cp      eventstore.Checkpoint // as it will be when everything stepped so far is committed
 	lastAt  rpc.Instant
 	behind  behind
@@ -354,6 +356,7 @@ func newID() uuid.UUID {
 func (o *owner) tick() {
 	now := o.e.now()
 	o.beSure(now)
+	o.endOrphans()
 	for !o.blocked() {
 		device, ok := o.linger.due(now)
 		if !ok {

@@ -107,9 +107,23 @@ func (o *owner) confirmed(m bus.Message, c confirm) {
 	}
 }
 
-// sure ends the waiting: light calls that were not sent, and that nobody waits for, are not sent any more.
+// sure ends the waiting.
 func (o *owner) sure(partition int32) {
-	o.parts[partition].unsure = nil
+	o.parts[partition].unsure, o.parts[partition].orphans = nil, true
+}
+
+// endOrphans ends the light calls that were not sent, and that nobody waits for: they are not sent any more. It comes behind everything that was kept: an
+// answer of the device may be among it, and proves that the call was sent.
+func (o *owner) endOrphans() {
+	for p := range o.parts {
+		if part := &o.parts[p]; part.orphans && part.held {
+			part.orphans = false
+			o.endOrphansOf(int32(p))
+		}
+	}
+}
+
+func (o *owner) endOrphansOf(partition int32) {
 	var out []bus.Message
 	for id, dh := range o.devices {
 		if dh.partition != partition {

@@ -285,21 +285,32 @@ func (o *owner) refuseSpoiler(m bus.Message, cause error) error {
 		o.abandon(m, cause)
 		return nil
 	}
-	var conflict *eventstore.ConflictError
-	if call, ok := cmd.Do.(step.Call); ok && errors.As(cause, &conflict) {
-		o.refuse(m, cmd, &rpc.Refusal{Code: rpc.CodeKnown, Detail: fmt.Sprintf("the id %s belongs to another call", call.ID)})
-		return nil
-	}
 	device, err := o.e.directory.Device(context.Background(), cmd.Device)
+	var conflict *eventstore.ConflictError
+	call, calls := cmd.Do.(step.Call)
 	switch {
 	case errors.Is(err, ErrNoDevice):
 		o.refuse(m, cmd, err)
 	case err != nil:
 		return fmt.Errorf("%w: %w", errFetch, err)
+	case calls && errors.As(cause, &conflict):
+		o.known(m, cmd, device, call)
 	default:
 		o.reject(m, cmd, device, cause)
 	}
 	return nil
+}
+
+// known answers a call whose id belongs to a stored call that this owner did not know of: the same wish gets the same answer.
+func (o *owner) known(m bus.Message, cmd step.Command, d Device, call step.Call) {
+	ctx := context.Background()
+	if o.past(ctx, d.Tenant, cmd.Device, call.ID) {
+		if past, _ := o.pastOf(call.ID); past.call.Content == call.Content {
+			o.answerAgain(ctx, m, &cmd, d, past.call)
+			return
+		}
+	}
+	o.refuse(m, cmd, &rpc.Refusal{Code: rpc.CodeKnown, Detail: fmt.Sprintf("the id %s belongs to another call", call.ID)})
 }
 
 // passBy lets a command go of which the store refuses the letter, too: anything else would be refused for ever.

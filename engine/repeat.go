@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"callchain/engine/bus"
 	"callchain/engine/rpc"
@@ -10,6 +11,9 @@ import (
 
 	"github.com/google/uuid"
 )
+
+// repeatMargin is how far the clock of a sender may be ahead of its owner's, or behind.
+const repeatMargin = 10 * time.Second
 
 // repeated answers a call whose id belongs to a call already, but to none that is open on this device: one that has ended, or
 // one of another device. The same wish gets the same answer; nothing is added to the stream of the other.
@@ -24,6 +28,11 @@ func (o *owner) repeated(ctx context.Context, m bus.Message, cmd step.Command, d
 	}
 	past, ended := o.pastOf(call.ID)
 	_, open := o.calls[call.ID]
+	if !ended && !open && call.Chosen && cmd.Occurred < o.parts[d.Partition].since.Add(repeatMargin) {
+		if o.past(ctx, d.Tenant, cmd.Device, call.ID) { // it ended under the owner before, after its sender had looked
+			past, ended = o.pastOf(call.ID)
+		}
+	}
 	switch {
 	case ended && past.call.Content == call.Content:
 		o.answerAgain(ctx, m, &cmd, d, past.call)

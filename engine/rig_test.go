@@ -57,10 +57,11 @@ type rig struct {
 	t      *testing.T
 	store  *sim.Store
 	inbox  bus.Inbox
-	topics bus.Topics // may be nil; set before start
-	most   int        // dead letters; 0: the default; set before start
-	node   string     // its name
-	group  bus.Group  // nil: it is alone; set before start
+	topics bus.Topics                              // may be nil; set before start
+	most   int                                     // dead letters; 0: the default; set before start
+	node   string                                  // its name
+	group  bus.Group                               // nil: it is alone; set before start
+	over   func(eventstore.Store) eventstore.Store // nil: the store as it is; set before start
 	engine *engine.Engine
 	chain  *chains.Program
 	info   func(device uuid.UUID) step.Info
@@ -124,7 +125,7 @@ func (r *rig) start() {
 	c := engine.DefaultConfig()
 	c.Partitions, c.Tenant, c.Node = partitions, tenant, cmp.Or(r.node, c.Node)
 	c.DeadLetters = cmp.Or(r.most, c.DeadLetters)
-	r.engine = engine.New(c, r.store, r.inbox, directory{r}, engine.NewMetrics(r.measured), slog.New(slog.DiscardHandler))
+	r.engine = engine.New(c, r.seen(), r.inbox, directory{r}, engine.NewMetrics(r.measured), slog.New(slog.DiscardHandler))
 	if r.topics != nil {
 		r.engine.PublishTo(r.topics)
 	}
@@ -140,6 +141,14 @@ func (r *rig) start() {
 		return <-ended
 	})
 	synctest.Wait()
+}
+
+// seen is the store as the engine sees it.
+func (r *rig) seen() eventstore.Store {
+	if r.over == nil {
+		return r.store
+	}
+	return r.over(r.store)
 }
 
 // again opens the store with another engine, as after a restart.

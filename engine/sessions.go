@@ -60,6 +60,17 @@ func (s *sessions) get(id uuid.UUID) *transports.Session {
 	return nil
 }
 
+// find is a copy of a live connection and what is known of it, or nil.
+func (s *sessions) find(id uuid.UUID) *live {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if one := s.byID[id]; one != nil {
+		found := *one
+		return &found
+	}
+	return nil
+}
+
 // want notes whether a connection asks for calls.
 func (s *sessions) want(id uuid.UUID, calls bool) {
 	s.mu.Lock()

@@ -60,6 +60,7 @@ type Call struct {
 	rpc.Request
 	Customer    uuid.UUID `json:"customer,omitzero"`
 	FailOffline bool      `json:"failOffline,omitempty"`
+	Chosen      bool      `json:"chosen,omitempty"` // the caller chose the id: the call may be known; the step does not look at it
 }
 
 // DeviceCall is a device's call: it enters the chain as TO_SERVER_RPC_REQUEST.
