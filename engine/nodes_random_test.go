@@ -174,6 +174,7 @@ func (h *history) mend() {
 	h.bus.SetAway(false)
 	for _, tr := range h.troubles {
 		tr.cut.Store(false)
+		tr.torn.Store(0)
 	}
 }
 
