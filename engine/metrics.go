@@ -51,13 +51,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		r.MustRegister(g)
 		return g
 	}
-	letters := counter("dead_letters_total", "Dead letters, by reason.", "reason")
-	for _, reason := range deadLetterReasons {
-		letters.WithLabelValues(reason) // a rise from nothing cannot be told from a beginning
-	}
-	unstored := counter("dead_letters_unstored_total", "Dead letters that have no row, by reason.", "reason")
-	for _, reason := range []string{reasonRefused, reasonNoRoom} {
-		unstored.WithLabelValues(reason)
+	begun := func(v *prometheus.CounterVec, values ...string) *prometheus.CounterVec {
+		for _, value := range values {
+			v.WithLabelValues(value) // a rise from nothing cannot be told from a beginning
+		}
+		return v
 	}
 	unpublished := counter("unpublished_total", "Events and dead letters that are left out of their topic for good, by topic and reason.", "topic", "reason")
 	for _, reason := range []string{reasonRefused, reasonUnreadable} {
@@ -82,11 +80,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		foreign:    counter("foreign_answers_total", "Answers of devices to calls that nobody knows.").WithLabelValues(),
 		untraced:   counter("traces_dropped_total", "Traces of rule nodes that found no room in their batch.").WithLabelValues(),
 		fenced:     counter("partitions_fenced_total", "Partitions that another node has claimed while this one owned them.").WithLabelValues(),
-		shed:       counter("shed_total", "Commands refused because the owner of their partition is behind, by lane.", "lane"),
-		stale:      counter("stale_deliveries_total", "Deliveries not let through to a device, by reason.", "reason"),
+		shed:       begun(counter("shed_total", "Commands refused because the owner of their partition is behind, by lane.", "lane"), "rpc", "data"),
+		stale:      begun(counter("stale_deliveries_total", "Deliveries not let through to a device, by reason.", "reason"), "epoch", "deadline"),
 		untold:     counter("peer_messages_dropped_total", "Messages to other nodes that could not be told in time.").WithLabelValues(),
-		deadLetter: letters,
-		unstored:   unstored,
+		deadLetter: begun(counter("dead_letters_total", "Dead letters, by reason.", "reason"), deadLetterReasons...),
+		unstored:   begun(counter("dead_letters_unstored_total", "Dead letters that have no row, by reason.", "reason"), reasonRefused, reasonNoRoom),
 
 		unpublished: unpublished,
 	}
@@ -125,6 +123,7 @@ func (m *Metrics) watch(e *Engine) {
 			return float64(e.sessions.count(transport))
 		})
 	}
+	gauge("partitions", "Partitions of the installation.", nil, func() float64 { return float64(e.config.Partitions) })
 	gauge("partitions_owned", "Partitions that this node owns.", nil, func() float64 { return float64(e.held.count()) })
 	gauge("nodes", "Nodes that are known to live, this one too.", nil, func() float64 { return float64(1 + len(e.members.others())) })
 	gauge("feature_level", "The newest feature level that all live nodes have.", nil, func() float64 { return float64(e.members.level()) })

@@ -137,7 +137,7 @@ func parseMeasurements(text string) map[string]metric {
 
 // words of PromQL that are no metrics.
 var promQL = map[string]bool{
-	"sum": true, "min": true, "max": true, "by": true, "on": true, "and": true, "rate": true, "increase": true, "time": true, "histogram_quantile": true,
+	"sum": true, "min": true, "max": true, "by": true, "on": true, "and": true, "rate": true, "increase": true, "time": true, "changes": true, "histogram_quantile": true,
 }
 
 // fromPrometheus are labels that Prometheus adds to what it scrapes, and the metric that it makes itself.
