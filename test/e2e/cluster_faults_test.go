@@ -34,6 +34,33 @@ type outcome struct {
 	*tally
 }
 
+// TestClusterFaults sends calls through any node of a cluster while nodes, the broker, the database and the network fail in turn (promises P1, P2 and
+// P3): what was returned is never lost, each call ends exactly once and in time, a device that sees a command again sees the same wire id, a repeated
+// request gets the same answer, what the API shows is the fold of the events, and the topic of events has them all.
+func TestClusterFaults(t *testing.T) {
+	needsBinary(t)
+	x := newTrial(t)
+	defer x.fleet.Close()
+	stop := x.run(t.Context())
+	defer stop()
+	x.recover(time.Now())
+	x.next()
+	for round, f := range x.plan() {
+		x.round(f)
+		if t.Failed() {
+			t.Fatalf("round %d (%s) of -cluster.seed=%d; %s\n%s", round, x.past[len(x.past)-1].detail, x.seed, x.cluster.owners(), x.table())
+		}
+	}
+	stop()
+	t.Logf("%s, %d calls, %d of them returned\n%s", x.cluster.owners(), x.number.Load(), len(x.returned), x.table())
+	x.settle()
+	stored := x.check()
+	x.cluster.stop()
+	x.checkEnds(stored)
+	x.verify()
+	x.checkTopic()
+}
+
 func newTrial(t *testing.T) *trial {
 	x := &trial{broker: controlled(t, "broker", "CALLCHAIN_TEST_KAFKA_CTL"), database: controlled(t, "database", "CALLCHAIN_TEST_POSTGRES_CTL")}
 	c := newCluster(t, *clusterNodes)

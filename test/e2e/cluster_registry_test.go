@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"callchain/cmd/callchain/client"
@@ -183,6 +185,53 @@ func (r *routing) newDevice() {
 			continue
 		}
 		conn.Drop()
+	}
+}
+
+// connecting: a device that connects while partitions move to another node and back takes calls, or loses its connection and comes again; it is not
+// left connected with its subscription refused.
+func (r *routing) connecting() {
+	if r.a == r.b {
+		r.t.Skip("NOT RUN: one node plays both; give -cluster.nodes=3")
+	}
+	third := r.c.nodes[2]
+	ctx, stop := context.WithCancel(r.t.Context())
+	defer stop()
+	var devices sync.WaitGroup
+	var accepted, refused, ended atomic.Int64
+	for i := range 16 {
+		_, token := r.made(r.a, client.Device{})
+		devices.Go(func() {
+			for n := i; ctx.Err() == nil; n++ {
+				conn, err := mqttclient.Connect(ctx, []*node{r.a, r.b}[n%2].mqtt, mqttclient.Options{Token: token})
+				if err != nil {
+					ended.Add(1)
+					continue
+				}
+				codes, err := conn.Subscribe(ctx, mqttclient.Filter{Topic: "v1/devices/me/rpc/request/+", QoS: 1})
+				switch {
+				case err != nil:
+					ended.Add(1)
+				case codes[0] >= 0x80:
+					refused.Add(1)
+				default:
+					accepted.Add(1)
+				}
+				conn.Drop()
+			}
+		})
+	}
+	r.c.startNode(third)
+	r.c.shared()
+	if status := third.server.stop(); status != 0 {
+		r.t.Errorf("%s ended with status %d", third.name, status)
+	}
+	r.c.shared()
+	stop()
+	devices.Wait()
+	r.t.Logf("%d subscriptions were accepted, %d refused, %d connections ended", accepted.Load(), refused.Load(), ended.Load())
+	if refused.Load() > 0 || accepted.Load() == 0 {
+		r.t.Errorf("%d subscriptions were refused and their connections kept", refused.Load())
 	}
 }
 

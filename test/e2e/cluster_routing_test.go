@@ -100,6 +100,7 @@ func TestClusterRouting(t *testing.T) {
 		{"chain", (*routing).chain},
 		{"takeover of a session", (*routing).sessionTakeover},
 		{"new device", (*routing).newDevice},
+		{"connecting", (*routing).connecting},
 		{"credentials", (*routing).credentials},
 		{"tokens", (*routing).tokens},
 		{"repeats", (*routing).repeats},
