@@ -138,7 +138,7 @@ func TestWhoDoesNotShareIsRefused(t *testing.T) {
 		t.Errorf("a second server without Kafka is refused with: %s", line)
 	}
 	s.Bus.Kafka.Brokers = "127.0.0.1:1"
-	if line := refusedStart(t, s); !strings.Contains(line, "is in use by another callchain") || !strings.Contains(line, "does not use Kafka") {
+	if line := refusedStart(t, s); !strings.Contains(line, "is in use by another callchain") || !strings.Contains(line, "runs without Kafka") {
 		t.Errorf("a node of a cluster is refused with: %s", line)
 	}
 }

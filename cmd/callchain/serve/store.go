@@ -76,7 +76,7 @@ func (s *Server) openStore(ctx context.Context) error {
 	if s.settings.Store.URL != "" {
 		mend = "stop it, name another store.url, or give all nodes of a cluster the same bus.kafka.brokers"
 		if s.settings.Bus.Kafka.Brokers != "" {
-			hold, mend = store.Shared, "it does not use Kafka, so it keeps the database for itself: stop it, or name another store.url"
+			hold, mend = store.Shared, "it runs without Kafka, or knows no other nodes, so it keeps the database for itself: stop it, or name another store.url"
 		}
 	}
 	err = hold(ctx)
