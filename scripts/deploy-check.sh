@@ -57,11 +57,13 @@ check_compose() {
 check_chart() {
   local chart=deploy/helm/callchain values name helm=("$bin/helm")
   tool helm || { not_run "helm on deploy/helm" "$reason"; return; }
+  CGO_ENABLED=0 go build -o "$work/callchain" ./cmd/callchain || { bad "deploy/helm: the server could not be built"; return; }
   for values in "$chart"/ci/*.yaml; do
     name="deploy/helm, $(basename "$values")"
     passes "$name: helm lint" "${helm[@]}" lint --quiet --strict --kube-version "$kubernetes" "$chart" -f "$values"
     passes "$name: helm template" "${helm[@]}" template test "$chart" --kube-version "$kubernetes" -f "$values" --output-dir "$work/$(basename "$values")"
     check_manifests "$name" "$work/$(basename "$values")"
+    check_settings "$name" "$work/$(basename "$values")"
   done
   helm+=(template test "$chart" --kube-version "$kubernetes" -f "$chart/ci/values.yaml" --set)
   fails "deploy/helm: is refused without a secret" "secret.name: name the secret" "${helm[@]}" secret.name=
@@ -80,6 +82,16 @@ check_manifests() {
   mapfile -t files < <(grep -rL 'kind: ServiceMonitor' "$2")
   [[ ${#files[@]} -ge 3 ]] || { bad "$1: the chart makes ${#files[@]} files"; return; }
   passes "$1: the API of Kubernetes $kubernetes" "$venv/bin/kubernetes-validate" -k "${kubernetes%.*}" --strict "${files[@]}"
+}
+
+# check_settings NAME FOLDER starts the server with the settings that the chart gives a pod: it has to get as far as to the database, which
+# nobody is.
+check_settings() {
+  local given
+  mapfile -t given < <(sed -nE 's/^ *- \{name: (CALLCHAIN_[A-Z_]+), value: "?([^"]*)"?\}$/\1=\2/p' "$2"/callchain/templates/statefulset.yaml)
+  given+=("CALLCHAIN_HTTP_ADDR=127.0.0.1:0" "CALLCHAIN_MQTT_ADDR=" "CALLCHAIN_COAP_ADDR=" "CALLCHAIN_DATA_DIR=$work/data" "CALLCHAIN_NODE_ID=node-0"
+    "CALLCHAIN_STORE_URL=postgres://nobody@127.0.0.1:1/nothing" "CALLCHAIN_BUS_KAFKA_SASL_PASSWORD=word")
+  fails "$1: the server takes the settings" "127.0.0.1:1: connect: connection refused" env "${given[@]}" timeout 20 "$work/callchain" serve
 }
 
 check_service() {
