@@ -81,7 +81,7 @@ func farewellCode(r transports.Reason) codes.Code {
 		return codes.Unauthorized
 	case transports.ReasonDeviceDeleted:
 		return codes.NotFound
-	case transports.ReasonDeliveryTimeout, transports.ReasonShutdown, transports.ReasonRefused:
+	case transports.ReasonDeliveryTimeout, transports.ReasonShutdown, transports.ReasonNodeLost, transports.ReasonRefused:
 		return codes.ServiceUnavailable
 	}
 	return codes.ServiceUnavailable

@@ -52,7 +52,7 @@ func closeCode(r transports.Reason) byte {
 	switch r {
 	case transports.ReasonTakenOver:
 		return codeTakenOver
-	case transports.ReasonCredentials, transports.ReasonDeviceDeleted, transports.ReasonDeliveryTimeout:
+	case transports.ReasonCredentials, transports.ReasonDeviceDeleted, transports.ReasonDeliveryTimeout, transports.ReasonNodeLost:
 		return codeAdministrative
 	case transports.ReasonShutdown:
 		return codeServerShuttingDown
