@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,9 +18,32 @@ import (
 
 // meddler stands between a node and its inbox and topics.
 type meddler struct {
+	mu sync.Mutex
+	meddling
+}
+
+type meddling struct {
 	put     func(step.Command) (drop bool) // before a command is put; nil: nothing
 	hear    func(bus.Topic) (drop bool)    // before a record is handed over; nil: nothing
 	publish func(bus.Topic)                // before records are published; nil: nothing
+}
+
+// meddle changes what it does.
+func (m *meddler) meddle(change func(*meddler)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(m)
+}
+
+func (m *meddler) now() meddling {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.meddling
+}
+
+func (m *meddler) drops(cmd step.Command) bool {
+	put := m.now().put
+	return put != nil && put(cmd)
 }
 
 type meddledInbox struct {
@@ -28,7 +52,7 @@ type meddledInbox struct {
 }
 
 func (i meddledInbox) Put(m bus.Message) error {
-	if cmd, ok := m.Value.(step.Command); ok && i.m.put != nil && i.m.put(cmd) {
+	if cmd, ok := m.Value.(step.Command); ok && i.m.drops(cmd) {
 		return nil
 	}
 	return i.Inbox.Put(m)
@@ -41,15 +65,15 @@ type meddledTopics struct {
 
 func (t meddledTopics) Follow(ctx context.Context, topic bus.Topic, ready func(), handle func(bus.Record)) error {
 	return t.Topics.Follow(ctx, topic, ready, func(r bus.Record) {
-		if t.m.hear == nil || !t.m.hear(topic) {
+		if hear := t.m.now().hear; hear == nil || !hear(topic) {
 			handle(r)
 		}
 	})
 }
 
 func (t meddledTopics) Publish(ctx context.Context, topic bus.Topic, records []bus.Record) error {
-	if t.m.publish != nil {
-		t.m.publish(topic)
+	if publish := t.m.now().publish; publish != nil {
+		publish(topic)
 	}
 	return t.Topics.Publish(ctx, topic, records)
 }
@@ -94,13 +118,14 @@ func TestEndOfAConnectionThatIsToldOf(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
-		at["node-1"].put = func(cmd step.Command) bool {
+		meddle := func(cmd step.Command) bool {
 			if c, ok := rpcOf(cmd).(rpc.Connect); ok && c.Since != 0 {
-				at["node-1"].put = nil
+				at["node-1"].meddle(func(m *meddler) { m.put = nil })
 				b.engine.Inbound().Disconnect(d.session, "closed")
 			}
 			return false
 		}
+		at["node-1"].meddle(func(m *meddler) { m.put = meddle })
 		a.revoke(1)
 		a.Assigned(everything)
 		pass(3 * time.Second)
@@ -157,10 +182,10 @@ func TestOldConnectionIsToldOfLate(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		b.connect(in(1), "old")
 		pass(time.Second)
-		at["node-1"].hear = func(topic bus.Topic) bool { return topic == bus.NodeTopic("node-1") }
+		at["node-1"].meddle(func(m *meddler) { m.hear = func(topic bus.Topic) bool { return topic == bus.NodeTopic("node-1") } })
 		d := a.connect(in(1), "new")
 		pass(time.Second)
-		at["node-1"].hear = nil
+		at["node-1"].meddle(func(m *meddler) { m.hear = nil })
 		a.revoke(1)
 		a.Assigned(everything)
 		pass(3 * time.Second)
@@ -177,7 +202,7 @@ func TestOfflineIsNotSaidBeforeAllHaveTold(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		b.connect(in(1), "A")
 		pass(time.Second)
-		at["node-1"].hear = func(topic bus.Topic) bool { return topic == bus.Nodes }
+		at["node-1"].meddle(func(m *meddler) { m.hear = func(topic bus.Topic) bool { return topic == bus.Nodes } })
 		a.revoke(1)
 		a.Assigned(everything)
 		pass(500 * time.Millisecond)
@@ -186,7 +211,7 @@ func TestOfflineIsNotSaidBeforeAllHaveTold(t *testing.T) {
 		call.want(engine.ErrUnready.Error())
 		pass(2 * time.Second)
 		a.wantOffline(in(1)) // two seconds are the most
-		at["node-1"].hear = nil
+		at["node-1"].meddle(func(m *meddler) { m.hear = nil })
 		pass(gone)
 	})
 }
@@ -196,10 +221,11 @@ func TestDeliveryForAConnectionThatIsNotThere(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
-		at["node-1"].put = func(cmd step.Command) bool {
+		meddle := func(cmd step.Command) bool {
 			end, ends := rpcOf(cmd).(rpc.Disconnect)
 			return ends && end.Why == "closed"
 		}
+		at["node-1"].meddle(func(m *meddler) { m.put = meddle })
 		b.engine.Inbound().Disconnect(d.session, "closed")
 		pass(time.Second)
 		call := a.call(in(1), nil)
@@ -217,11 +243,12 @@ func TestDeliveryOfAnOwnerBefore(t *testing.T) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
 		slow := make(chan struct{})
-		at["node-0"].publish = func(topic bus.Topic) {
+		meddle := func(topic bus.Topic) {
 			if topic == bus.NodeTopic("node-1") {
 				<-slow
 			}
 		}
+		at["node-0"].meddle(func(m *meddler) { m.publish = meddle })
 		call := b.call(in(1), chosen("c1"))
 		pass(100 * time.Millisecond)
 		a.revoke(1)

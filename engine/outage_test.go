@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,9 +16,10 @@ import (
 func TestClaimsThatWorkDoNotHideAFullDisk(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
-		full := true
+		var full atomic.Bool
+		full.Store(true)
 		r.store.Before = func(context.Context, eventstore.Batch) error {
-			if full {
+			if full.Load() {
 				return &eventstore.OutageError{Reason: eventstore.ReasonFull, Err: errors.New("SQLSTATE 53100")}
 			}
 			return nil
@@ -30,7 +32,7 @@ func TestClaimsThatWorkDoNotHideAFullDisk(t *testing.T) {
 			}
 			pass(7 * time.Millisecond)
 		}
-		full = false
+		full.Store(false)
 		pass(1500 * time.Millisecond)
 		if why := r.engine.Ready(); len(why) > 0 {
 			t.Errorf("the engine is not ready: %v", why)

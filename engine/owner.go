@@ -467,7 +467,10 @@ func (o *owner) finish() error {
 				return fmt.Errorf("committing the last batch: %w", ctx.Err())
 			}
 		}
-		if last || o.broken != nil {
+		if o.broken != nil {
+			return fmt.Errorf("committing the last batch: %w", o.broken.cause())
+		}
+		if last {
 			return nil
 		}
 		o.gather()

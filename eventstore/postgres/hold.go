@@ -62,7 +62,7 @@ func (h *hold) take(ctx context.Context, w *way) error {
 		}
 		return nil
 	}
-	conn, err := h.lock(ctx, w)
+	conn, err := h.lockSoon(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -70,6 +70,24 @@ func (h *hold) take(ctx context.Context, w *way) error {
 	h.way, h.stop, h.done = w, stop, make(chan struct{})
 	go h.watch(running, conn, w)
 	return nil
+}
+
+// lockSoon takes the lock, and waits a moment for it: the server frees that of a process which has just ended when it notices.
+func (h *hold) lockSoon(ctx context.Context, w *way) (*pgx.Conn, error) {
+	const tries = 5
+	for try := 1; ; try++ {
+		conn, err := h.lock(ctx, w)
+		if !errors.Is(err, eventstore.ErrInUse) || try == tries {
+			return conn, err
+		}
+		again := time.NewTimer(regainFirst)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return nil, err
+		}
+	}
 }
 
 func (h *hold) lock(ctx context.Context, w *way) (*pgx.Conn, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,18 +13,18 @@ import (
 func TestClosedLoopCountsTheWindowOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := load{callers: 2, warmup: time.Second, duration: 10 * time.Second}
-		measuring := 0
+		var measuring atomic.Int64
 		rec := l.drive(t.Context(), func(int) operation {
 			return func(context.Context) string {
 				<-time.After(100 * time.Millisecond)
 				return ok
 			}
-		}, func() { measuring++ })
+		}, func() { measuring.Add(1) })
 		if n := rec.statuses[ok]; n < 198 || n > 202 { // two callers, ten a second each; the edges may count
 			t.Errorf("%d operations were counted, want 200", n)
 		}
-		if measuring != 1 {
-			t.Errorf("the window began %d times", measuring)
+		if n := measuring.Load(); n != 1 {
+			t.Errorf("the window began %d times", n)
 		}
 		if p50 := rec.latency.ValueAtQuantile(50); p50 < 99_000 || p50 > 101_000 {
 			t.Errorf("the median is %d µs, want 100,000", p50)
