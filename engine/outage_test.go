@@ -30,6 +30,9 @@ func TestClaimsThatWorkDoNotHideAFullDisk(t *testing.T) {
 			if why := strings.Join(r.engine.Ready(), "; "); !strings.Contains(why, eventstore.ReasonFull) {
 				t.Fatalf("the engine says %q while the disk is full", why)
 			}
+			if r.engine.Overloaded() {
+				t.Fatal("the engine takes the outage for an overload: callers would not hear the reason")
+			}
 			pass(7 * time.Millisecond)
 		}
 		full.Store(false)

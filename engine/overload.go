@@ -24,6 +24,9 @@ func (e *Engine) behindBy(partition int32, lane bus.Lane) time.Duration {
 // Overloaded tells whether the owners of all partitions are so far behind that no new call would be taken. It costs next to nothing, so that
 // what is refused anyhow is refused before work is done for it.
 func (e *Engine) Overloaded() bool {
+	if len(e.troubles()) > 0 {
+		return false // Call says what is wrong
+	}
 	if e.members == nil {
 		return e.oldest(bus.RPC) > oldestMost
 	}
