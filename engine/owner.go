@@ -492,10 +492,3 @@ func (o *owner) releaseAll() {
 		o.release(device)
 	}
 }
-
-func fencedError(fenced []int32) error {
-	if len(fenced) == 0 {
-		return nil
-	}
-	return fmt.Errorf("partitions %v: %w", fenced, eventstore.ErrFenced)
-}

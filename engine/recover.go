@@ -338,3 +338,10 @@ func (o *owner) setApart(m bus.Message, how apart) {
 	}
 	o.passed(m)
 }
+
+func fencedError(fenced []int32) error {
+	if len(fenced) == 0 {
+		return nil
+	}
+	return fmt.Errorf("partitions %v: %w", fenced, eventstore.ErrFenced)
+}

@@ -45,7 +45,15 @@ func Turn(ctx context.Context, url string, waiting func()) (release func() error
 	if err := takeTurn(ctx, conn, waiting); err != nil {
 		return nil, errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
 	}
-	return func() error { return conn.Close(context.WithoutCancel(ctx)) }, nil // the lock ends with its session
+	return func() error { return giveTurn(context.WithoutCancel(ctx), conn) }, nil
+}
+
+// giveTurn ends the turn. The lock would end with its session, but the server takes a moment to notice that.
+func giveTurn(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	_, _ = conn.Exec(ctx, "SELECT pg_advisory_unlock($1, hashtext(current_schema()))", turnClass) // if it fails, the session has ended, and the turn with it
+	return conn.Close(ctx)
 }
 
 func takeTurn(ctx context.Context, conn *pgx.Conn, waiting func()) error {
