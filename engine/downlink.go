@@ -6,6 +6,7 @@ import (
 	"callchain/engine/rpc"
 	"callchain/engine/step"
 	"callchain/transports"
+	"errors"
 
 	"github.com/google/uuid"
 )
@@ -66,7 +67,7 @@ func (e *Engine) downlink(d *cluster.Delivery) {
 
 // disown tells the owner of a partition that a connection is not here.
 func (e *Engine) disown(d *cluster.Delivery) {
-	if err := e.over(d.Partition, d.Device, d.Session); err != nil {
+	if err := e.over(d.Partition, d.Device, d.Session); err != nil && !errors.Is(err, ErrStopping) { // the others see that this node is gone
 		e.log.Warn("the end of a connection could not be noted", "device", d.Device, "error", err)
 	}
 }
