@@ -1,12 +1,13 @@
 package engine
 
 import (
+	"errors"
+
 	"callchain/engine/bus"
 	"callchain/engine/cluster"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
 	"callchain/transports"
-	"errors"
 
 	"github.com/google/uuid"
 )
