@@ -53,6 +53,7 @@ func TestClusterFaults(t *testing.T) {
 	}
 	stop()
 	t.Logf("%s, %d calls, %d of them returned\n%s", x.cluster.owners(), x.number.Load(), len(x.returned), x.table())
+	x.cluster.drained()
 	x.settle()
 	stored := x.check()
 	x.cluster.stop()

@@ -204,6 +204,25 @@ func (c *cluster) mqttAddrs() []string {
 	return out
 }
 
+// drained waits until every partition has an owner and nothing waits for one: what was kept while a partition went from node to node is stored.
+func (c *cluster) drained() {
+	c.t.Helper()
+	c.shared()
+	eventually(c.t, nodeReadyMax, func() string {
+		for _, n := range c.nodes {
+			for _, name := range []string{"callchain_kafka_lag", "callchain_kafka_unwritten", "callchain_inbox_waiting", "callchain_inbox_oldest_seconds"} {
+				if !n.runs() {
+					continue
+				}
+				if v, err := n.gauge(name); err != nil || v > 0 {
+					return fmt.Sprintf("%s of %s is %v (%v)", name, n.name, v, err)
+				}
+			}
+		}
+		return ""
+	})
+}
+
 // gauge reads a measurement of a node from /metrics: the sum of its series.
 func (n *node) gauge(name string) (float64, error) {
 	probe := &http.Client{Timeout: 5 * time.Second}
