@@ -79,7 +79,7 @@ func (m *members) beat(ctx context.Context) {
 	defer look.Stop()
 	for {
 		m.publish(ctx, false)
-		m.tick(ctx)
+		m.tick()
 		select {
 		case <-look.C:
 		case <-m.wake:
@@ -120,7 +120,7 @@ func (m *members) hear(r bus.Record) {
 }
 
 // tick lets time pass.
-func (m *members) tick(context.Context) {
+func (m *members) tick() {
 	const patience = 30 * time.Second
 	m.mu.Lock()
 	news := m.view.Tick(m.e.now())

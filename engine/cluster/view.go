@@ -43,7 +43,7 @@ func (v *View) Hear(b Beat, now time.Time) (news News) {
 		v.hearSelf(now, &news)
 	}
 	for process := range v.nodes { // a node that was started again
-		if process != b.Process && NodeOf(process) == NodeOf(b.Process) && v.older(process, b.Process) {
+		if process != b.Process && NodeOf(process) == NodeOf(b.Process) && older(process, b.Process) {
 			v.drop(process, &news)
 		}
 	}
@@ -74,7 +74,7 @@ func (v *View) Hear(b Beat, now time.Time) (news News) {
 }
 
 // older tells whether a process of a node began before another of the same node: runs are named in the order of time.
-func (v *View) older(process, than string) bool { return process < than }
+func older(process, than string) bool { return process < than }
 
 // hearSelf notes that what is said is heard. After a silence nobody is judged by it.
 func (v *View) hearSelf(now time.Time, news *News) {
@@ -158,14 +158,4 @@ func (v *View) LowestLevel() int {
 		level = min(level, n.beat.Level)
 	}
 	return level
-}
-
-// Newer tells whether a process lives that has a later level than this program.
-func (v *View) Newer() bool {
-	for _, n := range v.nodes {
-		if n.beat.Level > Level {
-			return true
-		}
-	}
-	return false
 }
