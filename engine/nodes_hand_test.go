@@ -309,6 +309,30 @@ func TestJudgedByTheNextOwner(t *testing.T) {
 	})
 }
 
+// TestFencedAtTheEnd: a node that stops, and finds with its last append that another has claimed a partition, ends well: the next owner steps its command.
+func TestFencedAtTheEnd(t *testing.T) {
+	inHands(t, func(a, b byHand) {
+		release := a.holdAppends()
+		call := b.call(in(1), nil)
+		pass(50 * time.Millisecond)
+		b.Assigned(everything)
+		pass(3 * time.Second)
+		a.dead = true
+		ended := make(chan error, 1)
+		go func() { ended <- a.stop() }()
+		pass(time.Second)
+		release()
+		if err := <-ended; err != nil {
+			t.Errorf("the node ends with %v", err)
+		}
+		d := b.connect(in(1), "A")
+		pass(time.Second)
+		d.reply(d.one(), `1`)
+		pass(time.Second)
+		call.want("succeeded  1")
+	})
+}
+
 // begunHalf is an inbox of which the first Begin fails behind the first partition.
 type begunHalf struct {
 	bus.Inbox

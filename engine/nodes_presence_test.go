@@ -25,7 +25,7 @@ type meddler struct {
 type meddling struct {
 	put     func(step.Command) (drop bool) // before a command is put; nil: nothing
 	hear    func(bus.Topic) (drop bool)    // before a record is handed over; nil: nothing
-	publish func(bus.Topic)                // before records are published; nil: nothing
+	publish func(bus.Topic) error          // before records are published; an error is what becomes of them; nil: nothing
 }
 
 // meddle changes what it does.
@@ -73,7 +73,9 @@ func (t meddledTopics) Follow(ctx context.Context, topic bus.Topic, ready func()
 
 func (t meddledTopics) Publish(ctx context.Context, topic bus.Topic, records []bus.Record) error {
 	if publish := t.m.now().publish; publish != nil {
-		publish(topic)
+		if err := publish(topic); err != nil {
+			return err
+		}
 	}
 	return t.Topics.Publish(ctx, topic, records)
 }
@@ -243,10 +245,11 @@ func TestDeliveryOfAnOwnerBefore(t *testing.T) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
 		slow := make(chan struct{})
-		meddle := func(topic bus.Topic) {
+		meddle := func(topic bus.Topic) error {
 			if topic == bus.NodeTopic("node-1") {
 				<-slow
 			}
+			return nil
 		}
 		at["node-0"].meddle(func(m *meddler) { m.publish = meddle })
 		call := b.call(in(1), chosen("c1"))
@@ -266,6 +269,35 @@ func TestDeliveryOfAnOwnerBefore(t *testing.T) {
 		}
 		if n := series(t, b.measured)["stale_deliveries_total epoch"]; n != 1 {
 			t.Errorf("%v deliveries of the owner before were refused", n)
+		}
+	})
+}
+
+// TestDeliveryTooLargeForItsTopic: a call that no message can bring to the device's node ends and says so, and what comes behind it is told.
+func TestDeliveryTooLargeForItsTopic(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		d := b.connect(in(1), "A")
+		pass(time.Second)
+		refused := false
+		at["node-0"].meddle(func(m *meddler) {
+			m.publish = func(topic bus.Topic) error {
+				if topic != bus.NodeTopic("node-1") || refused {
+					return nil
+				}
+				refused = true
+				return &bus.PartlyError{Topic: topic, Refused: []int{0}, Err: errors.New("it is too large")}
+			}
+		})
+		large := a.call(in(1), nil)
+		pass(time.Second)
+		large.want("failed transport_error ") // not the device: the call is not kept for it
+		next := a.call(in(1), nil)
+		pass(time.Second)
+		d.reply(d.one(), `1`)
+		pass(time.Second)
+		next.want("succeeded  1")
+		if n := series(t, a.measured)["peer_messages_dropped_total"]; n != 1 {
+			t.Errorf("%v messages to other nodes were dropped", n)
 		}
 	})
 }

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"callchain/cmd/callchain/client"
@@ -24,7 +23,7 @@ func (x *trial) checkEnds(stored map[string]*folded) {
 			continue
 		}
 		if late++; late <= complaintsMax {
-			x.t.Errorf("call %s was due at %s and ended %s at %s\n%s", id, f.state.Expires.Time().Format(time.RFC3339Nano), f.state.Phase, f.ended.Time().Format(time.RFC3339Nano), f)
+			x.t.Errorf("call %s was due at %s and ended %s at %s\n%s", id, f.state.Expires.Time().Format(time.RFC3339Nano), f.state.Phase, f.ended.Time().Format(time.RFC3339Nano), x.facts(f))
 		}
 	}
 	for number, at := range x.acked {
@@ -33,18 +32,10 @@ func (x *trial) checkEnds(stored map[string]*folded) {
 			continue
 		}
 		if lost++; lost <= complaintsMax {
-			x.t.Errorf("the answer to call %s was acknowledged to its device at %s; stored is\n%s", number, at.UTC().Format(time.RFC3339Nano), f)
+			x.t.Errorf("the answer to call %s was acknowledged to its device at %s; stored is\n%s", number, at.UTC().Format(time.RFC3339Nano), x.facts(f))
 		}
 	}
 	x.t.Logf("%d answers were acknowledged to devices; of %d calls %d ended too late, %d acknowledged answers are not stored", len(x.acked), len(stored), late, lost)
-}
-
-// String is the facts of a call, a line each.
-func (f *folded) String() string {
-	if f == nil {
-		return "nothing"
-	}
-	return strings.Join(f.facts, "\n")
 }
 
 // inTime tells whether a call ended by its deadline, or soon after the heal of the fault that kept it from doing so.

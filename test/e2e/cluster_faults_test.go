@@ -20,8 +20,8 @@ const (
 type trial struct {
 	*load
 	broker, database         service
-	brokerLink, databaseLink link // of the last node
-	longFreezes              int  // of three session time-outs, so far
+	brokerLink, databaseLink *link // of the last node; there may be none to the broker
+	longFreezes              int   // of three session time-outs, so far
 	past                     []outcome
 }
 

@@ -29,7 +29,7 @@ func (x *trial) plan() []fault {
 		{"join", (*trial).joinNode},
 		{"leave", (*trial).leaveNode},
 	}
-	if x.brokerLink.proxy != nil {
+	if x.brokerLink != nil {
 		kinds = append(kinds, fault{"cut broker", func(x *trial) string { return x.cutLinks(x.brokerLink) }},
 			fault{"cut both", func(x *trial) string { return x.cutLinks(x.brokerLink, x.databaseLink) }})
 	}
@@ -104,10 +104,10 @@ func (x *trial) restart(s service, how string) string {
 	return fmt.Sprintf("%s of the %s, away for %s", how, s.name, away.Round(time.Millisecond))
 }
 
-func (x *trial) cutLinks(links ...link) string {
+func (x *trial) cutLinks(links ...*link) string {
 	d := x.between(2*time.Second, 10*time.Second)
 	for _, l := range links {
-		l.cut(x.t)
+		l.cut()
 	}
 	x.after(d)
 	for _, l := range links {
@@ -118,9 +118,9 @@ func (x *trial) cutLinks(links ...link) string {
 
 func (x *trial) slowLinks() string {
 	d := x.between(3*time.Second, 6*time.Second)
-	for _, l := range []link{x.brokerLink, x.databaseLink} {
-		if l.proxy != nil {
-			l.slow(x.t)
+	for _, l := range []*link{x.brokerLink, x.databaseLink} {
+		if l != nil {
+			l.slow()
 			defer l.heal()
 		}
 	}

@@ -45,6 +45,14 @@ func (m *measured) share() float64 {
 	return float64(len(m.took)) / float64(max(1, len(m.took)+m.refused+m.failed))
 }
 
+// add counts what another measured, too.
+func (m *measured) add(o *measured) {
+	m.took, m.refused, m.failed = append(m.took, o.took...), m.refused+o.refused, m.failed+o.failed
+	if m.first == nil {
+		m.first = o.first
+	}
+}
+
 func (m *measured) log(t *testing.T, what string) {
 	t.Helper()
 	t.Logf("%s: %.0f calls/s, p50 %s, p99 %s; %d refused, %d failed; first failure: %v", what, m.perSecond(), quantile(m.took, 0.5).Round(time.Microsecond),
@@ -94,8 +102,15 @@ func TestClusterOverload(t *testing.T) {
 // newDrive starts three nodes with a hundred devices that answer at once.
 func newDrive(t *testing.T) *drive {
 	t.Helper()
-	d := &drive{t: t, c: newCluster(t, *clusterNodes)}
-	d.c.start()
+	c := newCluster(t, *clusterNodes)
+	c.start()
+	return driveOn(c)
+}
+
+// driveOn connects the devices to a cluster that runs.
+func driveOn(c *cluster) *drive {
+	c.t.Helper()
+	t, d := c.t, &drive{t: c.t, c: c}
 	tokens := make([]string, 100)
 	for i := range tokens {
 		tokens[i] = "drive-" + strconv.Itoa(i)
@@ -131,10 +146,7 @@ func (d *drive) load(callers int, lasting time.Duration) *measured {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			m.took, m.refused, m.failed = append(m.took, own.took...), m.refused+own.refused, m.failed+own.failed
-			if m.first == nil {
-				m.first = own.first
-			}
+			m.add(own)
 		})
 	}
 	all.Wait()
@@ -145,7 +157,7 @@ func (d *drive) load(callers int, lasting time.Duration) *measured {
 // one makes a call; a caller that is refused comes again when it may.
 func (d *drive) one(ctx context.Context, n *node, moments *rand.Rand, m *measured) {
 	began := time.Now()
-	wish := client.CallRequest{Method: "m", Params: json.RawMessage(`{"n":1}`), Timeout: 10_000}
+	wish := client.CallRequest{Method: "m", Params: json.RawMessage(`{"x":1}`), Timeout: 10_000}
 	_, err := n.rest.Send(context.WithoutCancel(ctx), d.devices[moments.IntN(len(d.devices))], false, wish)
 	switch {
 	case err == nil:

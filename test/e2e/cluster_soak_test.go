@@ -1,9 +1,12 @@
 package e2e_test
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
-	"strings"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -12,6 +15,10 @@ import (
 const (
 	soakSample  = 10 * time.Second
 	soakLeftOut = 10 * time.Minute
+	soakCalm    = time.Minute      // after a fault nothing is sampled: who waited comes all at once
+	soakJudged  = 30 * time.Minute // of a process, beside its beginning
+	soakRise    = 0.02             // of the mean, in an hour
+	crowdOpen   = 2000             // calls of the crowd at a time
 )
 
 // TestClusterSoak watches a cluster under steady load with a fault now and then, for -cluster.soak, and tells how memory, goroutines and open files
@@ -25,7 +32,9 @@ func TestClusterSoak(t *testing.T) {
 	defer x.fleet.Close()
 	stop := x.run(t.Context())
 	defer stop()
-	s := &soak{trial: x, began: time.Now(), series: map[string][]sample{}}
+	crowd := startCrowd(x)
+	defer crowd.stop()
+	s := &soak{trial: x, series: map[string][]sample{}}
 	next := time.NewTicker(*clusterFaultEvery)
 	defer next.Stop()
 	look := time.NewTicker(soakSample)
@@ -46,8 +55,11 @@ func TestClusterSoak(t *testing.T) {
 		}
 		break
 	}
+	crowd.stop()
 	stop()
-	t.Logf("%d calls, %d of them returned\n%s\n%s", x.number.Load(), len(x.returned), x.table(), s.slopes())
+	crowd.total.log(t, fmt.Sprintf("the others, %d of which were not sent since too many were open", crowd.left))
+	t.Logf("%d calls, %d of them returned\n%s", x.number.Load(), len(x.returned), x.table())
+	s.judge()
 	x.settle()
 	stored := x.check()
 	x.cluster.stop()
@@ -59,7 +71,6 @@ func TestClusterSoak(t *testing.T) {
 // soak is what was sampled of each process: a node that was killed and started begins a new series.
 type soak struct {
 	*trial
-	began  time.Time
 	names  []string
 	series map[string][]sample
 }
@@ -70,6 +81,9 @@ type sample struct {
 }
 
 func (s *soak) sample() {
+	if n := len(s.past); n > 0 && time.Since(s.past[n-1].healed) < soakCalm {
+		return
+	}
 	for _, n := range s.cluster.nodes {
 		if !n.runs() {
 			continue
@@ -94,9 +108,8 @@ func (s *soak) sample() {
 	}
 }
 
-// slopes tells how what was sampled rises in an hour, the first minutes of each process left out.
-func (s *soak) slopes() string {
-	var b strings.Builder
+// judge tells how what was sampled rises in an hour, the first minutes of each process left out, and complains of one that was seen for long enough.
+func (s *soak) judge() {
 	leave := min(soakLeftOut, *clusterSoak/4).Hours()
 	for _, name := range s.names {
 		var x, rss, goroutines, files []float64
@@ -106,12 +119,78 @@ func (s *soak) slopes() string {
 			}
 		}
 		if len(x) < 2 {
-			fmt.Fprintf(&b, "%s: too short\n", name)
+			s.t.Logf("%s: too short", name)
 			continue
 		}
-		last := len(x) - 1
-		fmt.Fprintf(&b, "%s, %d samples: memory %.1f MiB, %+.1f an hour; goroutines %.0f, %+.1f an hour; open files %.0f, %+.1f an hour\n",
-			name, len(x), rss[last], slope(x, rss), goroutines[last], slope(x, goroutines), files[last], slope(x, files))
+		long := x[len(x)-1]-x[0] >= soakJudged.Hours()
+		for _, of := range []struct {
+			what string
+			y    []float64
+		}{{"memory in MiB", rss}, {"goroutines", goroutines}, {"open files", files}} {
+			rise, mean := slope(x, of.y), sum(of.y)/float64(len(of.y))
+			s.t.Logf("%s, %d samples: %s %.1f in the mean, %.1f to %.1f, %+.2f an hour (%+.2f %%)", name, len(x), of.what, mean, slices.Min(of.y), slices.Max(of.y), rise, 100*rise/mean)
+			if long && rise > soakRise*mean {
+				s.t.Errorf("%s: %s rises by %.2f %% an hour, more than %.0f %%", name, of.what, 100*rise/mean, 100*soakRise)
+			}
+		}
 	}
-	return b.String()
+}
+
+// crowd is many light calls to devices of their own, at a steady pace, that make most of the load.
+type crowd struct {
+	*drive
+	cancel context.CancelFunc
+	all    sync.WaitGroup
+	mu     sync.Mutex
+	total  measured
+	left   int // calls that were not sent
+}
+
+// startCrowd begins the calls of -cluster.soak.rate; stop ends them.
+func startCrowd(x *trial) *crowd {
+	ctx, cancel := context.WithCancel(x.t.Context())
+	c := &crowd{drive: driveOn(x.cluster), cancel: cancel}
+	open := make(chan struct{}, crowdOpen)
+	began, begun := time.Now(), 0
+	c.all.Go(func() {
+		pace := time.NewTicker(10 * time.Millisecond)
+		defer pace.Stop()
+		for ctx.Err() == nil {
+			for due := int(time.Since(began).Seconds() * float64(*clusterSoakRate)); begun < due; begun++ {
+				select {
+				case open <- struct{}{}:
+					seed := uint64(begun)
+					c.all.Go(func() {
+						c.call(x, seed)
+						<-open
+					})
+				default:
+					c.left++
+				}
+			}
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+			}
+		}
+		c.total.lasted = time.Since(began)
+	})
+	return c
+}
+
+func (c *crowd) stop() {
+	c.cancel()
+	c.all.Wait()
+}
+
+// call makes one call to any node that is ready.
+func (c *crowd) call(x *trial, seed uint64) {
+	moments := rand.New(rand.NewPCG(seed, 0))
+	var own measured
+	ended, end := context.WithCancel(c.t.Context())
+	end() // a refused call is not made again: others follow
+	c.one(ended, x.anyNode(moments), moments, &own)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.total.add(&own)
 }

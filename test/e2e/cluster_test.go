@@ -195,11 +195,12 @@ func (c *cluster) balance(nodes []*node, stop <-chan struct{}) {
 	}
 }
 
-// mqttAddrs are the addresses of the nodes' MQTT listeners.
-func (c *cluster) mqttAddrs() []string {
-	out := make([]string, len(c.nodes))
-	for i, n := range c.nodes {
-		out[i] = n.mqtt
+// mqttAddrs are the addresses of the MQTT listeners of the nodes that were started.
+func (c *cluster) mqttAddrs() (out []string) {
+	for _, n := range c.nodes {
+		if n.server != nil {
+			out = append(out, n.mqtt)
+		}
 	}
 	return out
 }

@@ -14,13 +14,13 @@ import (
 
 // folded is a call as its events tell it.
 type folded struct {
+	stream    string
 	state     rpc.Call
 	body      rpc.Body
 	terminals int
 	version   int64
 	ended     rpc.Instant // its first terminal fact
 	late      bool        // an answer came after the end
-	facts     []string    // for the output of a failure
 }
 
 // check compares what callers were told, what the API shows, and what is stored.
@@ -107,15 +107,13 @@ func (c *crashing) fold(into map[string]*folded, e *eventstore.Event) {
 	id := fact.Call.String()
 	f := into[id]
 	if f == nil {
-		f = &folded{}
+		f = &folded{stream: e.Stream}
 		into[id] = f
 	}
 	before := f.state.Phase
 	f.state = rpc.EvolveCall(f.state, fact, rpc.Settings{})
 	f.body = rpc.EvolveBody(f.body, fact.Fact)
 	f.version = e.Version
-	f.facts = append(f.facts, fmt.Sprintf("%s %s partition %d seq %d by %s because of %s: %s",
-		fact.At.Time().Format("15:04:05.000000"), e.Type, e.Partition, e.Seq, e.Actor, e.Cause, e.Data))
 	if _, late := fact.Fact.(rpc.AnsweredLate); late {
 		f.late = true
 	}
@@ -125,6 +123,25 @@ func (c *crashing) fold(into map[string]*folded, e *eventstore.Event) {
 	} else if f.state.Phase != before && before.Terminal() {
 		f.terminals++ // one terminal state after another
 	}
+}
+
+// facts is what is stored of a call, a line each, for the output of a failure.
+func (c *crashing) facts(f *folded) string {
+	if f == nil {
+		return "nothing"
+	}
+	store := c.openStore()
+	defer store.Close()
+	events, err := store.Stream(c.t.Context(), f.stream, 0, 100)
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	for i := range events {
+		e := &events[i]
+		fmt.Fprintf(&b, "%s %s partition %d seq %d by %s because of %s: %s\n", rpc.Instant(e.At).Time().Format("15:04:05.000000"), e.Type, e.Partition, e.Seq, e.Actor, e.Cause, e.Data)
+	}
+	return b.String()
 }
 
 // compareRows pages through the API's list of calls, which is read from the projection.

@@ -23,6 +23,7 @@ var (
 	clusterCallers    = flag.Int("cluster.callers", 48, "callers of the sustainable load; ten times as many overload it")
 	clusterSoak       = flag.Duration("cluster.soak", 0, "how long the cluster is watched under load with a fault now and then; 0: not at all, 60m by hand")
 	clusterFaultEvery = flag.Duration("cluster.soak.every", 10*time.Minute, "time between the faults of the soak test")
+	clusterSoakRate   = flag.Int("cluster.soak.rate", 200, "calls a second of the soak test beside those that are checked one by one")
 	upgradeFrom       = flag.String("upgrade.from", "997efe2", "commit whose build is upgraded from, and gone back to")
 	clusterFaults     = flag.String("cluster.faults", "", "names of the faults, with commas; empty: all")
 

@@ -75,6 +75,14 @@ func quantile(all []time.Duration, share float64) time.Duration {
 	return all[min(len(all)-1, int(share*float64(len(all))))]
 }
 
+// sum adds up.
+func sum(all []float64) (total float64) {
+	for _, v := range all {
+		total += v
+	}
+	return total
+}
+
 // slope fits a line through points by least squares and gives its rise per unit of x.
 func slope(x, y []float64) float64 {
 	n := float64(len(x))
