@@ -34,23 +34,32 @@ func TestBackup(t *testing.T) {
 	})
 }
 
+// busy lets callers call, and returns when so many calls were begun. The function that it gives ends the callers.
+func (c *crashing) busy(calls int64) (stop func()) {
+	ctx, cancel := context.WithCancel(c.t.Context())
+	c.t.Cleanup(cancel)
+	var callers sync.WaitGroup
+	for i := range crashCallers {
+		callers.Go(func() { c.caller(ctx, i%2 == 0) })
+	}
+	eventually(c.t, 20*time.Second, func() string {
+		if n := c.number.Load(); n < calls {
+			return strconv.FormatInt(n, 10) + " calls"
+		}
+		return ""
+	})
+	return func() {
+		cancel()
+		callers.Wait()
+	}
+}
+
 func backup(t *testing.T, from, to *place) {
 	c := newCrashing(t, from)
 	defer c.fleet.Close()
 	c.online()
 	owed := c.leaveCalls()
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var callers sync.WaitGroup
-	for i := range crashCallers {
-		callers.Go(func() { c.caller(ctx, i%2 == 0) })
-	}
-	eventually(t, 20*time.Second, func() string {
-		if n := c.number.Load(); n < 500 {
-			return strconv.FormatInt(n, 10) + " calls"
-		}
-		return ""
-	})
+	stop := c.busy(500)
 	c.mu.Lock()
 	before := maps.Clone(c.returned)
 	c.mu.Unlock()
@@ -61,7 +70,6 @@ func backup(t *testing.T, from, to *place) {
 	}
 	during := c.number.Load()
 	stop()
-	callers.Wait()
 	t.Logf("%d calls returned before, %d sent until it ended\n%s", len(before), during, out)
 	c.noSecrets(out+errs, from)
 
@@ -239,20 +247,7 @@ func TestStoreCopy(t *testing.T) {
 	to.store = pgtest.Database(t)
 	c := newCrashing(t, from)
 	c.online()
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var callers sync.WaitGroup
-	for i := range crashCallers {
-		callers.Go(func() { c.caller(ctx, i%2 == 0) })
-	}
-	eventually(t, 20*time.Second, func() string {
-		if n := c.number.Load(); n < 300 {
-			return strconv.FormatInt(n, 10) + " calls"
-		}
-		return ""
-	})
-	stop()
-	callers.Wait()
+	c.busy(300)()
 	owed := c.leaveCalls()
 	args := []string{"store", "copy", "--from", from.data, "--to", to.store}
 	if status, _, errs := command(t, nil, args...); status != 1 || !strings.Contains(errs, "in use") || !oneError(errs) {

@@ -16,6 +16,7 @@ import (
 	"callchain/cmd/callchain/client"
 	"callchain/cmd/callchain/fleet"
 	"callchain/engine/rpc"
+	"callchain/test/program"
 )
 
 // TestClusterUpgrade: a node of the build before clusters is replaced by three nodes of this one, and these by the old one again. What waits, what is
@@ -191,7 +192,7 @@ func (u *upgrade) refused(n, beside *node) {
 	u.t.Helper()
 	p := *n.place
 	p.data = u.t.TempDir()
-	p.http, p.mqtt = twoAddrs(u.t)
+	p.http, p.mqtt = program.TwoAddrs(u.t)
 	p.flags = append(p.flags[:len(p.flags):len(p.flags)], "--node.id", "beside")
 	s := launch(u.t, &p)
 	select {

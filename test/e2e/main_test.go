@@ -4,12 +4,11 @@ package e2e_test
 
 import (
 	"flag"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
+
+	"callchain/test/program"
 )
 
 var (
@@ -30,35 +29,12 @@ var (
 	crashSeed = flag.Int64("crash.seed", 0, "seed of the moments of the kills; 0: a new one, which is printed")
 )
 
-// binary is the program under test: CALLCHAIN_BINARY, or built here.
+// binary is the program under test.
 var binary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if testing.Short() {
-		return m.Run() // every test skips
-	}
-	if binary = os.Getenv("CALLCHAIN_BINARY"); binary != "" {
-		return m.Run()
-	}
-	dir, err := os.MkdirTemp("", "callchain-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "callchain")
-	build := exec.Command("go", "build", "-o", binary, "callchain/cmd/callchain")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building the binary: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
+	os.Exit(program.Main(m, &binary))
 }
 
 func needsBinary(t *testing.T) {

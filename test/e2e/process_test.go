@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"callchain/cmd/callchain/client"
+	"callchain/test/program"
 )
 
 const (
@@ -38,23 +38,8 @@ type place struct {
 
 func newPlace(t *testing.T, flags ...string) *place {
 	t.Helper()
-	http, mqtt := twoAddrs(t)
+	http, mqtt := program.TwoAddrs(t)
 	return &place{data: t.TempDir(), http: http, mqtt: mqtt, coap: "127.0.0.1:0", flags: flags}
-}
-
-// twoAddrs are addresses that nothing listens on now. Both are held until both are known: one that is free again may be given a second time.
-func twoAddrs(t *testing.T) (http, mqtt string) {
-	t.Helper()
-	var addrs [2]string
-	for i := range addrs {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addrs[i] = l.Addr().String()
-	}
-	return addrs[0], addrs[1]
 }
 
 func (p *place) args(command ...string) []string {

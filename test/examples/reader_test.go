@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"callchain/test/program"
 )
 
 const (
@@ -38,7 +40,7 @@ type reader struct {
 // services are pairs: what the page calls one, and what it is in this run.
 func newReader(t *testing.T, services ...string) *reader {
 	t.Helper()
-	http, mqtt := twoAddrs(t)
+	http, mqtt := program.TwoAddrs(t)
 	coap := freePacketAddr(t)
 	_, mqttPort, _ := net.SplitHostPort(mqtt)
 	r := &reader{t: t, dir: t.TempDir(), said: make(chan string, 1)}
@@ -64,21 +66,6 @@ func (r *reader) link(names ...string) {
 			r.t.Fatal(err)
 		}
 	}
-}
-
-// twoAddrs are addresses that nothing listens on now. Both are held until both are known: one that is free again may be given a second time.
-func twoAddrs(t *testing.T) (http, mqtt string) {
-	t.Helper()
-	var addrs [2]string
-	for i := range addrs {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addrs[i] = l.Addr().String()
-	}
-	return addrs[0], addrs[1]
 }
 
 func freePacketAddr(t *testing.T) string {

@@ -185,22 +185,29 @@ func joinNoted(t *testing.T, b *kafka.Bus) (n *noted, stop func()) {
 	return n, stop
 }
 
-// A node that is killed and started again has what it had before it would have been missed, and the others hear nothing of it. If the first still lives, it does not take
-// that back at once.
-func TestGroupOfNodeStartedAgain(t *testing.T) {
+// aloneInGroup is node a, which has all partitions and can be cut off as by a kill, and what starts nodes beside it.
+func aloneInGroup(t *testing.T) (start func(node string) *kafka.Bus, alone *noted, w *wire) {
+	t.Helper()
 	s := newSite(t)
 	o := s.options(t)
 	o.Partitions, o.Log = width, logTo(io.Discard)
-	start := func(name string) *kafka.Bus {
-		o.Node = name
+	start = func(node string) *kafka.Bus {
+		o.Node = node
 		b, _ := s.open(t, o)
 		return b
 	}
-	var w wire
+	w = &wire{}
 	first := start("a")
 	kafka.DialGroup(first, w.dial)
-	killed, _ := joinNoted(t, first)
-	killed.wait(t, width)
+	alone, _ = joinNoted(t, first)
+	alone.wait(t, width)
+	return start, alone, w
+}
+
+// A node that is killed and started again has what it had before it would have been missed, and the others hear nothing of it. If the first still lives, it does not take
+// that back at once.
+func TestGroupOfNodeStartedAgain(t *testing.T) {
+	start, killed, w := aloneInGroup(t)
 	other, _ := joinNoted(t, start("b"))
 	other.wait(t, width/2)
 	killed.wait(t, width/2)
@@ -230,19 +237,7 @@ func TestGroupOfNodeStartedAgain(t *testing.T) {
 
 // A node that is killed while it gives partitions up, and started again, does not keep those from the one who waits for them.
 func TestGroupOfNodeKilledInHandover(t *testing.T) {
-	s := newSite(t)
-	o := s.options(t)
-	o.Partitions, o.Log = width, logTo(io.Discard)
-	start := func(name string) *kafka.Bus {
-		o.Node = name
-		b, _ := s.open(t, o)
-		return b
-	}
-	var w wire
-	first := start("a")
-	kafka.DialGroup(first, w.dial)
-	killed, _ := joinNoted(t, first)
-	killed.wait(t, width)
+	start, killed, w := aloneInGroup(t)
 	asked := make(chan struct{})
 	killed.holds(asked)
 	other, _ := joinNoted(t, start("b"))
