@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -94,4 +96,30 @@ func slope(x, y []float64) float64 {
 		return (n*sxy - sx*sy) / d
 	}
 	return 0
+}
+
+// slopeBeside fits y = a + b·x + c·z by least squares and gives b: the rise of y per unit of x that z does not explain.
+func slopeBeside(x, z, y []float64) float64 { return slope(without(z, x), without(z, y)) }
+
+// without is what is left of y when its line over x is taken away.
+func without(x, y []float64) []float64 {
+	rise, left := slope(x, y), make([]float64, len(y))
+	for i := range y {
+		left[i] = y[i] - rise*x[i]
+	}
+	return left
+}
+
+func TestSlopeBeside(t *testing.T) {
+	x, z := []float64{0, 1, 2, 3, 4, 5}, []float64{0, 2, 1, 4, 9, 7}
+	y := make([]float64, len(x))
+	for i := range y {
+		y[i] = 1 + 2*x[i] + 3*z[i]
+	}
+	if b := slopeBeside(x, z, y); math.Abs(b-2) > 1e-9 {
+		t.Errorf("the slope beside z is %v, want 2", b)
+	}
+	if b := slope(x, y); b < 6 {
+		t.Errorf("the slope with z is %v", b)
+	}
 }
