@@ -197,7 +197,8 @@ func (c *crashing) finish(server *process) {
 // verify checks the chains of hashes, with the command that operators have.
 func (c *crashing) verify() {
 	c.t.Helper()
-	if status, out, errs := command(c.t, nil, c.place.args("events", "verify", "--json")...); status != 0 {
+	most := 30*time.Second + *clusterSoak/4
+	if status, out, errs := commandWithin(c.t, most, nil, c.place.args("events", "verify", "--json")...); status != 0 {
 		c.t.Errorf("events verify: status %d\n%s%s", status, out, errs)
 	}
 }

@@ -197,7 +197,12 @@ func (p *place) login(t *testing.T) *client.Client {
 // command runs the binary to its end, 30 s at most.
 func command(t *testing.T, env []string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	return commandWithin(t, 30*time.Second, env, args...)
+}
+
+func commandWithin(t *testing.T, most time.Duration, env []string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = append(os.Environ(), env...)
