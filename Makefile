@@ -36,7 +36,7 @@ lint: ## format check, golangci-lint, go vet
 fmt: tools ## format all Go files
 	.run/bin/golangci-lint fmt
 
-bench: ## the benchmarks of docs/performance.md
+bench: ## the benchmarks of single parts, as one table
 	scripts/bench.sh
 
 tools: ## install the pinned tools into .run/bin

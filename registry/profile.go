@@ -169,15 +169,6 @@ func (r *Registry) DefaultProfile(ctx context.Context, tenant uuid.UUID) (Profil
 	return p, nil
 }
 
-// ProfileByName is the profile of the tenant with exactly this name; ErrNotFound if there is none.
-func (r *Registry) ProfileByName(ctx context.Context, tenant uuid.UUID, name string) (Profile, error) {
-	p, err := scanProfile(r.query(ctx).row(`SELECT `+profileColumns+` FROM device_profiles WHERE tenant = $1 AND name = $2`, tenant, name))
-	if err != nil {
-		return Profile{}, missing(err, "device profile", name)
-	}
-	return p, nil
-}
-
 // Profiles is a page of the tenant's profiles, and how many match in all. Page.Sort takes createdTime, name and transportType.
 func (r *Registry) Profiles(ctx context.Context, tenant uuid.UUID, p Page) ([]Profile, int, error) {
 	order, err := p.order(map[string]string{"": "created", "createdTime": "created", "name": "name", "transportType": "transport"}, "id")

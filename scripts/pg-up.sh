@@ -42,7 +42,7 @@ chmod 700 "$dir"
 
 # Two calls at once make one server.
 exec 9>"$dir/lock"
-flock -w 120 9
+flock -w 120 9 || { echo "pg-up: another start in $dir takes more than two minutes: end it" >&2; exit 1; }
 
 url() { echo "postgres://postgres@127.0.0.1:$(cat "$dir/port")/postgres?sslmode=disable"; }
 

@@ -15,7 +15,7 @@ import (
 
 // Backup writes a copy of a database to w, beside a server that may use it, and gives what is in it and its size in bytes.
 func Backup(ctx context.Context, from Place, version string, w io.Writer, progress Progress) (_ Summary, bytes int64, err error) {
-	schema, err := from.current(ctx)
+	schema, err := from.Current(ctx)
 	if err != nil {
 		return Summary{}, 0, err
 	}
@@ -95,7 +95,7 @@ func fillWith(ctx context.Context, to Place, schema map[string]int64, o Options,
 
 // Copy fills an empty database with what is in another one, on which no server may run.
 func Copy(ctx context.Context, from, to Place, o Options) (_ Summary, err error) {
-	schema, err := from.current(ctx)
+	schema, err := from.Current(ctx)
 	if err != nil {
 		return Summary{}, err
 	}
@@ -123,14 +123,18 @@ type Verified struct {
 	Rows replay.Checked
 }
 
-// Verify compares every event of a database with the hashes, and every call with its row. Problems are reported as texts.
+// Verify opens a database and does what VerifyStore does.
 func Verify(ctx context.Context, p Place, report func(string)) (_ Verified, err error) {
 	store, err := serve.OpenStore(ctx, p.settings())
 	if err != nil {
 		return Verified{}, fmt.Errorf("%s: %w", p, err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	var v Verified
+	return VerifyStore(ctx, store, report)
+}
+
+// VerifyStore compares every event with the hashes, and every call with its row. Problems are reported as texts.
+func VerifyStore(ctx context.Context, store eventstore.Store, report func(string)) (v Verified, err error) {
 	if v.Log, err = eventstore.Verify(ctx, store, func(p eventstore.Problem) { report(p.String()) }); err != nil {
 		return v, err
 	}

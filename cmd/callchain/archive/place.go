@@ -94,8 +94,8 @@ func (p Place) database(s migrations.Set) (*sql.DB, error) {
 
 var errNone = errors.New("there is no installation: name the data.dir or the store.url of one")
 
-// current reads the versions of the schema, which must be those that this program writes and reads.
-func (p Place) current(ctx context.Context) (map[string]int64, error) {
+// Current reads the versions of the schema by its name, which must be those that this program writes and reads, and changes nothing.
+func (p Place) Current(ctx context.Context) (map[string]int64, error) {
 	versions, err := p.Versions(ctx)
 	if err != nil {
 		return nil, err

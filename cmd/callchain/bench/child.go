@@ -54,8 +54,8 @@ func (on On) Programs() (names []string) {
 	return names
 }
 
-// StartServer starts this program as a server on free ports, in a temporary folder, and waits until it is ready. Its log goes to log when it
-// does not get ready.
+// StartServer starts this program as a server on free ports, in a temporary folder, and waits until it is ready. What it logs, and why it ended, goes to
+// log.
 func StartServer(ctx context.Context, on On, log io.Writer) (*Child, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -67,7 +67,8 @@ func StartServer(ctx context.Context, on On, log io.Writer) (*Child, error) {
 	}
 	password := uuid.NewString()
 	c := &Child{folder: folder, read: make(chan struct{})}
-	c.cmd = exec.CommandContext(ctx, program, "serve", "--data.dir", folder, "--http.addr", "127.0.0.1:0", "--mqtt.addr", "127.0.0.1:0", "--coap.addr", "")
+	c.cmd = exec.CommandContext(ctx, program, "serve", "--data.dir", folder, "--http.addr", "127.0.0.1:0", "--mqtt.addr", "127.0.0.1:0", "--coap.addr", "",
+		"--log.format", "text", "--log.level", "info") // readyLine is looked for
 	c.cmd.Env = append(os.Environ(), "CALLCHAIN_ADMIN_EMAIL=bench@localhost", "CALLCHAIN_ADMIN_PASSWORD="+password, "CALLCHAIN_STORE_URL="+on.StoreURL)
 	if on.Brokers != "" {
 		c.cmd.Env = append(c.cmd.Env, "CALLCHAIN_BUS_KAFKA_BROKERS="+on.Brokers, "CALLCHAIN_BUS_KAFKA_PREFIX=bench-"+uuid.NewString()[:8]+".")
@@ -97,7 +98,7 @@ func (c *Child) await(ctx context.Context, out io.Reader, log io.Writer, passwor
 		for lines.Scan() {
 			if m := readyLine.FindStringSubmatch(lines.Text()); m != nil {
 				ready <- m
-			} else if len(lines.Text()) > 0 && lines.Text()[0] == 't' { // a line of the log, not of the settings
+			} else if strings.HasPrefix(lines.Text(), "time=") || strings.HasPrefix(lines.Text(), "callchain: ") { // not of the settings
 				fmt.Fprintln(log, "server:", lines.Text())
 			}
 		}

@@ -146,6 +146,9 @@ func (r *run) offline(ctx context.Context) error {
 func (r *run) drain(ctx context.Context, stored int64) error {
 	var ended atomic.Int64
 	all := make(chan struct{})
+	if stored == 0 {
+		close(all)
+	}
 	begin := time.Now()
 	_, err := r.connect(ctx, fleet.Options{
 		Answer: fleet.Fixed([]byte(`{"done":true}`)),

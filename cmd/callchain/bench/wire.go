@@ -65,6 +65,9 @@ func (c *conn) do(request []byte) (int, error) {
 }
 
 func (c *conn) roundTrip(request []byte) (status int, keep bool, err error) {
+	if err := c.nc.SetDeadline(time.Now().Add(answerWait)); err != nil {
+		return 0, false, err
+	}
 	if _, err := c.nc.Write(request); err != nil {
 		return 0, false, err
 	}

@@ -82,6 +82,26 @@ func TestNotices(t *testing.T) {
 	}
 }
 
+// TestWatchThatIsCut: a server that shuts down ends its streams; that is not the end of the call.
+func TestWatchThatIsCut(t *testing.T) {
+	c := server(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "event: Queued\ndata: {}\n\n")
+		if strings.Contains(r.URL.Path, "ended") {
+			io.WriteString(w, "event: state\ndata: {}\n\n")
+		}
+	})
+	all := func(Notice) error { return nil }
+	if err := c.Watch(t.Context(), "open", all); !errors.Is(err, ErrCut) {
+		t.Errorf("a stream that was cut gives %v", err)
+	}
+	if err := c.Watch(t.Context(), "ended", all); err != nil {
+		t.Errorf("a call that ended gives %v", err)
+	}
+	if err := c.Watch(t.Context(), "open", func(Notice) error { return ErrStop }); err != nil {
+		t.Errorf("who has seen enough gets %v", err)
+	}
+}
+
 func TestStreamEndsWithTheServersReason(t *testing.T) {
 	c := server(t, func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, "event: error\ndata: {\"status\":503,\"message\":\"going down\"}\n\n")

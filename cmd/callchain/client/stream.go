@@ -25,9 +25,21 @@ type Notice struct {
 // ErrStop, returned by the function that a stream is handed to, ends the stream without an error.
 var ErrStop = errors.New("enough")
 
+// ErrCut says that the server ended a stream before it was at its end: it shuts down, for example.
+var ErrCut = errors.New("the server ended the stream before the call ended: watch it again")
+
 // Watch hands over a call's facts from the first one on, then its state when it has ended, and returns.
 func (c *Client) Watch(ctx context.Context, id string, each func(Notice) error) error {
-	return c.stream(ctx, "/api/rpc/calls/"+url.PathEscape(id)+"/watch", each)
+	ended := false
+	err := c.stream(ctx, "/api/rpc/calls/"+url.PathEscape(id)+"/watch", func(n Notice) error {
+		err := each(n)
+		ended = ended || n.Name == "state" || errors.Is(err, ErrStop)
+		return err
+	})
+	if err == nil && !ended {
+		return ErrCut
+	}
+	return err
 }
 
 // StreamFilter selects events of the stream of all; zero fields select all, from now on.

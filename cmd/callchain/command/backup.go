@@ -53,7 +53,8 @@ func (a *app) makeBackup(ctx context.Context, s settings.Settings, args []string
 	begin, from, path := time.Now(), archive.PlaceOf(s), args[0]
 	to, summary := a.Out, a.Err
 	if path != "-" {
-		file, err := archive.CreateFile(path)
+		var file *os.File
+		file, err = archive.CreateFile(path)
 		if errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("%s exists and is not written over: name another file", path)
 		}

@@ -79,8 +79,12 @@ func (a *app) measure(ctx context.Context, o bench.Options, f *benchFlags) (err 
 	if f.on.Brokers != "" && f.on.StoreURL == "" {
 		return wrongUse("--brokers needs --store-url: on Kafka the server stores its events in a PostgreSQL")
 	}
+	if !f.serve && f.on != (bench.On{}) {
+		return wrongUse("--store-url and --brokers are of the server that --serve starts: give --serve, too")
+	}
 	if f.serve {
-		child, err := bench.StartServer(ctx, f.on, a.Err)
+		var child *bench.Child
+		child, err = bench.StartServer(ctx, f.on, a.Err)
 		if err != nil {
 			return err
 		}
@@ -89,7 +93,7 @@ func (a *app) measure(ctx context.Context, o bench.Options, f *benchFlags) (err 
 				err = stopping
 			}
 		}()
-		o.Client, o.MQTT, o.PID, o.Keep = child.Client, child.MQTT, child.PID, f.on.StoreURL == ""
+		o.Client, o.MQTT, o.PID, o.Keep = child.Client, child.MQTT, child.PID, o.Keep || f.on.StoreURL == ""
 		if len(f.names) == 0 {
 			o.Names = f.on.Programs()
 		}

@@ -3,6 +3,8 @@ package command
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,12 +54,13 @@ func TestExitStatus(t *testing.T) {
 		{"device simulate --answer {", 2, "--answer"},
 		{"bench fast", 2, "twoway"},
 		{"bench --devices 0", 2, "devices"},
+		{"bench twoway --store-url postgres://127.0.0.1/x", 2, "--serve"},
 		{"bench cluster", 2, "1 to 100 nodes"},
 		{"bench cluster --token x --urls " + nobody, 2, "both of each node"},
 		{"bench cluster --token x --mqtt m --rate 0 --urls " + nobody, 2, "rate"},
 		{"bench cluster --token x --mqtt m --duration 0s --urls " + nobody, 2, "duration"},
 		{"serve --http.addr nonsense", 2, "http.addr"},
-		{"events verify --data.dir /nowhere/at/all", 1, "holds no database"},
+		{"events verify --data.dir /nowhere/at/all", 1, "/nowhere/at/all: there is no installation"},
 		{"login --password-file /nowhere/at/all", 1, "/nowhere/at/all"},
 		{"chain lint /nowhere/at/all", 1, "/nowhere/at/all"},
 		{"chain lint", 2, "chain lint FILE"},
@@ -68,6 +71,20 @@ func TestExitStatus(t *testing.T) {
 		}
 		if test.status != 0 && strings.Count(errs, "\n") != 1 {
 			t.Errorf("callchain %s: the error is not one line:\n%s", test.args, errs)
+		}
+	}
+}
+
+// TestFailedBackupLeavesNoFile: half a backup is of no use, and its name would be refused the next time.
+func TestFailedBackupLeavesNoFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "b")
+	for range 2 {
+		status, _, errs := line(t, nil, "backup", "--data.dir", "/nowhere/at/all", file)
+		if status != 1 || !strings.Contains(errs, "there is no installation") {
+			t.Errorf("status %d: %s", status, errs)
+		}
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the file of a failed backup: %v", err)
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"callchain/cmd/callchain/client"
@@ -34,7 +36,9 @@ named: what the demo stores there stays.`,
 		Example: `  callchain demo
   callchain demo --store.url postgres://postgres@127.0.0.1:5432/empty --bus.kafka.brokers 127.0.0.1:9092`,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
-			ctx, cancel := context.WithTimeout(c.Context(), demoMax)
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			ctx, cancel := context.WithTimeout(ctx, demoMax)
 			defer cancel()
 			folder, err := os.MkdirTemp("", "callchain-demo-")
 			if err != nil {

@@ -196,8 +196,13 @@ func (a *app) password(email, file string) (string, error) {
 	line, err := bufio.NewReader(a.In).ReadString('\n')
 	show()
 	fmt.Fprintln(a.Err)
-	if line = strings.TrimRight(line, "\r\n"); line == "" {
-		return "", wrongUse("no password: type it, or name a file with --password-file (%w)", errors.Join(err))
+	line = strings.TrimRight(line, "\r\n")
+	const none = "no password: type it, or name a file with --password-file"
+	switch {
+	case line == "" && err != nil:
+		return "", wrongUse(none+" (%w)", err)
+	case line == "":
+		return "", wrongUse(none)
 	}
 	return line, nil
 }

@@ -36,7 +36,7 @@ func (a *app) serve() *cobra.Command {
 	var config string
 	c := &cobra.Command{
 		Use: "serve", Short: "Run a server", Args: args(0, 0),
-		Long: `Run a server. Without settings it keeps everything in ./data and listens on 127.0.0.1: REST on 8080, MQTT on 1883.
+		Long: `Run a server. Without settings it keeps everything in ./data and listens on 127.0.0.1: REST on 8080, MQTT on 1883, CoAP on 5683 (UDP).
 Each setting is a key of the YAML file, an environment variable (http.addr is CALLCHAIN_HTTP_ADDR) and a flag; the later wins.
 SIGTERM or SIGINT ends the server: waiting callers get 503 with the id of their call, accepted calls go on at the next start.`,
 		Example: `  callchain serve

@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
+	"callchain/cmd/callchain/archive"
 	"callchain/cmd/callchain/serve"
 	"callchain/cmd/callchain/settings"
 	"callchain/engine/replay"
@@ -65,12 +64,11 @@ func (a *app) onStore(c *cobra.Command, run func(context.Context, eventstore.Sto
 	return c
 }
 
-// existingStore opens the store; opening an embedded one that does not exist would make it.
+// existingStore opens the store of an installation. Opening one that does not exist would make it, and one that is behind it would change under the
+// server that runs on it.
 func existingStore(ctx context.Context, s settings.Settings) (eventstore.Store, error) {
-	if s.Store.URL == "" {
-		if _, err := os.Stat(filepath.Join(s.Data.Dir, serve.EventsFile)); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("data.dir %s holds no database: name another one", s.Data.Dir)
-		}
+	if _, err := archive.PlaceOf(s).Current(ctx); err != nil {
+		return nil, err
 	}
 	return serve.OpenStore(ctx, s)
 }
@@ -90,17 +88,11 @@ func (f *findings) add(text string) {
 func (a *app) verify(ctx context.Context, store eventstore.Store) error {
 	begin := time.Now()
 	found := findings{list: []string{}}
-	log, err := eventstore.Verify(ctx, store, func(p eventstore.Problem) { found.add(p.String()) })
+	seen, err := archive.VerifyStore(ctx, store, found.add)
 	if err != nil {
 		return err
 	}
-	rows, err := replay.Check(ctx, store, replay.Options{Broken: func(stream string, err error) {
-		found.add(fmt.Sprintf("%s cannot be folded: %v", stream, err))
-	}}, func(d replay.Difference) { found.add(d.String()) })
-	if err != nil {
-		return err
-	}
-	return a.printVerified(log, rows, &found, time.Since(begin))
+	return a.printVerified(seen.Log, seen.Rows, &found, time.Since(begin))
 }
 
 func (a *app) printVerified(log eventstore.Summary, rows replay.Checked, found *findings, took time.Duration) error {

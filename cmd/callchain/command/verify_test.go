@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"database/sql"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,14 +12,35 @@ import (
 	"callchain/engine/rpc"
 	"callchain/eventstore"
 	"callchain/eventstore/sqlite"
+	"callchain/migrations"
 
 	"github.com/google/uuid"
 )
+
+// schema makes the tables of a file as they were at a version, 0: the newest.
+func schema(t *testing.T, file string, s migrations.Set, version int64) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() }) // nothing is written any more
+	if version == 0 {
+		err = migrations.Up(t.Context(), db, migrations.SQLite, s)
+	} else {
+		err = migrations.UpTo(t.Context(), db, migrations.SQLite, migrations.At{Set: s, Version: version})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
 
 // storedCall makes a data.dir with one call that was cancelled and, if wanted, its row.
 func storedCall(t *testing.T, withRow bool) (dir string, store *sqlite.Store) {
 	t.Helper()
 	dir = t.TempDir()
+	schema(t, filepath.Join(dir, serve.RegistryFile), migrations.Registry(), 0)
 	store, err := sqlite.Open(context.WithoutCancel(t.Context()), sqlite.Options{Path: filepath.Join(dir, serve.EventsFile)})
 	if err != nil {
 		t.Fatal(err)
@@ -84,6 +106,19 @@ func TestVerifyAndRebuild(t *testing.T) {
 	try(0, "1 calls folded, 1 rows equal the fold, 0 calls differ", "events", "verify")
 	try(0, `"problems":[]`, "events", "verify", "--json")
 	try(0, `"written":1`, "events", "rebuild", "--json")
+}
+
+// TestVerifyChangesNoSchema: a database that is behind this program may have a server of its own build, which would be refused at its next start.
+func TestVerifyChangesNoSchema(t *testing.T) {
+	dir := t.TempDir()
+	db := schema(t, filepath.Join(dir, serve.EventsFile), migrations.Events(), 1)
+	status, _, errs := line(t, nil, "events", "verify", "--data.dir", dir)
+	if status != 1 || !strings.Contains(errs, "is at version 1, this program needs") {
+		t.Errorf("status %d: %s", status, errs)
+	}
+	if v, err := migrations.Version(t.Context(), db, migrations.SQLite, migrations.Events()); v != 1 || err != nil {
+		t.Errorf("the database is at version %d afterwards, %v", v, err)
+	}
 }
 
 func TestVerifyFindsNothingWrong(t *testing.T) {

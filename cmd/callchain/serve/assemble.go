@@ -140,7 +140,7 @@ func (s *Server) waiting() []string {
 	case <-s.ready:
 		return nil
 	default:
-		return []string{"the MQTT listener is waiting for the engine"}
+		return []string{"the device listeners wait for the engine"}
 	}
 }
 

@@ -30,7 +30,8 @@ type stamp struct {
 
 // folder is chains.dir as it was seen last.
 type folder struct {
-	seen map[string]stamp
+	seen   map[string]stamp
+	failed map[string]stamp // without being wrong: the store was away, for example
 }
 
 // watchChains loads files of chains.dir when they change.
@@ -59,21 +60,32 @@ func (s *Server) loadChains(ctx context.Context) {
 	}
 	found, err := chainFiles(dir)
 	if err != nil {
-		if s.folder.seen == nil {
+		if s.folder.seen == nil || len(s.folder.seen) > 0 { // it is told once
 			s.log.Error("chains.dir cannot be read", "dir", dir, "error", err)
 		}
 		s.folder.seen = map[string]stamp{}
 		return
 	}
+	failed := map[string]stamp{}
 	for name, is := range found {
 		if was, known := s.folder.seen[name]; known && was == is {
 			continue
 		}
-		if err := s.loadChain(ctx, name); err != nil && ctx.Err() == nil {
+		err := s.loadChain(ctx, name)
+		if ctx.Err() != nil {
+			return
+		}
+		told := err == nil
+		if mistakes := chains.Problems(nil); err != nil && !errors.As(err, &mistakes) { // it is loaded again with the next look
+			told = s.folder.failed[name] == is
+			failed[name] = is
+			delete(found, name)
+		}
+		if !told {
 			s.log.Error("a chain file was not loaded, what ran before goes on", "file", filepath.Join(dir, name), "error", err)
 		}
 	}
-	s.folder.seen = found
+	s.folder.seen, s.folder.failed = found, failed
 }
 
 func chainFiles(dir string) (map[string]stamp, error) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,7 +78,7 @@ type part struct {
 	done chan struct{}
 }
 
-// How long each part may take to end; together they are under the ten seconds that an operator is promised.
+// How long parts may take to end; together they are under the ten seconds that an operator is promised.
 const (
 	httpGrace   = 2 * time.Second
 	mqttDrain   = 2 * time.Second
@@ -172,18 +173,15 @@ func (s *Server) MQTTAddr() net.Addr {
 func (s *Server) First() (registry.Started, string) { return s.first, s.password }
 
 // Stop refuses new calls, answers waiting callers 503 with their call's id, tells devices goodbye, commits what was accepted and
-// closes the database. It takes eight seconds at most, and may be called more than once.
+// closes the database. It takes eight seconds at most, and a moment more if a broker or a collector of traces does not answer. It may
+// be called more than once.
 func (s *Server) Stop() error {
 	s.stopped.Do(func() {
 		s.engine.Stop()
 		s.httpDevices.Stop()
-		s.parts.chains.end(time.Second)
-		s.parts.memory.end(time.Second)
-		s.parts.topics.end(time.Second)
-		http, mqtt := s.parts.http.end(httpGrace+time.Second), s.parts.mqtt.end(mqttDrain+time.Second)
-		coap := s.parts.coap.end(time.Second)
-		if !http || !mqtt || !coap {
-			s.log.Warn("connections were cut off", "http", !http, "mqtt", !mqtt, "coap", !coap)
+		endAll(time.Second, &s.parts.chains, &s.parts.memory, &s.parts.topics)
+		if in := endAll(max(httpGrace, mqttDrain)+time.Second, &s.parts.http, &s.parts.mqtt, &s.parts.coap); slices.Contains(in, false) {
+			s.log.Warn("connections were cut off", "http", !in[0], "mqtt", !in[1], "coap", !in[2])
 		}
 		if !s.parts.engine.end(engineGrace) {
 			s.stopErr = errors.New("stopping the engine: the last append did not end in time")
@@ -207,6 +205,17 @@ func (p *part) end(most time.Duration) bool {
 	case <-late.C:
 		return false
 	}
+}
+
+// endAll ends parts side by side, and tells which of them did in time.
+func endAll(most time.Duration, parts ...*part) []bool {
+	inTime := make([]bool, len(parts))
+	var ending sync.WaitGroup
+	for i, p := range parts {
+		ending.Go(func() { inTime[i] = p.end(most) })
+	}
+	ending.Wait()
+	return inTime
 }
 
 // close frees what New opened.

@@ -131,7 +131,7 @@ func unknown(all []setting, key string, at origin) error {
 }
 
 // notSettings are names under CALLCHAIN_ that other parts of the project read.
-var notSettings = []string{"URL", "TOKEN", "CONFIG", "BINARY", "CONFORMANCE"}
+var notSettings = []string{"URL", "TOKEN", "BINARY", "CONFORMANCE"}
 
 // environment reads CALLCHAIN_HTTP_ADDR for http.addr; a name that is no setting's is refused.
 func (from Sources) environment(all []setting, _ *koanf.Koanf) ([]given, error) {
