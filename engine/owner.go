@@ -56,6 +56,7 @@ type owner struct {
 	lost      error         // what the inbox has lost, before it began
 	again     []wait        // partitions that were lost to somebody, and when they may be claimed again
 	rerunning bool          // the command of a dead letter is being judged
+	drained   bool          // nothing has waited once since the inbox had to catch up
 	single    bool          // step one message a batch: one of them spoils its batch
 	pause     time.Time     // until then the store is left in peace
 	failures  int           // appends that failed since one succeeded
@@ -162,8 +163,9 @@ func (o *owner) blocked() bool {
 	return o.broken != nil || o.batch.full(o.e.config.BatchEvents) || (o.single || o.batch.apart != 0) && !o.batch.empty() || o.e.now().Before(o.pause)
 }
 
-// gather steps what has arrived into the batch, RPC first; data keeps a fifth of the turns. Timers fire only when no RPC
-// command waits: an answer that arrived before its deadline wins.
+// gather steps what has arrived into the batch, RPC first; data keeps a fifth of the turns. Timers fire up to when the first RPC command that
+// waits was sent: an answer that was sent before its deadline wins. What was kept while nobody took it is in no such order, so that it is taken before any
+// timer fires.
 func (o *owner) gather() {
 	const turn = 64
 	for !o.blocked() {
@@ -177,8 +179,15 @@ func (o *owner) gather() {
 		o.single = false // the replay is through
 		o.scratch = o.e.inbox.Take(bus.RPC, turn, o.scratch[:0])
 		rpcs := len(o.scratch)
-		if rpcs == 0 && !o.e.inbox.Behind() {
-			o.tick()
+		switch {
+		case o.e.inbox.Behind():
+			o.drained = false
+		case rpcs == 0:
+			o.drained = true
+			o.endOrphans()
+			o.tick(o.e.now())
+		case o.drained:
+			o.tick(o.sent(o.scratch))
 		}
 		o.scratch = o.e.inbox.Take(bus.Data, max(turn/4, turn-rpcs), o.scratch)
 		if len(o.scratch) == 0 && len(o.replay) == 0 {
@@ -350,51 +359,6 @@ func newID() uuid.UUID {
 		panic(fmt.Sprintf("engine: no randomness: %v", err)) // the system cannot give random bytes
 	}
 	return id
-}
-
-// tick steps what is due: lingering facts and the deadlines of calls and runs.
-func (o *owner) tick() {
-	now := o.e.now()
-	o.beSure(now)
-	o.endOrphans()
-	for !o.blocked() {
-		device, ok := o.linger.due(now)
-		if !ok {
-			break
-		}
-		o.release(device)
-	}
-	for !o.blocked() {
-		t, ok := o.timers.due(rpc.At(now))
-		if !ok {
-			return
-		}
-		if cmd, due := o.ticking(t, rpc.At(now)); due {
-			o.release(cmd.Device)
-			o.step(bus.Message{Partition: o.partitionOf(cmd.Device), Key: cmd.Device, Value: cmd}, cmd)
-		}
-	}
-}
-
-// ticking is the command of a timer, if its time has really come.
-func (o *owner) ticking(t timer, now rpc.Instant) (step.Command, bool) {
-	cmd := step.Command{Meta: rpc.Meta{Actor: "system", Cause: "timer"}, Device: t.device}
-	if t.token > 0 {
-		cmd.Do = step.Wake{Run: t.id, Token: t.token}
-		_, parked := o.state.Runs[t.id]
-		return cmd, parked
-	}
-	d := o.state.Devices[t.device]
-	c := d.Find(t.id)
-	if c == nil {
-		return cmd, false
-	}
-	if next := rpc.NextDeadline(c); next > now {
-		o.timers.set(timer{at: next, device: t.device, id: t.id})
-		return cmd, false
-	}
-	cmd.Do = step.RPC{Do: rpc.Tick{Call: t.id}}
-	return cmd, true
 }
 
 // untilNext is how long nothing is to be done if nothing arrives.

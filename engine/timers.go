@@ -154,3 +154,70 @@ func (l *linger) all() []bus.Message {
 	}
 	return out
 }
+
+// looseOrder is by how much commands of several senders may be out of the order in which they were sent.
+const looseOrder = time.Second
+
+// sent is a time before which nothing was sent that waits behind the first commands that wait; zero if one of these does not tell.
+func (o *owner) sent(messages []bus.Message) time.Time {
+	first := o.e.now()
+	for i := range messages {
+		cmd, ok := messages[i].Value.(step.Command)
+		switch {
+		case ok && cmd.Occurred == 0:
+			return time.Time{}
+		case ok && cmd.Occurred.Time().Before(first):
+			first = cmd.Occurred.Time()
+		}
+	}
+	return first.Add(-looseOrder)
+}
+
+// tick steps what was due at a time, now or shortly before: lingering facts and the deadlines of calls and runs.
+func (o *owner) tick(now time.Time) {
+	o.beSure(now)
+	for !o.blocked() {
+		device, ok := o.linger.due(now)
+		if !ok {
+			break
+		}
+		o.release(device)
+	}
+	for !o.blocked() {
+		t, ok := o.timers.due(rpc.At(now))
+		if !ok {
+			return
+		}
+		if cmd, due := o.ticking(t, rpc.At(now)); due {
+			o.release(cmd.Device)
+			o.step(bus.Message{Partition: o.partitionOf(cmd.Device), Key: cmd.Device, Value: cmd}, cmd)
+		}
+	}
+}
+
+// ticking is the command of a timer, if its time has really come.
+func (o *owner) ticking(t timer, now rpc.Instant) (step.Command, bool) {
+	cmd := step.Command{Meta: rpc.Meta{Actor: "system", Cause: "timer"}, Device: t.device}
+	if t.token > 0 {
+		cmd.Do = step.Wake{Run: t.id, Token: t.token}
+		_, parked := o.state.Runs[t.id]
+		return cmd, parked
+	}
+	d := o.state.Devices[t.device]
+	c := d.Find(t.id)
+	if c == nil {
+		return cmd, false
+	}
+	next := rpc.NextDeadline(c)
+	if next <= now && c.Expires > now { // a command steps all that is due by the clock: not the end, before the answers that wait were looked at
+		if clock := rpc.At(o.e.now()); c.Expires <= clock {
+			next = c.Expires
+		}
+	}
+	if next > now {
+		o.timers.set(timer{at: next, device: t.device, id: t.id})
+		return cmd, false
+	}
+	cmd.Do = step.RPC{Do: rpc.Tick{Call: t.id}}
+	return cmd, true
+}

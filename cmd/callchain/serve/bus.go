@@ -37,8 +37,8 @@ func (s *Server) openBus(ctx context.Context) error {
 // headerNode tells who made a change of the registry: a node does not take its own changes twice.
 const headerNode = "node"
 
-// changesWaiting is how many changes of the registry may wait for the topic. Those beyond are not told: other nodes see them when their
-// memory of what changed ends.
+// changesWaiting is how many changes of the registry may wait for the topic. Those beyond are not told: other nodes see them when they forget
+// what they know, or start again.
 const changesWaiting = 1_000
 
 // shareRegistry tells other nodes of changes of the registry and hears of theirs, until ctx ends.

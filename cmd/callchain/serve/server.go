@@ -179,11 +179,11 @@ func (s *Server) Stop() error {
 	s.stopped.Do(func() {
 		s.engine.Stop()
 		s.httpDevices.Stop()
-		endAll(time.Second, &s.parts.chains, &s.parts.memory, &s.parts.topics)
+		endAll(time.Second, &s.parts.chains, &s.parts.memory)
 		if in := endAll(max(httpGrace, mqttDrain)+time.Second, &s.parts.http, &s.parts.mqtt, &s.parts.coap); slices.Contains(in, false) {
 			s.log.Warn("connections were cut off", "http", !in[0], "mqtt", !in[1], "coap", !in[2])
 		}
-		if !s.parts.engine.end(engineGrace) {
+		if !endAll(engineGrace, &s.parts.engine, &s.parts.topics)[0] { // the last requests had changes to publish
 			s.stopErr = errors.New("stopping the engine: the last append did not end in time")
 		}
 		s.stopErr = errors.Join(s.stopErr, s.close())
