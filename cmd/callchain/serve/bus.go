@@ -50,7 +50,7 @@ func (s *Server) shareRegistry(ctx context.Context) error {
 	beside.Go(func() { s.publishChanges(ctx) })
 	beside.Go(func() { s.refreshRevocations(ctx) })
 	defer beside.Wait()
-	return s.kafka.Topics().Follow(ctx, bus.Registry, nil, func(r bus.Record) {
+	return s.kafka.Topics().Follow(ctx, bus.Registry, s.catchUp, func(r bus.Record) {
 		if r.Headers[headerNode] == s.node {
 			return
 		}
@@ -61,6 +61,15 @@ func (s *Server) shareRegistry(ctx context.Context) error {
 		}
 		s.registry.Apply(c)
 	})
+}
+
+// catchUp reads again what other nodes may have changed since this one read it and before it began to hear of changes, and lets them look at the
+// chains that this one has activated at its start.
+func (s *Server) catchUp() {
+	all := registry.Change{Kind: registry.ChainActivated, Tenant: s.first.Tenant.ID}
+	s.registry.Apply(all)
+	s.registry.Apply(registry.Change{Kind: registry.UserChanged, Tenant: s.first.Tenant.ID})
+	s.noteChange(all)
 }
 
 // refreshRevocations reads soon what other nodes have revoked.
