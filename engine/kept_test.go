@@ -164,6 +164,15 @@ func TestInboxAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		later, _, err := engine.Codec{}.Encode(step.Command{
+			Meta: rpc.Meta{Actor: "system", Cause: "mqtt", Occurred: rpc.At(time.Now())}, Device: d.id, Do: step.RPC{Do: rpc.Unsubscribe{Session: named("B")}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 200 { // what was kept is not in the order in which it was sent
+			in.Keep(bus.RPC, int32(d.id[15])%partitions, later)
+		}
 		in.Keep(bus.RPC, int32(d.id[15])%partitions, value) // it is kept, and cannot be taken yet
 		in.Away(false)
 		c.want("succeeded  1")

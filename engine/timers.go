@@ -158,15 +158,11 @@ func (l *linger) all() []bus.Message {
 // looseOrder is by how much commands of several senders may be out of the order in which they were sent.
 const looseOrder = time.Second
 
-// sent is a time before which nothing was sent that waits behind the first commands that wait; zero if one of these does not tell.
+// sent is a time before which nothing was sent that waits behind the first commands that wait. One that does not tell was sent long ago.
 func (o *owner) sent(messages []bus.Message) time.Time {
 	first := o.e.now()
 	for i := range messages {
-		cmd, ok := messages[i].Value.(step.Command)
-		switch {
-		case ok && cmd.Occurred == 0:
-			return time.Time{}
-		case ok && cmd.Occurred.Time().Before(first):
+		if cmd, ok := messages[i].Value.(step.Command); ok && cmd.Occurred.Time().Before(first) {
 			first = cmd.Occurred.Time()
 		}
 	}
