@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/plgd-dev/go-coap/v3/message"
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 
@@ -253,6 +254,41 @@ func TestShutdown(t *testing.T) {
 	h.hears(p, message.NonConfirmable, codes.ServiceUnavailable, "a", -1)
 	h.ends(s, string(transports.ReasonShutdown))
 	held.Settle(nil) // nobody hears of it
+}
+
+// lateEnd is an engine that takes notice of the end of a session only when it may.
+type lateEnd struct {
+	*transporttest.Engine
+	told, may chan struct{}
+}
+
+func (e lateEnd) Disconnect(session uuid.UUID, why string) {
+	close(e.told)
+	<-e.may
+	e.Engine.Disconnect(session, why)
+}
+
+// TestShutdownWhileASessionEnds: the end of the server waits for the session that is being ended at that moment.
+func TestShutdownWhileASessionEnds(t *testing.T) {
+	in := lateEnd{Engine: transporttest.NewEngine(), told: make(chan struct{}), may: make(chan struct{})}
+	_, addr, stop := start(t, in, in, nil)
+	p := newPeer(t, addr)
+	in.Deny(transporttest.Telemetry, transports.ErrGone)
+	p.send(p.request(codes.POST, telemetry("d"), "{}"))
+	<-in.told
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop()
+	}()
+	select {
+	case <-stopped:
+		t.Error("the server ended before the engine had heard of the end of a session")
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(in.may)
+	<-stopped
+	in.Next(t, transporttest.DisconnectAside)
 }
 
 // TestShutdownAfterTheAnswer: whoever was answered that he observes is told of the end, however soon that comes.

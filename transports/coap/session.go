@@ -222,7 +222,6 @@ func (o *session) stopLocked(why string) {
 func (o *session) finish() {
 	s := o.srv
 	s.mu.Lock()
-	delete(s.sessions, o)
 	if p := s.devices[o.identity.Device]; p != nil {
 		if p.opening == o {
 			p.opening = nil
@@ -264,6 +263,9 @@ func (o *session) finish() {
 	if !refused {
 		s.in.Disconnect(o.id, why)
 	}
+	s.mu.Lock()
+	delete(s.sessions, o) // not before: the end of the server waits for those it finds here
+	s.mu.Unlock()
 	close(o.gone)
 }
 
