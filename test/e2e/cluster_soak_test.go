@@ -18,12 +18,14 @@ const (
 	soakCalm    = time.Minute      // after a fault nothing is sampled: who waited comes all at once
 	soakJudged  = 30 * time.Minute // of a process, beside its beginning
 	soakRise    = 0.02             // of the mean, in an hour
-	soakIdle    = 3 * time.Minute  // until the connections of callers that are gone have ended
+	soakWarm    = time.Minute      // of load before the test: it opens connections that stay
+	soakIdle    = 3 * time.Minute  // for what callers leave behind to end
+	soakStill   = 20 * time.Second // nothing ended for so long: nothing more will
 	crowdOpen   = 2000             // calls of the crowd at a time
 )
 
-// TestClusterSoak watches a cluster under steady load with a fault now and then, for -cluster.soak: the memory of each node does not rise, and when the
-// callers are gone the nodes have no more goroutines and open files than before they came. It is run by hand.
+// TestClusterSoak watches a cluster under steady load with a fault now and then, for -cluster.soak: the memory of each node does not rise, and at rest
+// afterwards the nodes have no more goroutines and open files than at rest before. It is run by hand.
 func TestClusterSoak(t *testing.T) {
 	needsBinary(t)
 	if *clusterSoak == 0 {
@@ -33,11 +35,12 @@ func TestClusterSoak(t *testing.T) {
 	defer x.fleet.Close()
 	d := driveOn(x.cluster)
 	s := &soak{trial: x, series: map[string][]sample{}}
-	before := s.whole()
-	stop := x.run(t.Context())
+	crowd, stop := s.busy(d)
+	<-time.After(soakWarm)
+	stop()
+	before := s.rest()
+	crowd, stop = s.busy(d)
 	defer stop()
-	crowd := startCrowd(x, d)
-	defer crowd.stop()
 	next := time.NewTicker(*clusterFaultEvery)
 	defer next.Stop()
 	look := time.NewTicker(soakSample)
@@ -58,12 +61,11 @@ func TestClusterSoak(t *testing.T) {
 		}
 		break
 	}
-	crowd.stop()
 	stop()
 	crowd.total.log(t, fmt.Sprintf("the others, %d of which were not sent since too many were open", crowd.left))
 	t.Logf("%d calls, %d of them returned\n%s", x.number.Load(), len(x.returned), x.table())
 	s.judge()
-	s.atRest(before)
+	s.compare(before, s.rest())
 	x.settle()
 	stored := x.check()
 	x.cluster.stop()
@@ -119,6 +121,16 @@ func (n *node) sampled() (v sample, err error) {
 	return v, err
 }
 
+// busy lets all callers call until stop.
+func (s *soak) busy(d *drive) (c *crowd, stop func()) {
+	end := s.run(s.t.Context())
+	c = startCrowd(s.trial, d)
+	return c, func() {
+		c.stop()
+		end()
+	}
+}
+
 // whole is what all nodes that run take together. Devices may be at any of them.
 func (s *soak) whole() (all sample) {
 	s.t.Helper()
@@ -135,19 +147,39 @@ func (s *soak) whole() (all sample) {
 	return all
 }
 
-// atRest waits until the nodes are as they were before the callers came, whose connections live for a while after them.
-func (s *soak) atRest(before sample) {
+// rest is the least that the nodes take without callers, once no more of what those left behind ends.
+func (s *soak) rest() sample {
 	s.t.Helper()
-	const most = 1 + soakRise
-	eventually(s.t, soakIdle, func() string {
-		now := s.whole()
-		said := fmt.Sprintf("%.0f goroutines and %.0f open files before the load, %.0f and %.0f after it", before.goroutines, before.files, now.goroutines, now.files)
-		if now.goroutines > most*before.goroutines || now.files > most*before.files {
-			return said
+	for _, n := range s.cluster.nodes {
+		n.rest.Close() // idle connections; the next request makes one
+	}
+	least, last := s.whole(), time.Now()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for end := time.After(soakIdle); time.Since(last) < soakStill; {
+		select {
+		case <-look.C:
+		case <-end:
+			s.t.Logf("%s after the load goroutines or files still end", soakIdle)
+			return least
 		}
-		s.t.Log(said)
-		return ""
-	})
+		if now := s.whole(); now.goroutines < least.goroutines || now.files < least.files {
+			least.goroutines, least.files = min(least.goroutines, now.goroutines), min(least.files, now.files)
+			last = time.Now()
+		}
+	}
+	return least
+}
+
+// compare complains if the nodes take more at rest than they did.
+func (s *soak) compare(before, after sample) {
+	s.t.Helper()
+	said := fmt.Sprintf("at rest %.0f goroutines and %.0f open files before, %.0f and %.0f after", before.goroutines, before.files, after.goroutines, after.files)
+	s.t.Log(said)
+	const most = 1 + soakRise
+	if after.goroutines > most*before.goroutines || after.files > most*before.files {
+		s.t.Errorf("more than %.0f %% was left open: %s", 100*soakRise, said)
+	}
 }
 
 // judge tells how what was sampled rises in an hour, the first minutes of each process left out. It complains of memory, of a process that was seen for
@@ -166,8 +198,12 @@ func (s *soak) judge() {
 			s.t.Logf("%s: too short", name)
 			continue
 		}
-		for what, y := range map[string][]float64{"memory in MiB": rss, "goroutines": goroutines, "open files": files} {
-			s.t.Logf("%s, %d samples: %s %.1f in the mean, %.1f to %.1f, %+.2f an hour", name, len(y), what, sum(y)/float64(len(y)), slices.Min(y), slices.Max(y), slope(hours, y))
+		for _, one := range []struct {
+			what string
+			y    []float64
+		}{{"memory in MiB", rss}, {"goroutines", goroutines}, {"open files", files}} {
+			s.t.Logf("%s, %d samples: %s %.1f in the mean, %.1f to %.1f, %+.2f an hour",
+				name, len(one.y), one.what, sum(one.y)/float64(len(one.y)), slices.Min(one.y), slices.Max(one.y), slope(hours, one.y))
 		}
 		rise, mean := slopeBeside(hours, files, rss), sum(rss)/float64(len(rss))
 		s.t.Logf("%s: memory rises by %.2f MiB an hour (%.2f %%) beside what its connections take", name, rise, 100*rise/mean)
