@@ -231,31 +231,26 @@ func (e uplink) RequestAttributes(session uuid.UUID, request int32, client, shar
 	}
 }
 
-// CloseDevice ends the session of a device, whichever it is: its credentials changed, or it was deleted.
-func (e *Engine) CloseDevice(device uuid.UUID, partition int32, why transports.Reason) error {
-	cmd := step.Command{Meta: e.meta("system", "registry"), Device: device, Do: step.RPC{Do: rpc.Disconnect{Why: string(why)}}}
-	if why == transports.ReasonDeviceDeleted {
-		partition = e.closeHere(device, partition, why)
+// CloseDevice tells the owner of a device to end its session, at whichever node it is: its credentials changed, or it was deleted. done is called when
+// the command cannot be lost any more, unless an error is returned.
+func (e *Engine) CloseDevice(device uuid.UUID, partition int32, why transports.Reason, done func(error)) error {
+	how := durable
+	if e.group == nil {
+		how = fleeting // the session dies with this process, too
 	}
-	_, err := e.put(bus.RPC, partition, true, fleeting, cmd, nil)
+	cmd := step.Command{Meta: e.meta("system", "registry"), Device: device, Do: step.RPC{Do: rpc.Disconnect{Why: string(why)}}}
+	_, err := e.put(bus.RPC, partition, true, how, cmd, done)
 	return err
 }
 
-// CloseDeleted ends the connections of a deleted device that this process holds. The change was made at another node.
-func (e *Engine) CloseDeleted(device uuid.UUID) {
-	e.closeHere(device, 0, transports.ReasonDeviceDeleted)
-}
-
-// closeHere closes the links of a device at once, and answers its partition, if one is here: a deleted device has no row any more.
-func (e *Engine) closeHere(device uuid.UUID, partition int32, why transports.Reason) int32 {
+// CloseHere closes the connections of a device that this process holds at once.
+func (e *Engine) CloseHere(device uuid.UUID, why transports.Reason) {
 	for _, s := range e.sessions.all() {
 		if s.Identity.Device == device {
-			partition = s.Identity.Partition
 			e.sessions.remove(s.ID)
 			s.Link.Close(why)
 		}
 	}
-	return partition
 }
 
 // process is the name of this run among the runs of its node; "" if there is one node only.

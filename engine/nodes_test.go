@@ -221,7 +221,7 @@ func TestCredentialsChangedElsewhere(t *testing.T) {
 		_, others := c.owner("d1")
 		d := others[0].connect("d1", "A")
 		pass(time.Second)
-		if err := others[1].engine.CloseDevice(d.id, int32(d.id[15])%partitions, transports.ReasonCredentials); err != nil {
+		if err := others[1].engine.CloseDevice(d.id, int32(d.id[15])%partitions, transports.ReasonCredentials, nil); err != nil {
 			t.Fatal(err)
 		}
 		pass(time.Second)

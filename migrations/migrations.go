@@ -1,7 +1,7 @@
 // Package migrations holds the SQL of both databases and brings a database up to it.
 //
-// There are two sets: events (the event store) and the registry. On SQLite each set has a file of its own, because SQLite has one writer a file; on
-// PostgreSQL they share a database, each with its own version table.
+// There are three sets: events (the event store), the registry and its outbox. On SQLite the event store has a file of its own, because SQLite has one
+// writer a file; on PostgreSQL all share a database. Each set has its own version table.
 package migrations
 
 import (
@@ -37,10 +37,11 @@ type Set struct {
 //go:embed sqlite/*.sql postgres/*.sql
 var events embed.FS
 
-// The version tables. A database that has tables but none of these belongs to somebody else.
+// The version tables. A database that has tables but neither of the first two belongs to somebody else.
 const (
 	EventsTable   = "callchain_schema"
 	RegistryTable = "callchain_registry_schema"
+	OutboxTable   = "callchain_outbox_schema"
 )
 
 // Events is the set of the event store.

@@ -41,16 +41,16 @@ func databases(t *testing.T, test func(t *testing.T, db *sql.DB, d migrations.Di
 	t.Run("postgres", func(t *testing.T) { test(t, open(t, "pgx", pgtest.Database(t)), migrations.Postgres) })
 }
 
-func TestBothSetsLiveInOneDatabase(t *testing.T) {
+func TestAllSetsLiveInOneDatabase(t *testing.T) {
 	databases(t, func(t *testing.T, db *sql.DB, d migrations.Dialect) {
 		for range 2 { // the second time there is nothing to do
-			for _, set := range []migrations.Set{migrations.Registry(), migrations.Events()} {
+			for _, set := range []migrations.Set{migrations.Registry(), migrations.Outbox(), migrations.Events()} {
 				if err := migrations.Up(t.Context(), db, d, set); err != nil {
 					t.Fatalf("Up of %s: %v", set.Table, err)
 				}
 			}
 		}
-		for _, table := range []string{"events", "checkpoints", "calls", migrations.EventsTable, migrations.RegistryTable} {
+		for _, table := range []string{"events", "checkpoints", "calls", "registry_outbox", migrations.EventsTable, migrations.RegistryTable, migrations.OutboxTable} {
 			var n int
 			if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
 				t.Errorf("table %s: %v", table, err)

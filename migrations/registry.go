@@ -5,14 +5,20 @@ import (
 	"io/fs"
 )
 
-//go:embed registry
+//go:embed registry outbox
 var registry embed.FS
 
 // Registry is the set of the registry.
-func Registry() Set {
-	files, err := fs.Sub(registry, "registry")
+func Registry() Set { return Set{Files: folder("registry"), Table: RegistryTable} }
+
+// Outbox is the set of the registry's outbox. It is one of its own so that programs that know no outbox do not refuse the registry as newer: they
+// neither read it nor write to it.
+func Outbox() Set { return Set{Files: folder("outbox"), Table: OutboxTable} }
+
+func folder(name string) fs.FS {
+	files, err := fs.Sub(registry, name)
 	if err != nil {
-		panic("migrations: " + err.Error()) // the name is a constant that the compiler embedded
+		panic("migrations: " + err.Error()) // the names are constants that the compiler embedded
 	}
-	return Set{Files: files, Table: RegistryTable}
+	return files
 }

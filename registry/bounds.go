@@ -95,6 +95,9 @@ func randomText(n int) string {
 // newID makes a version 7 id, so that rows that were made together lie together in the index.
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
+// Partition is the partition of a device, also of one that is gone.
+func (r *Registry) Partition(device uuid.UUID) int32 { return partitionOf(device, r.opt.Partitions) }
+
 // partitionOf spreads devices by the last 8 bytes of their id, which are random; the multiplication mixes ids that were
 // chosen by hand.
 func partitionOf(id uuid.UUID, partitions int) int32 {

@@ -148,10 +148,10 @@ func (r *Registry) ActivateChain(ctx context.Context, tenant, id uuid.UUID, vers
 			return err
 		}
 		var err error
+		tx.tell(Change{Kind: ChainActivated, Tenant: tenant, Chain: id, Version: version})
 		out, err = chainAt(tx, tenant, id, version)
 		return err
 	})
-	r.tell(err, Change{Kind: ChainActivated, Tenant: tenant, Chain: id, Version: version})
 	if err != nil {
 		return Chain{}, fmt.Errorf("activating rule chain %s: %w", id, err)
 	}
@@ -186,10 +186,10 @@ func (r *Registry) SetRoot(ctx context.Context, tenant, id uuid.UUID) error {
 		if _, err := tx.exec(`UPDATE rule_chains SET root = $2 WHERE tenant = $1 AND root AND id <> $3`, tenant, false, id); err != nil {
 			return err
 		}
+		tx.tell(Change{Kind: RootChanged, Tenant: tenant, Chain: id})
 		_, err = tx.exec(`UPDATE rule_chains SET root = $2 WHERE id = $1`, id, true)
 		return err
 	})
-	r.tell(err, Change{Kind: RootChanged, Tenant: tenant, Chain: id})
 	if err != nil {
 		return fmt.Errorf("making rule chain %s the root: %w", id, err)
 	}
@@ -217,10 +217,10 @@ func (r *Registry) DeleteChain(ctx context.Context, tenant, id uuid.UUID) error 
 		if named {
 			return fmt.Errorf("%w: a device profile names it: give the profile another chain first", ErrInUse)
 		}
+		tx.tell(Change{Kind: ChainDeleted, Tenant: tenant, Chain: id})
 		_, err = tx.exec(`UPDATE rule_chains SET deleted = $2, active = 0 WHERE id = $1`, id, true)
 		return err
 	})
-	r.tell(err, Change{Kind: ChainDeleted, Tenant: tenant, Chain: id})
 	if err != nil {
 		return fmt.Errorf("deleting rule chain %s: %w", id, err)
 	}

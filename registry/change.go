@@ -33,6 +33,7 @@ type Change struct {
 	Chain   uuid.UUID  `json:"chain,omitzero"`
 	Version int        `json:"version,omitempty"` // of the chain
 	Foreign bool       `json:"-"`                 // another node made it
+	id      uuid.UUID  // in the outbox
 }
 
 // OnChange registers a listener for the life of the registry. It is called after the commit, when this registry no longer

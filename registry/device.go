@@ -43,12 +43,12 @@ func (r *Registry) CreateDevice(ctx context.Context, d Device, c Credentials) (D
 			return err
 		}
 		d.Profile, d.Type = p.ID, p.Name
+		tx.tell(Change{Kind: DeviceCreated, Tenant: d.Tenant, Device: d.ID, Profile: d.Profile})
 		if err := insertDevice(tx, d); err != nil {
 			return err
 		}
 		return insertCredentials(tx, c)
 	})
-	r.tell(err, Change{Kind: DeviceCreated, Tenant: d.Tenant, Device: d.ID, Profile: d.Profile})
 	if err != nil {
 		return Device{}, Credentials{}, fmt.Errorf("creating device %s: %w", d.Name, err)
 	}
@@ -96,9 +96,9 @@ func (r *Registry) SaveDevice(ctx context.Context, d Device) (Device, error) {
 			return err
 		}
 		d.Profile, d.Type = p.ID, p.Name
+		tx.tell(Change{Kind: DeviceUpdated, Tenant: d.Tenant, Device: d.ID, Profile: d.Profile})
 		return updateDevice(tx, d)
 	})
-	r.tell(err, Change{Kind: DeviceUpdated, Tenant: d.Tenant, Device: d.ID, Profile: d.Profile})
 	if err != nil {
 		return Device{}, fmt.Errorf("saving device %s: %w", d.Name, err)
 	}
@@ -117,13 +117,13 @@ func updateDevice(tx *tx, d Device) error {
 // DeleteDevice removes a device and its credentials; its events and calls stay. ErrNotFound if there is none in the tenant.
 func (r *Registry) DeleteDevice(ctx context.Context, tenant, id uuid.UUID) error {
 	err := r.write(ctx, func(tx *tx) error {
+		tx.tell(Change{Kind: DeviceDeleted, Tenant: tenant, Device: id})
 		n, err := tx.exec(`DELETE FROM devices WHERE id = $1 AND tenant = $2`, id, tenant)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("%w: device %s", ErrNotFound, id)
 		}
 		return err
 	})
-	r.tell(err, Change{Kind: DeviceDeleted, Tenant: tenant, Device: id})
 	if err != nil {
 		return fmt.Errorf("deleting device %s: %w", id, err)
 	}

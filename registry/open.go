@@ -30,6 +30,7 @@ type Options struct {
 	CacheDevices int              // devices held in memory, 100,000 by default
 	Hasher       *password.Hasher // password.New(password.Default) by default
 	Now          func() time.Time // time.Now by default
+	Shared       bool             // other processes use the database, too: changes are kept in the outbox until they are told of
 	RevokedFor   time.Duration    // how long a revoked token could still be used, 7 days (the life of refresh tokens) by default
 }
 
@@ -41,6 +42,7 @@ type Registry struct {
 	devices *cache[uuid.UUID, *Facts]
 	writing chan struct{} // SQLite has one writer; waiting here obeys the context, waiting in SQLite polls
 	revoked revocations
+	process uuid.UUID // this one, in the outbox
 
 	listenersMu sync.Mutex
 	listeners   atomic.Pointer[[]func(Change)]
@@ -62,7 +64,7 @@ func Open(ctx context.Context, db *sql.DB, dialect Dialect, opt Options) (*Regis
 	r := &Registry{
 		db: db, dialect: dialect, opt: opt,
 		devices: newCache[uuid.UUID, *Facts](opt.CacheDevices, shardOfID),
-		writing: make(chan struct{}, writersOf(dialect)),
+		writing: make(chan struct{}, writersOf(dialect)), process: newID(),
 	}
 	if err := r.install(ctx); err != nil {
 		return nil, err

@@ -37,15 +37,16 @@ func (r *Registry) SaveProfile(ctx context.Context, p Profile) (Profile, error) 
 			return err
 		}
 		if p.ID != uuid.Nil {
+			tx.tell(Change{Kind: ProfileChanged, Tenant: p.Tenant, Profile: p.ID})
 			return replaceProfile(tx, &p)
 		}
 		p.ID, p.Version, p.Created = newID(), 1, fromMicros(r.now())
+		tx.tell(Change{Kind: ProfileChanged, Tenant: p.Tenant, Profile: p.ID})
 		if err := clearDefault(tx, p); err != nil {
 			return err
 		}
 		return insertProfile(tx, p, p.Created.UnixMicro())
 	})
-	r.tell(err, Change{Kind: ProfileChanged, Tenant: p.Tenant, Profile: p.ID})
 	if isTaken(err) {
 		return Profile{}, fmt.Errorf("%w: a device profile with the name %q", ErrExists, p.Name)
 	}
@@ -139,12 +140,12 @@ func (r *Registry) DeleteProfile(ctx context.Context, tenant, id uuid.UUID) erro
 		if p.Default {
 			return fmt.Errorf("%w: it is the default: make another profile the default first", ErrInUse)
 		}
+		tx.tell(Change{Kind: ProfileChanged, Tenant: tenant, Profile: id})
 		if _, err = tx.exec(`DELETE FROM device_profiles WHERE id = $1`, id); errors.Is(err, ErrInUse) {
 			return fmt.Errorf("%w: devices have it: give them another profile first", ErrInUse)
 		}
 		return err
 	})
-	r.tell(err, Change{Kind: ProfileChanged, Tenant: tenant, Profile: id})
 	if err != nil {
 		return fmt.Errorf("deleting device profile %s: %w", id, err)
 	}

@@ -61,6 +61,7 @@ func (r *Registry) EndSession(ctx context.Context, session string) error {
 	now := r.opt.Now()
 	expires := now.Add(r.opt.RevokedFor)
 	err := r.write(ctx, func(tx *tx) error {
+		tx.tell(Change{Kind: UserChanged})
 		if _, err := tx.exec(`DELETE FROM ended_sessions WHERE expires < $1`, now.UnixMicro()); err != nil {
 			return err
 		}
@@ -72,7 +73,6 @@ func (r *Registry) EndSession(ctx context.Context, session string) error {
 		r.revoked.session(session, expires)
 		r.revoked.expire(now)
 	}
-	r.tell(err, Change{Kind: UserChanged})
 	if err != nil {
 		return fmt.Errorf("ending session %s: %w", session, err)
 	}

@@ -34,9 +34,13 @@ type tx struct {
 	ctx     context.Context
 	on      querier
 	dialect Dialect
+	changes []Change
 }
 
-func (r *Registry) query(ctx context.Context) *tx { return &tx{ctx, r.db, r.dialect} }
+func (r *Registry) query(ctx context.Context) *tx { return &tx{ctx: ctx, on: r.db, dialect: r.dialect} }
+
+// tell notes what the transaction changes, for who is told when it is committed.
+func (t *tx) tell(c Change) { t.changes = append(t.changes, c) }
 
 func (t *tx) row(query string, args ...any) *sql.Row {
 	return t.on.QueryRowContext(t.ctx, query, t.arguments(args)...)
@@ -111,40 +115,52 @@ func (t *tx) lockingOnly(table string) string {
 	return ""
 }
 
-// write runs fn in a transaction. It is tried again when PostgreSQL chose it as the victim of a deadlock.
+// write runs fn in a transaction, and tells of its changes when it is committed. It is tried again when PostgreSQL chose it as the victim of a
+// deadlock.
 func (r *Registry) write(ctx context.Context, fn func(*tx) error) error {
-	select {
-	case r.writing <- struct{}{}:
-		defer func() { <-r.writing }()
-	case <-ctx.Done():
-		return fmt.Errorf("waiting to write to the registry: %w", ctx.Err())
-	}
-	var err error
-	for range writeAttemptsMax {
-		if err = r.writeOnce(ctx, fn); !isVictim(err) {
-			r.leaveReadOnly(err)
-			return err
-		}
+	changes, err := r.writeInTurn(ctx, fn)
+	for _, c := range changes {
+		r.tell(err, c)
 	}
 	return err
 }
 
-func (r *Registry) writeOnce(ctx context.Context, fn func(*tx) error) error {
+func (r *Registry) writeInTurn(ctx context.Context, fn func(*tx) error) (changes []Change, err error) {
+	select {
+	case r.writing <- struct{}{}:
+		defer func() { <-r.writing }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting to write to the registry: %w", ctx.Err())
+	}
+	for range writeAttemptsMax {
+		if changes, err = r.writeOnce(ctx, fn); !isVictim(err) {
+			r.leaveReadOnly(err)
+			return changes, err
+		}
+	}
+	return nil, err
+}
+
+func (r *Registry) writeOnce(ctx context.Context, fn func(*tx) error) ([]Change, error) {
 	t, err := r.db.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("beginning a transaction: %w", outage(err))
+		return nil, fmt.Errorf("beginning a transaction: %w", outage(err))
 	}
-	if err := fn(&tx{ctx, t, r.dialect}); err != nil {
-		return errors.Join(err, ignoreDone(t.Rollback()))
+	work := &tx{ctx: ctx, on: t, dialect: r.dialect}
+	if err = fn(work); err == nil {
+		err = r.post(work)
+	}
+	if err != nil {
+		return nil, errors.Join(err, ignoreDone(t.Rollback()))
 	}
 	if err := t.Commit(); err != nil {
 		err = fmt.Errorf("%w: %w", errUncertain, outage(err))
 		if isAway(err) {
-			return &eventstore.OutageError{Reason: eventstore.ReasonUncertain, Err: err}
+			err = &eventstore.OutageError{Reason: eventstore.ReasonUncertain, Err: err}
 		}
-		return err
+		return work.changes, err
 	}
-	return nil
+	return work.changes, nil
 }
 
 // ignoreDone drops the error of a rollback of what the database has already rolled back.

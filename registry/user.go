@@ -158,6 +158,7 @@ func (r *Registry) EnableUser(ctx context.Context, user uuid.UUID, enabled bool)
 func (r *Registry) changeUser(ctx context.Context, user uuid.UUID, update string, value any) error {
 	since := r.opt.Now()
 	err := r.write(ctx, func(tx *tx) error {
+		tx.tell(Change{Kind: UserChanged})
 		n, err := tx.exec(update, user, value, since.UnixMicro())
 		if err == nil && n == 0 {
 			err = fmt.Errorf("%w: user %s", ErrNotFound, user)
@@ -167,7 +168,6 @@ func (r *Registry) changeUser(ctx context.Context, user uuid.UUID, update string
 	if err == nil {
 		r.revoked.user(user, since.Truncate(time.Second))
 	}
-	r.tell(err, Change{Kind: UserChanged})
 	if err != nil {
 		return fmt.Errorf("changing user %s: %w", user, err)
 	}

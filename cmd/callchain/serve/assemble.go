@@ -10,7 +10,6 @@ import (
 	"callchain/engine/rpc"
 	"callchain/registry"
 	"callchain/registry/auth"
-	"callchain/transports"
 	"callchain/transports/mqtt"
 )
 
@@ -39,7 +38,6 @@ func (s *Server) assemble(ctx context.Context) (err error) {
 		s.engine.TraceTo(s.traces.Engine())
 	}
 	s.registry.OnChange(s.changed)
-	s.registry.OnChange(s.noteChange)
 	if err := s.assembleHTTP(); err != nil {
 		return err
 	}
@@ -71,37 +69,6 @@ func (s *Server) rules() rpc.Settings {
 	return rpc.Settings{
 		Order: orderOf(r.SubmitStrategy), MaxRetries: r.MaxRetries, AckTimeout: r.Ack, ResponseTimeout: r.Response,
 		CloseOnTimeout: r.CloseSession, MaxOpen: s.settings.Limits.OpenCalls,
-	}
-}
-
-// changed is told of every committed change of the registry.
-func (s *Server) changed(c registry.Change) {
-	var why transports.Reason
-	partition := int32(0) // of a deleted device nobody asks any more
-	switch {
-	case c.Kind == registry.DeviceDeleted && c.Foreign:
-		s.engine.CloseDeleted(c.Device)
-		return
-	case c.Kind == registry.DeviceDeleted:
-		why = transports.ReasonDeviceDeleted
-	case c.Kind == registry.CredentialsChanged && c.Foreign:
-		return // the node that made the change tells the owner of the device
-	case c.Kind == registry.CredentialsChanged:
-		why = transports.ReasonCredentials
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		f, err := s.registry.Facts(ctx, c.Device)
-		if err != nil {
-			s.log.Warn("a session may go on with changed credentials", "device", c.Device, "error", err)
-			return
-		}
-		partition = f.Device.Partition
-	default:
-		s.programs.changed(c)
-		return
-	}
-	if err := s.engine.CloseDevice(c.Device, partition, why); err != nil {
-		s.log.Warn("a session could not be closed", "device", c.Device, "reason", why, "error", err)
 	}
 }
 

@@ -93,6 +93,39 @@ func TestRegistryAcrossNodes(t *testing.T) {
 	}, "this server does not see what another process has changed")
 }
 
+// TestChangesLeftBehind: a process changes credentials and ends before it could tell anybody. A server that runs ends the device's session in its place, and
+// tells the others.
+func TestChangesLeftBehind(t *testing.T) {
+	of, topics := nodesOnKafka(t)
+	server, c := run(t, of("here"))
+	id, f := device(t, server, c, "d", "default")
+	key, err := registry.ParseKey(strings.Repeat("1a", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, db, err := registry.OpenPostgres(t.Context(), of("there").Store.URL.Reveal(), registry.Options{
+		Partitions: 4, Key: key, Shared: true, Now: func() time.Time { return time.Now().Add(-time.Minute) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	credentials, err := ended.Credentials(t.Context(), server.first.Tenant.ID, mustUUID(t, id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials.ID = "another"
+	if _, err := ended.SaveCredentials(t.Context(), server.first.Tenant.ID, credentials); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool { return f.Stats().Online == 0 }, "the device is still connected with credentials that a process has changed before it ended")
+	wantChange(t, records(t, topics.Prefix+string(bus.Registry)), "here", registry.CredentialsChanged, mustUUID(t, id))
+	until(t, func() bool {
+		left := -1
+		return db.QueryRowContext(t.Context(), `SELECT count(*) FROM registry_outbox`).Scan(&left) == nil && left == 0
+	}, "what was told is still in the outbox")
+}
+
 // wantChange waits for a change on the topic of the registry.
 func wantChange(t *testing.T, from <-chan *sarama.ConsumerMessage, node string, kind registry.ChangeKind, device uuid.UUID) {
 	t.Helper()

@@ -48,8 +48,8 @@ type Server struct {
 	access    *auth.Access
 	node      string
 	inbox     bus.Inbox
-	kafka     *kafka.Bus           // nil: commands stay in the process
-	changes   chan registry.Change // to be told to other nodes
+	kafka     *kafka.Bus    // nil: commands stay in the process
+	changes   chan struct{} // says that the outbox of the registry has some
 	directory *directory
 	traces    *telemetry.Traces // nil: off
 	version   string

@@ -103,7 +103,7 @@ func (s *Server) openRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opt := registry.Options{Partitions: s.settings.Partitions, Key: key, RevokedFor: s.settings.Auth.Token.Refresh}
+	opt := registry.Options{Partitions: s.settings.Partitions, Key: key, RevokedFor: s.settings.Auth.Token.Refresh, Shared: s.settings.Bus.Kafka.Brokers != ""}
 	if url := s.settings.Store.URL; url == "" {
 		s.registry, s.database, err = registry.OpenSQLite(ctx, filepath.Join(s.settings.Data.Dir, RegistryFile), opt)
 	} else {

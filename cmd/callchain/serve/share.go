@@ -1,0 +1,193 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"callchain/engine/bus"
+	"callchain/registry"
+	"callchain/transports"
+)
+
+// headerNode tells who told of a change of the registry: a node does not take its own changes twice.
+const headerNode = "node"
+
+// How often a node looks for changes of the registry that wait, and how old one of another process is when it is taken for left behind.
+const (
+	outboxAgain = time.Second
+	outboxLeft  = 10 * time.Second
+)
+
+// shareRegistry tells other nodes of changes of the registry and hears of theirs, until ctx ends.
+func (s *Server) shareRegistry(ctx context.Context) error {
+	if s.kafka == nil {
+		return nil
+	}
+	var beside sync.WaitGroup
+	beside.Go(func() { s.emptyOutbox(ctx) })
+	beside.Go(func() { s.refreshRevocations(ctx) })
+	defer beside.Wait()
+	return s.kafka.Topics().Follow(ctx, bus.Registry, s.catchUp, func(r bus.Record) {
+		if r.Headers[headerNode] == s.node {
+			return
+		}
+		var c registry.Change
+		if err := json.Unmarshal(r.Value, &c); err != nil {
+			s.log.Warn("a change of the registry cannot be read", "from", r.Headers[headerNode], "error", err)
+			return
+		}
+		s.registry.Apply(c)
+	})
+}
+
+// catchUp reads again what other nodes may have changed since this one read it and before it began to hear of changes.
+func (s *Server) catchUp() {
+	for _, kind := range []registry.ChangeKind{registry.ChainActivated, registry.UserChanged} {
+		s.registry.Apply(registry.Change{Kind: kind, Tenant: s.first.Tenant.ID})
+	}
+}
+
+// refreshRevocations reads soon what other nodes have revoked.
+func (s *Server) refreshRevocations(ctx context.Context) {
+	const period = 250 * time.Millisecond
+	look := time.NewTicker(period)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := s.registry.RefreshRevocations(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("tokens that another node has revoked may still be accepted here", "error", err)
+		}
+	}
+}
+
+// changed is told of every committed change of the registry. Of one that was made here the outbox tells the others, if there are any.
+func (s *Server) changed(c registry.Change) {
+	switch c.Kind {
+	case registry.DeviceDeleted:
+		s.engine.CloseHere(c.Device, transports.ReasonDeviceDeleted)
+	case registry.CredentialsChanged:
+	default:
+		s.programs.changed(c)
+	}
+	switch {
+	case c.Foreign:
+	case s.kafka == nil:
+		told := func(err error) {
+			if err != nil {
+				s.log.Warn("a session may go on", "device", c.Device, "after", c.Kind, "error", err)
+			}
+		}
+		if _, err := s.endSession(c, told); err != nil {
+			told(err)
+		}
+	default:
+		select {
+		case s.changes <- struct{}{}:
+		default: // it is known that there is something
+		}
+	}
+}
+
+// endSession tells the owner of a device to end its session, wherever that is, if the change is one after which it must not go on: false, if not.
+func (s *Server) endSession(c registry.Change, told func(error)) (bool, error) {
+	why := transports.ReasonCredentials
+	switch c.Kind {
+	case registry.DeviceDeleted:
+		why = transports.ReasonDeviceDeleted
+	case registry.CredentialsChanged:
+	default:
+		return false, nil
+	}
+	return true, s.engine.CloseDevice(c.Device, s.registry.Partition(c.Device), why, told)
+}
+
+// endSessions does so for changes, and returns when no such command can be lost any more.
+func (s *Server) endSessions(ctx context.Context, some []registry.Change) error {
+	told, wait := make(chan error, len(some)), 0
+	for _, c := range some {
+		asked, err := s.endSession(c, func(err error) { told <- err })
+		if err != nil {
+			return err
+		}
+		if asked {
+			wait++
+		}
+	}
+	for range wait {
+		select {
+		case err := <-told:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// emptyOutbox tells of what this process has changed, and of what a process that is gone has changed, each until it is told. At its end it tells of what
+// the last requests changed.
+func (s *Server) emptyOutbox(ctx context.Context) {
+	look := time.NewTicker(outboxAgain)
+	defer look.Stop()
+	silent := false
+	for {
+		err := s.tellOutbox(ctx)
+		switch {
+		case err != nil && !silent && ctx.Err() == nil:
+			s.log.Warn("other nodes cannot be told of changes of the registry now", "error", err)
+		case err == nil && silent:
+			s.log.Info("other nodes have been told of the changes of the registry")
+		}
+		silent = err != nil
+		select {
+		case <-s.changes:
+		case <-look.C:
+			if n, err := s.registry.Adopt(ctx, outboxLeft); n > 0 && err == nil {
+				s.log.Info("telling of changes of the registry that another process left behind", "changes", n)
+			}
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), outboxAgain)
+			defer cancel()
+			if err := s.tellOutbox(last); err != nil {
+				s.log.Warn("another node has to tell of changes of the registry, or this one when it starts again", "error", err)
+			}
+			return
+		}
+	}
+}
+
+// tellOutbox tells owners and other nodes of what waits.
+func (s *Server) tellOutbox(ctx context.Context) error {
+	for {
+		some, err := s.registry.Outbox(ctx)
+		if err != nil || len(some) == 0 {
+			return err
+		}
+		if err := s.endSessions(ctx, some); err != nil {
+			return fmt.Errorf("ending sessions: %w", err)
+		}
+		records := make([]bus.Record, len(some))
+		for i, c := range some {
+			value, err := json.Marshal(c)
+			if err != nil {
+				panic(fmt.Sprintf("serve: %v", err)) // ids and words only
+			}
+			records[i] = bus.Record{Key: c.Tenant.String(), Headers: map[string]string{headerNode: s.node, "kind": string(c.Kind)}, Value: value}
+		}
+		if err := s.kafka.Topics().Publish(ctx, bus.Registry, records); err != nil {
+			return err
+		}
+		if err := s.registry.Told(ctx, some); err != nil {
+			return err
+		}
+	}
+}
