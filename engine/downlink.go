@@ -47,8 +47,7 @@ func (e *Engine) receive(r bus.Record) {
 // sends it again, if it is still due.
 func (e *Engine) downlink(d *cluster.Delivery) {
 	switch {
-	case d.Epoch < e.members.epoch(d.Partition):
-		e.metrics.stale.WithLabelValues("epoch").Inc()
+	case e.superseded(d.Partition, d.Epoch):
 		return
 	case d.Late(e.now()):
 		e.metrics.stale.WithLabelValues("deadline").Inc()
@@ -64,6 +63,15 @@ func (e *Engine) downlink(d *cluster.Delivery) {
 		Call: d.Call, Wire: d.Wire, Method: d.Method, Params: d.Params,
 		Deadline: d.Deadline.Time(), Attempt: int(d.Attempt), Epoch: d.Epoch, Trace: d.Trace,
 	})
+}
+
+// superseded tells whether a delivery is of an owner that is none any more, as far as this node has heard.
+func (e *Engine) superseded(partition int32, epoch int64) bool {
+	if e.members == nil || epoch >= e.members.epoch(partition) {
+		return false
+	}
+	e.metrics.stale.WithLabelValues("epoch").Inc()
+	return true
 }
 
 // disown tells the owner of a partition that a connection is not here.

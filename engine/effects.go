@@ -177,7 +177,12 @@ func (e *Engine) deliver(do step.Deliver, fx *effect) {
 		return // its Disconnect is on the way; the call is sent again at the next subscription
 	}
 	one := asideDelivery{do: do, tenant: s.Identity.Tenant, epoch: fx.epoch, trace: e.spans.delivering(&do, s.Transport, fx.from)}
-	one.to = func(c transports.Command) { e.hand(s, c) }
+	partition := fx.partition // the effect is another one by the time a body is read
+	one.to = func(c transports.Command) {
+		if !e.superseded(partition, c.Epoch) {
+			e.hand(s, c)
+		}
+	}
 	one.failed = func(reason string) { uplink{Engine: e}.Failed(s.ID, do.Call.ID, reason) }
 	if !e.soon(one) {
 		one.failed("queue_full")

@@ -134,6 +134,7 @@ func (m *members) tick() {
 func (m *members) heard(news cluster.News) {
 	if len(news.Gone) > 0 {
 		m.e.log.Info("nodes are gone", "nodes", news.Gone)
+		m.forget(news.Gone)
 		select {
 		case m.e.gone <- news.Gone:
 		default:
@@ -155,6 +156,19 @@ func (m *members) heard(news cluster.News) {
 		m.claims[c.Partition] = c
 	}
 	signal(m.asked)
+}
+
+// forget drops what waits for nodes of which no other run is heard.
+func (m *members) forget(gone []string) {
+	live := map[string]bool{}
+	for _, process := range m.others() {
+		live[cluster.NodeOf(process)] = true
+	}
+	for _, process := range gone {
+		if node := cluster.NodeOf(process); !live[node] {
+			m.e.peers.remove(node)
+		}
+	}
 }
 
 // foreign are all partitions of others.

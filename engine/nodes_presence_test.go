@@ -273,6 +273,44 @@ func TestDeliveryOfAnOwnerBefore(t *testing.T) {
 	})
 }
 
+// TestDeliveryHereOfAnOwnerBefore: the same for a device that is connected to the node of that owner, which has read the body of a call for too long.
+func TestDeliveryHereOfAnOwnerBefore(t *testing.T) {
+	inHands(t, func(a, b byHand) {
+		call := b.call(in(1), nil)
+		pass(time.Second)
+		a.revoke(1)
+		a.Assigned(everything) // the body of the call is not at hand any more
+		pass(2 * time.Second)
+		read := make(chan struct{})
+		before := a.store.Reading
+		a.store.Reading = func() error {
+			<-read
+			return before()
+		}
+		d := a.connect(in(1), "A")
+		pass(time.Second)
+		if got := d.commands(); len(got) > 0 {
+			t.Fatalf("the body was at hand: %+v", got)
+		}
+		a.revoke(1)
+		b.Assigned([]int32{1})
+		pass(2 * time.Second)
+		d.reply(d.one(), `1`)
+		pass(time.Second)
+		call.want("succeeded  1")
+		a.engine.Inbound().Subscribe(d.session, nil)
+		pass(time.Second)
+		close(read)
+		pass(time.Second)
+		if got := d.commands(); len(got) > 0 {
+			t.Errorf("the device was sent %+v", got)
+		}
+		if n := series(t, a.measured)["stale_deliveries_total epoch"]; n != 1 {
+			t.Errorf("%v deliveries of the owner before were refused", n)
+		}
+	})
+}
+
 // TestDeliveryTooLargeForItsTopic: a call that no message can bring to the device's node ends and says so, and what comes behind it is told.
 func TestDeliveryTooLargeForItsTopic(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {

@@ -18,9 +18,10 @@ import (
 
 // The bounds of what waits to be told to another node.
 const (
-	peerMost  = 50_000           // messages a node; those beyond are dropped
+	peerMost  = 50_000           // messages a node
+	peerBytes = 64 << 20         // of payload a node
 	peerBatch = 500              // messages at once
-	peerAge   = 30 * time.Second // what could not be told for so long is of no use any more
+	peerAge   = 30 * time.Second // see idle
 )
 
 // peers tells other nodes what concerns them, on the topic of each.
@@ -39,38 +40,87 @@ type peers struct {
 type mailbox struct {
 	node    string
 	waiting []letterTo
+	bytes   int
 	wake    chan struct{}
+	removed chan struct{} // closed when the node is gone
 }
 
 type letterTo struct {
 	message cluster.Message
+	bytes   int
 	since   time.Time
+}
+
+// idle tells whether nobody needs the letter any more: a command after its deadline, and after a while what somebody waited for. A connection that must
+// end does not end by itself.
+func (l *letterTo) idle(now time.Time) bool {
+	switch {
+	case l.message.Close != nil:
+		return false
+	case l.message.Deliver != nil:
+		return l.message.Deliver.Late(now)
+	}
+	return now.Sub(l.since) > peerAge
 }
 
 func newPeers(ctx context.Context, e *Engine, t bus.Topics) *peers {
 	return &peers{e: e, topics: t, nodes: map[string]*mailbox{}, ctx: ctx}
 }
 
-// send tells a process something. It does not block.
+// send tells a process something. It does not block. What finds no room is dropped, of which the owner hears if it was for a device.
 func (p *peers) send(process string, m cluster.Message) {
-	node := cluster.NodeOf(process)
+	if l := (letterTo{message: m, bytes: m.Bytes(), since: p.e.now()}); !p.add(cluster.NodeOf(process), l) {
+		p.drop([]letterTo{l}, transports.FailedQueueFull)
+	}
+}
+
+// add puts a letter into the mailbox of a node; false: it is full.
+func (p *peers) add(node string, l letterTo) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
-		return
+		return true // nobody is told any more
 	}
 	box := p.nodes[node]
 	if box == nil {
-		box = &mailbox{node: node, wake: make(chan struct{}, 1)}
+		box = &mailbox{node: node, wake: make(chan struct{}, 1), removed: make(chan struct{})}
 		p.nodes[node] = box
 		p.running.Go(func() { p.deliver(box) })
 	}
-	if len(box.waiting) >= peerMost {
-		p.e.metrics.untold.Inc()
+	most := peerMost
+	if l.message.Close != nil {
+		most *= 2 // its session must not go on because calls take the room
+	}
+	if len(box.waiting) >= most || l.bytes > 0 && box.bytes+l.bytes > peerBytes {
+		return false
+	}
+	box.waiting, box.bytes = append(box.waiting, l), box.bytes+l.bytes
+	signal(box.wake)
+	return true
+}
+
+// drop gives up what cannot be told.
+func (p *peers) drop(some []letterTo, why string) {
+	p.e.metrics.untold.Add(float64(len(some)))
+	for i := range some {
+		if d := some[i].message.Deliver; d != nil {
+			p.e.undelivered(d, why)
+		}
+	}
+}
+
+// remove forgets what waits for a node that is gone: its connections ended with it, and their owners know.
+func (p *peers) remove(node string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	box := p.nodes[node]
+	if box == nil {
 		return
 	}
-	box.waiting = append(box.waiting, letterTo{m, p.e.now()})
-	signal(box.wake)
+	p.e.metrics.untold.Add(float64(len(box.waiting)))
+	box.waiting, box.bytes = nil, 0
+	delete(p.nodes, node)
+	close(box.removed)
 }
 
 // deliver publishes what waits for a node, in order.
@@ -79,6 +129,8 @@ func (p *peers) deliver(box *mailbox) {
 	for {
 		select {
 		case <-box.wake:
+		case <-box.removed:
+			return
 		case <-p.ctx.Done():
 			return
 		}
@@ -97,6 +149,9 @@ func (p *peers) deliver(box *mailbox) {
 			again := time.NewTimer(wait)
 			select {
 			case <-again.C:
+			case <-box.removed:
+				again.Stop()
+				return
 			case <-p.ctx.Done():
 				again.Stop()
 				return
@@ -106,16 +161,27 @@ func (p *peers) deliver(box *mailbox) {
 	}
 }
 
-// next are the messages that are told next; what is too old is dropped.
+// next are the letters that are told next, without those that have become idle.
 func (p *peers) next(box *mailbox) []letterTo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := p.e.now()
 	old := 0
-	for old < len(box.waiting) && p.e.now().Sub(box.waiting[old].since) > peerAge {
+	for old < len(box.waiting) && now.Sub(box.waiting[old].since) > peerAge {
 		old++
 	}
-	p.e.metrics.untold.Add(float64(old))
-	box.waiting = box.waiting[old:]
+	if old > 0 {
+		kept := make([]letterTo, 0, len(box.waiting))
+		for _, l := range box.waiting[:old] {
+			if l.idle(now) {
+				box.bytes -= l.bytes
+				p.e.metrics.untold.Inc()
+			} else {
+				kept = append(kept, l)
+			}
+		}
+		box.waiting = append(kept, box.waiting[old:]...)
+	}
 	return box.waiting[:min(peerBatch, len(box.waiting))]
 }
 
@@ -136,11 +202,8 @@ func (p *peers) told(some []letterTo, err error) int {
 		if i >= through {
 			break
 		}
-		p.e.metrics.untold.Inc()
 		p.e.log.Warn("a message to another node is too large for its topic", "error", partly.Err)
-		if d := some[i].message.Deliver; d != nil {
-			p.e.undelivered(d, transports.FailedTooLarge)
-		}
+		p.drop(some[i:i+1], transports.FailedTooLarge)
 	}
 	return through
 }
@@ -148,6 +211,12 @@ func (p *peers) told(some []letterTo, err error) int {
 func (p *peers) done(box *mailbox, told int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(box.waiting) == 0 {
+		return // it was removed meanwhile
+	}
+	for i := range told {
+		box.bytes -= box.waiting[i].bytes
+	}
 	if box.waiting = box.waiting[told:]; len(box.waiting) == 0 {
 		box.waiting = nil
 	}

@@ -115,5 +115,28 @@ func ReadMessage(text []byte) (Message, error) {
 	return m, nil
 }
 
+// Bytes is how much a message carries of what devices and callers sent.
+func (m *Message) Bytes() (n int) {
+	values := func(all map[string][]byte) {
+		for _, v := range all {
+			n += len(v)
+		}
+	}
+	switch {
+	case m.Deliver != nil:
+		n = len(m.Deliver.Params)
+	case m.Settled != nil:
+		n = len(m.Settled.Response.Bytes)
+	case m.Respond != nil:
+		n = len(m.Respond.Body)
+	case m.Give != nil:
+		values(m.Give.Client)
+		values(m.Give.Shared)
+	case m.Push != nil:
+		values(m.Push.Changed)
+	}
+	return n
+}
+
 // Late tells whether a delivery's deadline has passed.
 func (d *Delivery) Late(now time.Time) bool { return !d.Deadline.Time().After(now) }

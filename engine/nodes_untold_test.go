@@ -1,0 +1,86 @@
+package engine_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"callchain/engine"
+	"callchain/engine/bus"
+	"callchain/transports"
+)
+
+// deafTo lets nothing of a node through to node-1 until the function returned is called.
+func (m *meddler) deafTo(node string) (mend func()) {
+	m.meddle(func(m *meddler) {
+		m.publish = func(topic bus.Topic) error {
+			if topic == bus.NodeTopic(node) {
+				return errors.New("the topic takes nothing")
+			}
+			return nil
+		}
+	})
+	return func() { m.meddle(func(m *meddler) { m.publish = nil }) }
+}
+
+// patient makes a call that may take long.
+func patient(r *engine.CallRequest) { r.Expires = time.Now().Add(10 * time.Minute) }
+
+// TestDeliveryIsToldUntilItsDeadline: the owner cannot reach the node of a device for longer than anybody would wait. A call that may take long is brought to the
+// device afterwards; of one whose deadline has passed it hears nothing.
+func TestDeliveryIsToldUntilItsDeadline(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		d := b.connect(in(1), "A")
+		pass(time.Second)
+		mend := at["node-0"].deafTo("node-1")
+		call, late := a.call(in(1), patient), a.call(in(1), nil)
+		pass(2 * time.Minute)
+		late.want("expired device_offline ")
+		if n := series(t, a.measured)["peer_messages_dropped_total"]; n != 1 {
+			t.Errorf("%v messages were dropped, want the call whose deadline has passed", n)
+		}
+		mend()
+		pass(40 * time.Second)
+		d.reply(d.one(), `1`)
+		pass(time.Second)
+		call.want("succeeded  1")
+	})
+}
+
+// TestEndOfAConnectionIsToldHoweverLate: a connection on credentials that have changed does not outlive a topic that takes nothing.
+func TestEndOfAConnectionIsToldHoweverLate(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		d := b.connect(in(1), "A")
+		pass(time.Second)
+		mend := at["node-0"].deafTo("node-1")
+		a.call(in(1), nil)
+		if err := a.engine.CloseDevice(d.id, 1, transports.ReasonCredentials, nil); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * time.Minute)
+		mend()
+		pass(40 * time.Second)
+		if want := []transports.Reason{transports.ReasonCredentials}; !slices.Equal(d.closed, want) {
+			t.Errorf("the connection was closed with %v, want %v", d.closed, want)
+		}
+	})
+}
+
+// TestNothingWaitsForANodeThatIsGone, and a node that comes under its name hears what is for it.
+func TestNothingWaitsForANodeThatIsGone(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		b.connect(in(1), "A")
+		pass(time.Second)
+		mend := at["node-0"].deafTo("node-1")
+		a.call(in(1), patient)
+		pass(time.Second)
+		b.kill()
+		before := series(t, a.measured)["peer_messages_dropped_total"]
+		pass(gone)
+		if n := series(t, a.measured)["peer_messages_dropped_total"] - before; n == 0 {
+			t.Error("something waits for a node that is gone")
+		}
+		mend()
+	})
+}

@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"callchain/engine/bus"
+	"callchain/engine/cluster"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// gate are topics that take what is published while it is open.
+type gate struct {
+	bus.Topics
+	open atomic.Bool
+}
+
+func (g *gate) Publish(context.Context, bus.Topic, []bus.Record) error {
+	if g.open.Load() {
+		return nil
+	}
+	return errors.New("the topic takes nothing")
+}
+
+// inMailboxes runs a test with the mailboxes of a node, behind a gate that is shut.
+func inMailboxes(t *testing.T, test func(t *testing.T, p *peers, g *gate, dropped func() int)) {
+	synctest.Test(t, func(t *testing.T) {
+		measured, g := prometheus.NewRegistry(), &gate{}
+		ctx, cancel := context.WithCancel(t.Context())
+		p := newPeers(ctx, &Engine{now: time.Now, metrics: NewMetrics(measured), log: slog.New(slog.DiscardHandler)}, g)
+		test(t, p, g, func() int { return counted(t, measured, "callchain_peer_messages_dropped_total") })
+		cancel()
+		p.stop()
+	})
+}
+
+func counted(t *testing.T, measured *prometheus.Registry, name string) int {
+	t.Helper()
+	families, err := measured.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return int(f.GetMetric()[0].GetCounter().GetValue())
+		}
+	}
+	t.Fatalf("%s is not measured", name)
+	return 0
+}
+
+func quarter() cluster.Message {
+	return cluster.Message{Respond: &cluster.Response{Session: uuid.New(), Body: make([]byte, peerBytes/4)}}
+}
+
+// TestMailboxesAreBounded: by what waits in them in bytes and in number. The end of a connection has room beyond that.
+func TestMailboxesAreBounded(t *testing.T) {
+	large, small := quarter(), cluster.Message{Taken: &cluster.Taken{Call: uuid.New()}}
+	end := cluster.Message{Close: &cluster.Close{Session: uuid.New(), Why: "credentials_changed"}}
+	for _, c := range []struct {
+		name    string
+		sent    []cluster.Message
+		times   int
+		dropped int
+	}{
+		{"bytes", []cluster.Message{large}, 6, 2},
+		{"what has none finds room beside them", []cluster.Message{large, end, small}, 4, 0},
+		{"number", []cluster.Message{small}, peerMost + 3, 3},
+		{"ends of connections", []cluster.Message{small, end}, peerMost, peerMost / 2},
+		{"too many of these", []cluster.Message{end}, 2*peerMost + 5, 5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inMailboxes(t, func(t *testing.T, p *peers, _ *gate, dropped func() int) {
+				for range c.times {
+					for _, m := range c.sent {
+						p.send("node/run", m)
+					}
+				}
+				if waiting := len(c.sent)*c.times - c.dropped; dropped() != c.dropped || p.count() != waiting {
+					t.Errorf("%d messages were dropped and %d wait, want %d and %d", dropped(), p.count(), c.dropped, waiting)
+				}
+				p.remove("node")
+				if dropped() != len(c.sent)*c.times || p.count() != 0 {
+					t.Errorf("after the node has gone %d messages were dropped and %d wait", dropped(), p.count())
+				}
+			})
+		})
+	}
+}
+
+// TestMailboxesGiveRoomBack when something was told, and when it is of no use any more.
+func TestMailboxesGiveRoomBack(t *testing.T) {
+	inMailboxes(t, func(t *testing.T, p *peers, g *gate, dropped func() int) {
+		fill := func(before int) {
+			t.Helper()
+			for range 4 {
+				p.send("node/run", quarter())
+			}
+			if dropped() != before {
+				t.Errorf("%d messages were dropped, want %d", dropped(), before)
+			}
+		}
+		fill(0)
+		g.open.Store(true)
+		<-time.After(relayLatest)
+		if p.count() != 0 {
+			t.Errorf("%d messages wait", p.count())
+		}
+		g.open.Store(false)
+		fill(0)
+		<-time.After(peerAge + relayLatest)
+		fill(4)
+	})
+}
