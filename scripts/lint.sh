@@ -10,7 +10,7 @@ if scripts/tools.sh; then
   "$lint" run || status=1
 else
   echo "NOT RUN: golangci-lint: it could not be installed; checking with gofmt and go vet only" >&2
-  unformatted=$(gofmt -l $(go list -f '{{.Dir}}' ./...))
+  unformatted=$(go list -f '{{.Dir}}' ./... | xargs -d '\n' gofmt -l)
   if [[ -n $unformatted ]]; then
     printf 'not formatted (make fmt mends it):\n%s\n' "$unformatted" >&2
     status=1

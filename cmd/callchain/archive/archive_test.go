@@ -282,6 +282,31 @@ func newest(t *testing.T, p Place) map[string]int64 {
 	return out
 }
 
+// TestMigrateAddsWhatACopyHasNot: a filled database has the schemas that are copied; what others it needs, migrate adds to it.
+func TestMigrateAddsWhatACopyHasNot(t *testing.T) {
+	places := []Place{folder(t)}
+	if os.Getenv(pgtest.Variable) != "" {
+		places = append(places, server(t))
+	}
+	for _, p := range places {
+		filled(t, invented(1, 1), p)
+		for _, missing := range []bool{true, false} {
+			versions, err := p.Versions(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, v := range versions {
+				if added := i >= len(sets()) && missing; v.Newest == 0 || v.Is != v.Newest && !added || v.Is != 0 && added {
+					t.Errorf("%s: %+v", p.Dialect(), v)
+				}
+			}
+			if _, err := p.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // TestAKilledRestoreIsSeen: a folder that holds a part is opened by nobody, and filling it again begins anew.
 func TestAKilledRestoreIsSeen(t *testing.T) {
 	to := folder(t)

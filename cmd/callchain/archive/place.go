@@ -67,7 +67,7 @@ func (p Place) registryFile() string { return filepath.Join(p.Dir, serve.Registr
 
 // fileOf is the file of a set in the embedded database.
 func (p Place) fileOf(s migrations.Set) string {
-	if s.Table == migrations.RegistryTable {
+	if s.Table != migrations.EventsTable {
 		return p.registryFile()
 	}
 	return p.eventsFile()
@@ -104,7 +104,7 @@ func (p Place) Current(ctx context.Context) (map[string]int64, error) {
 		return nil, fmt.Errorf("%s: %w", p, err)
 	}
 	out := map[string]int64{}
-	for _, v := range versions {
+	for _, v := range versions[:len(sets())] {
 		switch {
 		case v.Is == 0:
 			return nil, fmt.Errorf("%s: %w", p, errNone)
@@ -173,7 +173,7 @@ func Newer(versions []Version) error {
 // Versions reads how far the schemas of a database are, and changes nothing.
 func (p Place) Versions(ctx context.Context) ([]Version, error) {
 	var out []Version
-	for _, s := range sets() {
+	for _, s := range schemas() {
 		v := Version{Schema: s.Table}
 		var err error
 		if v.Newest, err = s.Newest(p.Dialect()); err != nil {
@@ -206,8 +206,8 @@ func (p Place) Migrate(ctx context.Context) ([]Version, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p, err)
 	}
-	for i, s := range sets() {
-		if before[i].Is == 0 && p.URL == "" {
+	for i, s := range schemas() {
+		if i < len(sets()) && before[i].Is == 0 && p.URL == "" {
 			return nil, fmt.Errorf("%s: %w", p, errNone)
 		}
 		db, err := p.database(s)

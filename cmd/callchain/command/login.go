@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"callchain/cmd/callchain/client"
 
@@ -157,7 +159,7 @@ The password is read from --password-file, or else asked for (one line of standa
 	c.Flags().StringVar(&file, "password-file", "", "file that holds the password, like the one that the first start writes")
 	c.Flags().StringVar(&a.url, "url", "", "server, "+serverDefault+" by default (or CALLCHAIN_URL)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		password, err := a.password(email, file)
+		password, err := a.password(c.Context(), email, file)
 		if err != nil {
 			return err
 		}
@@ -183,7 +185,7 @@ The password is read from --password-file, or else asked for (one line of standa
 	return c
 }
 
-func (a *app) password(email, file string) (string, error) {
+func (a *app) password(ctx context.Context, email, file string) (string, error) {
 	if file != "" {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -192,10 +194,11 @@ func (a *app) password(email, file string) (string, error) {
 		return strings.TrimRight(string(text), "\r\n"), nil
 	}
 	fmt.Fprintf(a.Err, "password of %s: ", email)
-	show := hideInput(a.In)
-	line, err := bufio.NewReader(a.In).ReadString('\n')
-	show()
+	line, err := a.hiddenLine(ctx)
 	fmt.Fprintln(a.Err)
+	if errors.Is(err, errInterrupted) {
+		return "", err
+	}
 	line = strings.TrimRight(line, "\r\n")
 	const none = "no password: type it, or name a file with --password-file"
 	switch {
@@ -205,4 +208,28 @@ func (a *app) password(email, file string) (string, error) {
 		return "", wrongUse(none)
 	}
 	return line, nil
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// hiddenLine reads a line that the terminal does not show. However it ends, the terminal shows again what is typed.
+func (a *app) hiddenLine(ctx context.Context) (string, error) {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	defer hideInput(a.In)()
+	type typed struct {
+		line string
+		err  error
+	}
+	came := make(chan typed, 1)
+	go func() { // it ends with the process if nothing is typed any more
+		line, err := bufio.NewReader(a.In).ReadString('\n')
+		came <- typed{line, err}
+	}()
+	select {
+	case t := <-came:
+		return t.line, t.err
+	case <-ctx.Done():
+		return "", errInterrupted
+	}
 }

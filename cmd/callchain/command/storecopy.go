@@ -69,7 +69,7 @@ func (a *app) migrate() *cobra.Command {
 		Use: "migrate", Short: "Bring the tables of the database up to date without starting a server", Args: args(0, 0),
 		Long: `Bring the tables of the database up to date, as the start of a server does, under the same lock: of several that begin at once, one
 works and the others wait. With --check only tell how far they are: exit status 1 if there is something to do. A database that a newer
-program has changed is refused. There is no way back but a backup: make one before.`,
+program has changed is refused, and the way back is a backup: make one before.`,
 		Example: `  callchain migrate --check --config callchain.yaml
   callchain migrate --config callchain.yaml`,
 	}, func(ctx context.Context, s settings.Settings, _ []string) error {

@@ -158,7 +158,7 @@ func TestAnotherAuthKeyIsRefused(t *testing.T) {
 }
 
 func TestANewerDatabaseIsRefused(t *testing.T) {
-	for _, table := range []string{migrations.EventsTable, migrations.RegistryTable} {
+	for _, table := range []string{migrations.EventsTable, migrations.RegistryTable, migrations.OutboxTable} {
 		s, server := alone(t)
 		if err := server.Stop(); err != nil {
 			t.Fatal(err)
