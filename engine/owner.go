@@ -20,6 +20,9 @@ import (
 // that a body whose events are not committed yet is always found.
 const bodyCacheBytes = 40 << 20
 
+// finishMost is how long the last batch may take to be committed. The server waits a moment longer, to be told of it.
+const finishMost = 3 * time.Second
+
 // owner is the one loop that owns all partitions of this process. Only its goroutine touches its fields.
 //
 //	inbox → step → batch (gathers while the writer is busy) → writer: append → performer: effects
@@ -416,7 +419,7 @@ func (o *owner) settled(w written) {
 // finish commits what is stepped and what was written behind, and ends the writer.
 func (o *owner) finish() error {
 	o.e.inbox.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), finishMost)
 	defer cancel()
 	o.pause = time.Time{} // this is the last chance
 	for last := false; ; {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"callchain/eventstore"
@@ -23,8 +24,8 @@ type Store struct {
 	After func(context.Context, eventstore.Batch) error
 	// Reading runs before every other method; its error is theirs.
 	Reading func() error
-	// Ahead is how far the store's clock is ahead of this machine's.
-	Ahead time.Duration
+	// Ahead is how many nanoseconds the store's clock is ahead of this machine's.
+	Ahead atomic.Int64
 
 	*disk
 	closed bool
@@ -283,7 +284,7 @@ func (s *Store) Checkpoints(ctx context.Context) ([]eventstore.Checkpoint, error
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	leave, err := s.enter(ctx)
 	defer leave()
-	return time.Now().Add(s.Ahead).UTC(), err
+	return time.Now().Add(time.Duration(s.Ahead.Load())).UTC(), err
 }
 
 // Size implements eventstore.Store; it is the number of events' bytes.
