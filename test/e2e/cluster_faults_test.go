@@ -39,7 +39,7 @@ type outcome struct {
 // request gets the same answer, what the API shows is the fold of the events, and the topic of events has them all.
 func TestClusterFaults(t *testing.T) {
 	needsBinary(t)
-	x := newTrial(t)
+	x := newTrial(t, binary)
 	defer x.fleet.Close()
 	stop := x.run(t.Context())
 	defer stop()
@@ -54,6 +54,11 @@ func TestClusterFaults(t *testing.T) {
 	stop()
 	t.Logf("%s, %d calls, %d of them returned\n%s", x.cluster.owners(), x.number.Load(), len(x.returned), x.table())
 	x.cluster.drained()
+	x.prove()
+}
+
+// prove waits for the calls that are open, ends the cluster, and holds what is stored against what callers and devices were told.
+func (x *trial) prove() {
 	x.settle()
 	stored := x.check()
 	x.cluster.stop()
@@ -62,9 +67,13 @@ func TestClusterFaults(t *testing.T) {
 	x.checkTopic()
 }
 
-func newTrial(t *testing.T) *trial {
+// newTrial starts a cluster of nodes that run a program.
+func newTrial(t *testing.T, program string) *trial {
 	x := &trial{broker: controlled(t, "broker", "CALLCHAIN_TEST_KAFKA_CTL"), database: controlled(t, "database", "CALLCHAIN_TEST_POSTGRES_CTL")}
 	c := newCluster(t, *clusterNodes)
+	for _, n := range c.nodes {
+		n.place.program = program
+	}
 	x.brokerLink, x.databaseLink = behindLinks(t, c.nodes[len(c.nodes)-1])
 	x.load = &load{crashing: newFaults(t, c.place, *clusterSeed), cluster: c, acked: map[string]time.Time{}}
 	x.mayExpire = true

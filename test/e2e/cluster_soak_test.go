@@ -31,7 +31,7 @@ func TestClusterSoak(t *testing.T) {
 	if *clusterSoak == 0 {
 		t.Skip("NOT RUN: takes an hour; give -cluster.soak=60m -timeout=90m")
 	}
-	x := newTrial(t)
+	x := newTrial(t, binary)
 	defer x.fleet.Close()
 	d := driveOn(x.cluster)
 	s := &soak{trial: x, series: map[string][]sample{}}
@@ -66,12 +66,7 @@ func TestClusterSoak(t *testing.T) {
 	t.Logf("%d calls, %d of them returned\n%s", x.number.Load(), len(x.returned), x.table())
 	s.judge()
 	s.compare(before, s.rest())
-	x.settle()
-	stored := x.check()
-	x.cluster.stop()
-	x.checkEnds(stored)
-	x.verify()
-	x.checkTopic()
+	x.prove()
 }
 
 // soak is what was sampled of each process: a node that was killed and started begins a new series.
