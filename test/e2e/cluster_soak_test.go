@@ -35,11 +35,11 @@ func TestClusterSoak(t *testing.T) {
 	defer x.fleet.Close()
 	d := driveOn(x.cluster)
 	s := &soak{trial: x, series: map[string][]sample{}}
-	crowd, stop := s.busy(d)
+	_, stop := s.busy(d)
 	<-time.After(soakWarm)
 	stop()
 	before := s.rest()
-	crowd, stop = s.busy(d)
+	crowd, stop := s.busy(d)
 	defer stop()
 	next := time.NewTicker(*clusterFaultEvery)
 	defer next.Stop()

@@ -152,7 +152,7 @@ func (s *Server) emptyOutbox(ctx context.Context) {
 		case <-s.changes:
 		case <-look.C:
 			if n, err := s.registry.Adopt(ctx, outboxLeft); n > 0 && err == nil {
-				s.log.Info("telling of changes of the registry that another process left behind", "changes", n)
+				s.log.Info("telling of changes of the registry that another process left behind", "waiting", n)
 			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), outboxAgain)
