@@ -81,7 +81,7 @@ func (s *Server) changed(c registry.Change) {
 	case s.kafka == nil:
 		told := func(err error) {
 			if err != nil {
-				s.log.Warn("a session may go on", "device", c.Device, "after", c.Kind, "error", err)
+				s.log.Warn("a session may go on", "kind", c.Kind, "device", c.Device, "tenant", c.Tenant, "error", err)
 			}
 		}
 		if _, err := s.endSession(c, told); err != nil {
