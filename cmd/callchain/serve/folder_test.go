@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"callchain/cmd/callchain/client"
+	"callchain/registry"
 
 	"github.com/google/uuid"
 )
@@ -74,6 +75,44 @@ func TestChainFilesAreFollowed(t *testing.T) {
 	lookAtFiles(t, server, dir)
 	if got := ask(); got != `"second one"` {
 		t.Errorf("with a broken file the chain answered %s", got)
+	}
+}
+
+// TestChainFileIsTriedAgain: a file that could not be stored is tried again although it has not changed. One with mistakes is not.
+func TestChainFileIsTriedAgain(t *testing.T) {
+	dir := t.TempDir()
+	server, _ := run(t, load(t, t.TempDir(), map[string]string{"chains.dir": dir}))
+	server.parts.chains.end(10 * time.Second) // the watcher is gone: nobody else loads
+	writeChain(t, dir, fmt.Sprintf(answering, "kept"))
+	refuse := func(statement string) {
+		t.Helper()
+		if _, err := server.database.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	loaded := func() bool {
+		server.loadChains(t.Context())
+		list, err := server.registry.ActiveChains(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(list, func(c registry.Chain) bool { return c.File == "answer.yaml" })
+	}
+	refuse(`CREATE TRIGGER away BEFORE INSERT ON rule_chains BEGIN SELECT RAISE(ABORT, 'the disk is away'); END`)
+	if loaded() || loaded() {
+		t.Fatal("the file is loaded although nothing can be stored")
+	}
+	if _, failed := server.folder.failed["answer.yaml"]; !failed || len(server.folder.seen) > 0 {
+		t.Errorf("the file is seen as %+v", server.folder)
+	}
+	refuse(`DROP TRIGGER away`)
+	if !loaded() {
+		t.Error("the file is not loaded when it can be stored again")
+	}
+	writeChain(t, dir, "name: [")
+	server.loadChains(t.Context())
+	if _, failed := server.folder.failed["answer.yaml"]; failed || len(server.folder.seen) != 1 {
+		t.Errorf("a file with mistakes is seen as %+v", server.folder)
 	}
 }
 
