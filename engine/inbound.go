@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"callchain/engine/bus"
@@ -76,6 +77,13 @@ func (e *Engine) session(id uuid.UUID, done func(error)) *transports.Session {
 // Connect implements transports.Inbound.
 func (e uplink) Connect(s transports.Session, done func(error)) {
 	e.sessions.add(s)
+	if newest, ok := e.revoked.get(s.Identity.Device); ok && s.Identity.Credentials < newest {
+		e.sessions.remove(s.ID)
+		if done != nil {
+			done(transports.ErrUnauthorized)
+		}
+		return
+	}
 	if s.Aside {
 		if done != nil {
 			done(nil)
@@ -231,24 +239,38 @@ func (e uplink) RequestAttributes(session uuid.UUID, request int32, client, shar
 	}
 }
 
-// CloseDevice tells the owner of a device to end its session, at whichever node it is: its credentials changed, or it was deleted. done is called when
-// the command cannot be lost any more, unless an error is returned.
-func (e *Engine) CloseDevice(device uuid.UUID, partition int32, why transports.Reason, done func(error)) error {
-	how := durable
-	if e.group == nil {
-		how = fleeting // the session dies with this process, too
-	}
+// CloseDevice tells the owner of a device to end its session, at whichever node it is: its credentials changed, or it was deleted. It is for nodes that do
+// not know Revoke.
+func (e *Engine) CloseDevice(device uuid.UUID, partition int32, why transports.Reason) error {
 	cmd := step.Command{Meta: e.meta("system", "registry"), Device: device, Do: step.RPC{Do: rpc.Disconnect{Why: string(why)}}}
-	_, err := e.put(bus.RPC, partition, true, how, cmd, done)
+	_, err := e.put(bus.RPC, partition, true, fleeting, cmd, nil)
 	return err
 }
 
-// CloseHere closes the connections of a device that this process holds at once.
-func (e *Engine) CloseHere(device uuid.UUID, why transports.Reason) {
-	for _, s := range e.sessions.all() {
-		if s.Identity.Device == device {
-			e.sessions.remove(s.ID)
-			s.Link.Close(why)
+// Deleted ends the connections of a deleted device that this process holds.
+func (e *Engine) Deleted(device uuid.UUID) {
+	e.end(device, math.MaxInt64, transports.ReasonDeviceDeleted)
+}
+
+// Revoke ends the connections of a device that this process holds on credentials older than their new version. One that is being made by them is
+// refused.
+func (e *Engine) Revoke(device uuid.UUID, version int64) {
+	e.revoked.set(device, version, 1) // before it is looked who is here: a connection is added before it is looked whether it may be
+	e.end(device, version, transports.ReasonCredentials)
+}
+
+func (e *Engine) end(device uuid.UUID, version int64, why transports.Reason) {
+	for _, s := range e.sessions.older(device, version) {
+		if e.sessions.remove(s.ID) == nil {
+			continue // it has ended meanwhile
+		}
+		s.Link.Close(why)
+		if s.Aside {
+			continue
+		}
+		cmd := step.Command{Meta: e.meta("system", "registry"), Device: device, Do: step.RPC{Do: rpc.Disconnect{Session: s.ID, Why: string(why)}}}
+		if _, err := e.put(bus.RPC, s.Identity.Partition, true, fleeting, cmd, nil); err != nil { // its owner hears of it with its next delivery
+			e.log.Warn("the end of a connection could not be noted", "device", device, "tenant", s.Identity.Tenant, "error", err)
 		}
 	}
 }

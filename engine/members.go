@@ -134,7 +134,6 @@ func (m *members) tick() {
 func (m *members) heard(news cluster.News) {
 	if len(news.Gone) > 0 {
 		m.e.log.Info("nodes are gone", "nodes", news.Gone)
-		m.forget(news.Gone)
 		select {
 		case m.e.gone <- news.Gone:
 		default:
@@ -156,19 +155,6 @@ func (m *members) heard(news cluster.News) {
 		m.claims[c.Partition] = c
 	}
 	signal(m.asked)
-}
-
-// forget drops what waits for nodes of which no other run is heard.
-func (m *members) forget(gone []string) {
-	live := map[string]bool{}
-	for _, process := range m.others() {
-		live[cluster.NodeOf(process)] = true
-	}
-	for _, process := range gone {
-		if node := cluster.NodeOf(process); !live[node] {
-			m.e.peers.remove(node)
-		}
-	}
 }
 
 // foreign are all partitions of others.
@@ -303,6 +289,9 @@ func (m *members) waiting(partition int32, lane bus.Lane, now time.Time) time.Du
 	}
 	return m.view.Waiting(partition, now)
 }
+
+// Level is the newest feature level that all live nodes have; of a single process, its own.
+func (e *Engine) Level() int { return e.members.level() }
 
 // level is the newest feature level that all live nodes have.
 func (m *members) level() int {

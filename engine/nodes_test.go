@@ -221,12 +221,50 @@ func TestCredentialsChangedElsewhere(t *testing.T) {
 		_, others := c.owner("d1")
 		d := others[0].connect("d1", "A")
 		pass(time.Second)
-		if err := others[1].engine.CloseDevice(d.id, int32(d.id[15])%partitions, transports.ReasonCredentials, nil); err != nil {
+		if err := others[1].engine.CloseDevice(d.id, int32(d.id[15])%partitions, transports.ReasonCredentials); err != nil {
 			t.Fatal(err)
 		}
 		pass(time.Second)
 		if want := []transports.Reason{transports.ReasonCredentials}; !slices.Equal(d.closed, want) {
 			t.Errorf("the connection was closed with %v, want %v", d.closed, want)
+		}
+	})
+}
+
+// TestCredentialsRevoked: each node ends what it has on credentials that are older than the new ones, and lets no connection in that was being made with them.
+func TestCredentialsRevoked(t *testing.T) {
+	inNodes(t, 2, func(c *nodesRig) {
+		owner, others := c.owner("d1")
+		for _, n := range []*node{owner, others[0]} {
+			old := n.connectWith("d1", "old"+n.name(), 1, nil)
+			pass(time.Second)
+			for _, each := range c.nodes {
+				each.engine.Revoke(old.id, 2)
+			}
+			pass(time.Second)
+			if want := []transports.Reason{transports.ReasonCredentials}; !slices.Equal(old.closed, want) {
+				t.Errorf("on %s the connection was closed with %v, want %v", n.name(), old.closed, want)
+			}
+			owner.wantOffline("d1")
+			owner.wantDisconnected("d1")
+			n.connectWith("d1", "late"+n.name(), 1, transports.ErrUnauthorized)
+			owner.wantOffline("d1")
+			d := n.connectWith("d1", "new"+n.name(), 2, nil)
+			pass(time.Second)
+			for _, each := range c.nodes {
+				each.engine.Revoke(d.id, 2) // it is told twice
+				each.engine.Revoke(d.id, 0) // by a node that does not know versions
+			}
+			pass(time.Second)
+			n.wantAnswered(d)
+			for _, each := range c.nodes {
+				each.engine.Deleted(d.id)
+			}
+			pass(time.Second)
+			if want := []transports.Reason{transports.ReasonDeviceDeleted}; !slices.Equal(d.closed, want) {
+				t.Errorf("on %s the connection of the deleted device was closed with %v, want %v", n.name(), d.closed, want)
+			}
+			owner.wantOffline("d1")
 		}
 	})
 }

@@ -55,7 +55,7 @@ func TestEndOfAConnectionIsToldHoweverLate(t *testing.T) {
 		pass(time.Second)
 		mend := at["node-0"].deafTo("node-1")
 		a.call(in(1), nil)
-		if err := a.engine.CloseDevice(d.id, 1, transports.ReasonCredentials, nil); err != nil {
+		if err := a.engine.CloseDevice(d.id, 1, transports.ReasonCredentials); err != nil {
 			t.Fatal(err)
 		}
 		pass(2 * time.Minute)
@@ -67,20 +67,25 @@ func TestEndOfAConnectionIsToldHoweverLate(t *testing.T) {
 	})
 }
 
-// TestNothingWaitsForANodeThatIsGone, and a node that comes under its name hears what is for it.
-func TestNothingWaitsForANodeThatIsGone(t *testing.T) {
+// TestEndOfAConnectionOfANodeThatWasCutOff: nobody hears the node of a connection that is to end, and it is given up; when it is back, the connection ends.
+func TestEndOfAConnectionOfANodeThatWasCutOff(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
-		b.connect(in(1), "A")
+		d := b.connect(in(1), "A")
 		pass(time.Second)
 		mend := at["node-0"].deafTo("node-1")
-		a.call(in(1), patient)
-		pass(time.Second)
-		b.kill()
-		before := series(t, a.measured)["peer_messages_dropped_total"]
-		pass(gone)
-		if n := series(t, a.measured)["peer_messages_dropped_total"] - before; n == 0 {
-			t.Error("something waits for a node that is gone")
+		if err := a.engine.CloseDevice(d.id, 1, transports.ReasonCredentials); err != nil {
+			t.Fatal(err)
 		}
+		pass(time.Second)
+		at["node-1"].meddle(func(m *meddler) {
+			m.publish = func(bus.Topic) error { return errors.New("the network is away") }
+		})
+		pass(gone + 5*time.Second)
+		at["node-1"].meddle(func(m *meddler) { m.publish = nil })
 		mend()
+		pass(40 * time.Second)
+		if want := []transports.Reason{transports.ReasonCredentials}; !slices.Equal(d.closed, want) {
+			t.Errorf("the connection was closed with %v, want %v", d.closed, want)
+		}
 	})
 }

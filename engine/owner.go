@@ -20,7 +20,7 @@ import (
 // that a body whose events are not committed yet is always found.
 const bodyCacheBytes = 40 << 20
 
-// finishMost is how long the last batch may take to be committed. The server waits a moment longer, to be told of it.
+// finishMost is how long the last batch may take to be committed. The server waits a moment longer.
 const finishMost = 3 * time.Second
 
 // owner is the one loop that owns all partitions of this process. Only its goroutine touches its fields.

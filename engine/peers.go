@@ -22,6 +22,8 @@ const (
 	peerBytes = 64 << 20         // of payload a node
 	peerBatch = 500              // messages at once
 	peerAge   = 30 * time.Second // see idle
+	peerLong  = 10 * time.Minute // likewise
+	peerQuiet = time.Minute      // a mailbox in which nothing waits then is closed: its node may be gone
 )
 
 // peers tells other nodes what concerns them, on the topic of each.
@@ -42,7 +44,6 @@ type mailbox struct {
 	waiting []letterTo
 	bytes   int
 	wake    chan struct{}
-	removed chan struct{} // closed when the node is gone
 }
 
 type letterTo struct {
@@ -52,11 +53,11 @@ type letterTo struct {
 }
 
 // idle tells whether nobody needs the letter any more: a command after its deadline, and after a while what somebody waited for. A connection that must
-// end does not end by itself.
+// end does not end by itself, but its node may be gone.
 func (l *letterTo) idle(now time.Time) bool {
 	switch {
 	case l.message.Close != nil:
-		return false
+		return now.Sub(l.since) > peerLong
 	case l.message.Deliver != nil:
 		return l.message.Deliver.Late(now)
 	}
@@ -83,7 +84,7 @@ func (p *peers) add(node string, l letterTo) bool {
 	}
 	box := p.nodes[node]
 	if box == nil {
-		box = &mailbox{node: node, wake: make(chan struct{}, 1), removed: make(chan struct{})}
+		box = &mailbox{node: node, wake: make(chan struct{}, 1)}
 		p.nodes[node] = box
 		p.running.Go(func() { p.deliver(box) })
 	}
@@ -109,28 +110,19 @@ func (p *peers) drop(some []letterTo, why string) {
 	}
 }
 
-// remove forgets what waits for a node that is gone: its connections ended with it, and their owners know.
-func (p *peers) remove(node string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	box := p.nodes[node]
-	if box == nil {
-		return
-	}
-	p.e.metrics.untold.Add(float64(len(box.waiting)))
-	box.waiting, box.bytes = nil, 0
-	delete(p.nodes, node)
-	close(box.removed)
-}
-
 // deliver publishes what waits for a node, in order.
 func (p *peers) deliver(box *mailbox) {
 	wait := relayAgain
+	quiet := time.NewTimer(peerQuiet)
+	defer quiet.Stop()
 	for {
 		select {
 		case <-box.wake:
-		case <-box.removed:
-			return
+		case <-quiet.C:
+			if p.closed(box) {
+				return
+			}
+			quiet.Reset(peerQuiet)
 		case <-p.ctx.Done():
 			return
 		}
@@ -149,9 +141,6 @@ func (p *peers) deliver(box *mailbox) {
 			again := time.NewTimer(wait)
 			select {
 			case <-again.C:
-			case <-box.removed:
-				again.Stop()
-				return
 			case <-p.ctx.Done():
 				again.Stop()
 				return
@@ -159,6 +148,17 @@ func (p *peers) deliver(box *mailbox) {
 			wait = min(2*wait, relayLatest)
 		}
 	}
+}
+
+// closed closes a mailbox in which nothing waits; the next letter for its node opens another one.
+func (p *peers) closed(box *mailbox) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(box.waiting) > 0 {
+		return false
+	}
+	delete(p.nodes, box.node)
+	return true
 }
 
 // next are the letters that are told next, without those that have become idle.
@@ -211,12 +211,10 @@ func (p *peers) told(some []letterTo, err error) int {
 func (p *peers) done(box *mailbox, told int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(box.waiting) == 0 {
-		return // it was removed meanwhile
-	}
 	for i := range told {
 		box.bytes -= box.waiting[i].bytes
 	}
+	clear(box.waiting[:told]) // what was told takes no memory while others wait behind it
 	if box.waiting = box.waiting[told:]; len(box.waiting) == 0 {
 		box.waiting = nil
 	}

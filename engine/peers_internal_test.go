@@ -86,10 +86,6 @@ func TestMailboxesAreBounded(t *testing.T) {
 				if waiting := len(c.sent)*c.times - c.dropped; dropped() != c.dropped || p.count() != waiting {
 					t.Errorf("%d messages were dropped and %d wait, want %d and %d", dropped(), p.count(), c.dropped, waiting)
 				}
-				p.remove("node")
-				if dropped() != len(c.sent)*c.times || p.count() != 0 {
-					t.Errorf("after the node has gone %d messages were dropped and %d wait", dropped(), p.count())
-				}
 			})
 		})
 	}
@@ -117,5 +113,35 @@ func TestMailboxesGiveRoomBack(t *testing.T) {
 		fill(0)
 		<-time.After(peerAge + relayLatest)
 		fill(4)
+	})
+}
+
+// TestMailboxesCloseWhenNothingWaits, and open again; those of nodes that are gone keep nothing for ever.
+func TestMailboxesCloseWhenNothingWaits(t *testing.T) {
+	inMailboxes(t, func(t *testing.T, p *peers, g *gate, dropped func() int) {
+		open := func() int {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return len(p.nodes)
+		}
+		end := cluster.Message{Close: &cluster.Close{Session: uuid.New(), Why: "node_lost"}}
+		for range 2 {
+			p.send("node/run", end)
+			<-time.After(peerLong - time.Minute)
+			if p.count() != 1 || open() != 1 {
+				t.Errorf("%d messages wait in %d mailboxes", p.count(), open())
+			}
+			g.open.Store(true)
+			<-time.After(2*peerQuiet + time.Second)
+			if p.count() != 0 || open() != 0 || dropped() != 0 {
+				t.Errorf("%d messages wait in %d mailboxes, %d were dropped", p.count(), open(), dropped())
+			}
+			g.open.Store(false)
+		}
+		p.send("node/run", end)
+		<-time.After(peerLong + 3*peerQuiet)
+		if p.count() != 0 || open() != 0 || dropped() != 1 {
+			t.Errorf("%d messages wait in %d mailboxes, %d were dropped", p.count(), open(), dropped())
+		}
 	})
 }

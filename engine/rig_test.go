@@ -226,12 +226,21 @@ type device struct {
 // connect connects a device and lets it subscribe.
 func (r *rig) connect(name, session string) *device {
 	r.t.Helper()
+	return r.connectWith(name, session, 0, nil)
+}
+
+// connectWith does so with a version of its credentials, and expects an outcome.
+func (r *rig) connectWith(name, session string, credentials int64, want error) *device {
+	r.t.Helper()
 	d := &device{r: r, id: named(name), session: named(session)}
 	in := r.engine.Inbound()
 	in.Connect(transports.Session{
-		ID: d.session, Identity: transports.Identity{Tenant: tenant, Device: d.id, Partition: int32(d.id[15]) % 4}, Transport: "mqtt", Link: d,
-	}, r.mustBe("connect", nil))
-	in.Subscribe(d.session, r.mustBe("subscribe", nil))
+		ID: d.session, Identity: transports.Identity{Tenant: tenant, Device: d.id, Partition: int32(d.id[15]) % 4, Credentials: credentials},
+		Transport: "mqtt", Link: d,
+	}, r.mustBe("connect", want))
+	if want == nil {
+		in.Subscribe(d.session, r.mustBe("subscribe", nil))
+	}
 	synctest.Wait()
 	return d
 }

@@ -39,6 +39,9 @@ type attempt struct {
 // givenMost bounds them. Only the calls that an owner had let out in its last moments can come twice.
 const givenMost = 16
 
+// revokedMost bounds the devices whose credentials have changed lately. They are needed for as long as a connection takes to be made.
+const revokedMost = 20_000
+
 func newSessions() *sessions { return &sessions{byID: map[uuid.UUID]*live{}, by: map[string]int{}} }
 
 func (s *sessions) add(one transports.Session) {
@@ -134,6 +137,18 @@ func (s *sessions) in(partition int32) (out []live) {
 	for _, one := range s.byID {
 		if one.Identity.Partition == partition && !one.Aside {
 			out = append(out, *one)
+		}
+	}
+	return out
+}
+
+// older are the connections of a device that were made with credentials older than a version.
+func (s *sessions) older(device uuid.UUID, version int64) (out []transports.Session) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, one := range s.byID {
+		if one.Identity.Device == device && one.Identity.Credentials < version {
+			out = append(out, one.Session)
 		}
 	}
 	return out

@@ -99,5 +99,6 @@ func (r *Registry) identity(ctx context.Context, c Credentials) (transports.Iden
 	d := f.Device
 	return transports.Identity{
 		Tenant: d.Tenant, Device: d.ID, Partition: d.Partition, Name: d.Name, Type: d.Type, Profile: d.Profile, Gateway: f.Gateway,
+		Credentials: c.Version,
 	}, nil
 }

@@ -31,7 +31,7 @@ type Change struct {
 	Device  uuid.UUID  `json:"device,omitzero"`
 	Profile uuid.UUID  `json:"profile,omitzero"`
 	Chain   uuid.UUID  `json:"chain,omitzero"`
-	Version int        `json:"version,omitempty"` // of the chain
+	Version int        `json:"version,omitempty"` // of the chain, or of the credentials
 	Foreign bool       `json:"-"`                 // another node made it
 	id      uuid.UUID  // in the outbox
 }

@@ -142,7 +142,7 @@ func (r *Registry) SaveCredentials(ctx context.Context, tenant uuid.UUID, c Cred
 			return fmt.Errorf("%w: the credentials have version %d, not %d: read them again", ErrStale, old.Version, c.Version)
 		}
 		c.RowID, c.Created, c.Version = old.RowID, old.Created, old.Version+1
-		tx.tell(Change{Kind: CredentialsChanged, Tenant: tenant, Device: c.Device})
+		tx.tell(Change{Kind: CredentialsChanged, Tenant: tenant, Device: c.Device, Version: int(c.Version)})
 		_, err = tx.exec(`UPDATE device_credentials SET kind = $2, lookup = $3, proof = $4, value = $5, version = $6 WHERE device = $1`,
 			c.Device, string(c.Kind), lookup(c.Kind, c.ID), c.ID, c.Value, c.Version)
 		return namedTaken(err)

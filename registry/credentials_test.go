@@ -84,23 +84,27 @@ func TestRevokedCredentialsAreRefusedAtOnce(t *testing.T) {
 		d, c, err := f.CreateDevice(t.Context(), registry.Device{Tenant: f.tenant, Name: "d"}, registry.Credentials{})
 		must(t, err)
 		old := c.ID
-		_, err = f.Authenticate(t.Context(), transports.Credentials{Token: old})
-		must(t, err)
+		shown, err := f.Authenticate(t.Context(), transports.Credentials{Token: old})
+		if must(t, err); shown.Credentials != 1 {
+			t.Errorf("the first credentials have version %d", shown.Credentials)
+		}
 		c.ID = "fresh"
 		c, err = f.SaveCredentials(t.Context(), f.tenant, c)
 		must(t, err)
 		if _, err = f.Authenticate(t.Context(), transports.Credentials{Token: old}); !errors.Is(err, transports.ErrUnauthorized) {
 			t.Errorf("the old token gives %v", err)
 		}
-		_, err = f.Authenticate(t.Context(), transports.Credentials{Token: "fresh"})
-		must(t, err)
+		shown, err = f.Authenticate(t.Context(), transports.Credentials{Token: "fresh"})
+		if must(t, err); shown.Credentials != 2 {
+			t.Errorf("the credentials that have replaced them have version %d", shown.Credentials)
+		}
 		must(t, f.DeleteDevice(t.Context(), f.tenant, d.ID))
 		if _, err = f.Authenticate(t.Context(), transports.Credentials{Token: "fresh"}); !errors.Is(err, transports.ErrUnauthorized) {
 			t.Errorf("the token of a deleted device gives %v", err)
 		}
 		want := []registry.Change{
 			{Kind: registry.DeviceCreated, Tenant: f.tenant, Device: d.ID, Profile: d.Profile},
-			{Kind: registry.CredentialsChanged, Tenant: f.tenant, Device: d.ID},
+			{Kind: registry.CredentialsChanged, Tenant: f.tenant, Device: d.ID, Version: 2},
 			{Kind: registry.DeviceDeleted, Tenant: f.tenant, Device: d.ID},
 		}
 		if fmt.Sprint(told) != fmt.Sprint(want) {

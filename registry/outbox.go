@@ -1,9 +1,12 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,18 +22,22 @@ func (r *Registry) post(tx *tx) error {
 		return nil
 	}
 	for _, c := range tx.changes {
+		if c.Kind == DeviceCreated {
+			continue // nobody knows anything of it that would be outdated
+		}
 		text, err := json.Marshal(c)
 		if err != nil {
 			panic(fmt.Sprintf("registry: %v", err)) // ids and words only
 		}
-		if _, err := tx.exec(`INSERT INTO registry_outbox (id, process, at, change) VALUES ($1, $2, $3, $4)`, newID(), r.process, r.now(), string(text)); err != nil {
+		if _, err := tx.exec(`INSERT INTO registry_outbox (id, process, at, change) VALUES ($1, $2, `+tx.clock()+`, $3)`, newID(), r.process, string(text)); err != nil {
 			return fmt.Errorf("noting a change for other nodes: %w", err)
 		}
 	}
 	return nil
 }
 
-// Outbox gives the oldest changes that this process has to tell other nodes of, a hundred at most. They stay until Told.
+// Outbox gives the oldest changes that this process has to tell other nodes of, a hundred at most. They stay until Told. That a device was created is not
+// among them.
 func (r *Registry) Outbox(ctx context.Context) ([]Change, error) {
 	some, err := r.query(ctx).changed(`SELECT id, change FROM registry_outbox WHERE process = $1 ORDER BY at, id LIMIT $2`, r.process, outboxBatch)
 	if err != nil {
@@ -39,15 +46,15 @@ func (r *Registry) Outbox(ctx context.Context) ([]Change, error) {
 	return some, nil
 }
 
-// Told removes changes from the outbox.
+// Told removes changes from the outbox, at least one.
 func (r *Registry) Told(ctx context.Context, some []Change) error {
 	err := r.write(ctx, func(tx *tx) error {
-		for _, c := range some {
-			if _, err := tx.exec(`DELETE FROM registry_outbox WHERE id = $1`, c.id); err != nil {
-				return err
-			}
+		ids, places := make([]any, len(some)), make([]string, len(some))
+		for i, c := range some {
+			ids[i], places[i] = c.id, fmt.Sprint("$", i+1)
 		}
-		return nil
+		_, err := tx.exec(`DELETE FROM registry_outbox WHERE id IN (`+strings.Join(places, ", ")+`)`, ids...)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("removing from the outbox of the registry what is told: %w", err)
@@ -60,11 +67,12 @@ func (r *Registry) Told(ctx context.Context, some []Change) error {
 func (r *Registry) Adopt(ctx context.Context, after time.Duration) (int, error) {
 	var some []Change
 	err := r.write(ctx, func(tx *tx) (err error) {
-		some, err = tx.changed(`UPDATE registry_outbox SET process = $1, at = $2 WHERE id IN (
-			SELECT id FROM registry_outbox WHERE process <> $3 AND at < $4 ORDER BY at LIMIT $5`+tx.locking()+`) RETURNING id, change`,
-			r.process, r.now(), r.process, r.opt.Now().Add(-after).UnixMicro(), outboxBatch)
+		some, err = tx.changed(`UPDATE registry_outbox SET process = $1, at = `+tx.clock()+` WHERE id IN (
+			SELECT id FROM registry_outbox WHERE process <> $2 AND at < `+tx.clock()+` - $3 ORDER BY at LIMIT $4`+tx.locking()+`) RETURNING id, change`,
+			r.process, r.process, after.Microseconds(), outboxBatch)
 		return err
 	})
+	slices.SortFunc(some, func(a, b Change) int { return bytes.Compare(a.id[:], b.id[:]) }) // ids grow with time; rows come in any order
 	for _, c := range some {
 		r.tell(err, c)
 	}
@@ -72,6 +80,14 @@ func (r *Registry) Adopt(ctx context.Context, after time.Duration) (int, error) 
 		return 0, fmt.Errorf("adopting changes of the registry: %w", err)
 	}
 	return len(some), nil
+}
+
+// clock is the time of the database in microseconds since 1970, as an expression: nodes compare what each of them has written.
+func (t *tx) clock() string {
+	if t.dialect == Postgres {
+		return `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
+	}
+	return `CAST(unixepoch('subsec') * 1000000 AS INTEGER)`
 }
 
 // changed reads rows of the outbox.

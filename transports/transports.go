@@ -41,6 +41,8 @@ type Identity struct {
 	Type      string // name of its profile, ThingsBoard's deviceType
 	Profile   uuid.UUID
 	Gateway   bool
+	// Credentials is the version of the credentials that the device has shown: it grows by each change of them.
+	Credentials int64
 }
 
 // Authenticator checks credentials. It fails with ErrUnauthorized, or with what keeps it from knowing.

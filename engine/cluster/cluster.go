@@ -16,7 +16,11 @@ import (
 // that level or a later one, so that nodes can be exchanged one by one.
 //
 //	1  nodes that know of each other
-const Level = 1
+//	2  each ends its own connections when credentials change; before, the node that changed them told the owner of the device
+const (
+	Level        = 2
+	LevelRevokes = 2
+)
 
 // The times of the talk between nodes.
 const (

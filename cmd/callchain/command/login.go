@@ -212,7 +212,7 @@ func (a *app) password(ctx context.Context, email, file string) (string, error) 
 
 var errInterrupted = errors.New("interrupted")
 
-// hiddenLine reads a line that the terminal does not show. However it ends, the terminal shows again what is typed.
+// hiddenLine reads a line that the terminal does not show. When it ends, also by Ctrl-C, the terminal shows again what is typed.
 func (a *app) hiddenLine(ctx context.Context) (string, error) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()

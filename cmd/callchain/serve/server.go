@@ -76,6 +76,7 @@ type parts struct {
 type part struct {
 	stop context.CancelFunc
 	done chan struct{}
+	err  error // of its end, once done is closed, if it was told to end
 }
 
 // How long parts may take to end; together they are under the ten seconds that an operator is promised.
@@ -129,7 +130,10 @@ func (s *Server) run(p *part, do func(context.Context) error) {
 	p.stop, p.done = stop, make(chan struct{})
 	go func() {
 		defer close(p.done)
-		if err := do(ctx); err != nil && ctx.Err() == nil {
+		err := do(ctx)
+		if ctx.Err() != nil && !errors.Is(err, context.Canceled) {
+			p.err = err
+		} else if err != nil {
 			select {
 			case s.failed <- err:
 			default: // the first failure ends the server
@@ -185,6 +189,8 @@ func (s *Server) Stop() error {
 		}
 		if !endAll(engineGrace, &s.parts.engine, &s.parts.topics)[0] { // the last requests had changes to publish
 			s.stopErr = errors.New("stopping the engine: the last append did not end in time")
+		} else if err := s.parts.engine.err; err != nil {
+			s.stopErr = fmt.Errorf("stopping the engine: %w", err)
 		}
 		s.stopErr = errors.Join(s.stopErr, s.close())
 	})

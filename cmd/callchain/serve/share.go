@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"callchain/engine/bus"
+	"callchain/engine/cluster"
 	"callchain/registry"
 	"callchain/transports"
 )
@@ -71,66 +72,37 @@ func (s *Server) refreshRevocations(ctx context.Context) {
 func (s *Server) changed(c registry.Change) {
 	switch c.Kind {
 	case registry.DeviceDeleted:
-		s.engine.CloseHere(c.Device, transports.ReasonDeviceDeleted)
+		s.engine.Deleted(c.Device)
 	case registry.CredentialsChanged:
+		s.engine.Revoke(c.Device, int64(c.Version)) // version 0, from a node of before, revokes nothing: it tells the owner
 	default:
 		s.programs.changed(c)
 	}
-	switch {
-	case c.Foreign:
-	case s.kafka == nil:
-		told := func(err error) {
-			if err != nil {
-				s.log.Warn("a session may go on", "kind", c.Kind, "device", c.Device, "tenant", c.Tenant, "error", err)
-			}
-		}
-		if _, err := s.endSession(c, told); err != nil {
-			told(err)
-		}
-	default:
-		select {
-		case s.changes <- struct{}{}:
-		default: // it is known that there is something
-		}
+	if s.kafka == nil || c.Foreign {
+		return
+	}
+	if s.engine.Level() < cluster.LevelRevokes {
+		s.tellOwner(c)
+	}
+	select {
+	case s.changes <- struct{}{}:
+	default: // it is known that there is something
 	}
 }
 
-// endSession tells the owner of a device to end its session, wherever that is, if the change is one after which it must not go on: false, if not.
-func (s *Server) endSession(c registry.Change, told func(error)) (bool, error) {
+// tellOwner lets the owner of a device end its session, for nodes that do not do so themselves.
+func (s *Server) tellOwner(c registry.Change) {
 	why := transports.ReasonCredentials
 	switch c.Kind {
 	case registry.DeviceDeleted:
 		why = transports.ReasonDeviceDeleted
 	case registry.CredentialsChanged:
 	default:
-		return false, nil
+		return
 	}
-	return true, s.engine.CloseDevice(c.Device, s.registry.Partition(c.Device), why, told)
-}
-
-// endSessions does so for changes, and returns when no such command can be lost any more.
-func (s *Server) endSessions(ctx context.Context, some []registry.Change) error {
-	told, wait := make(chan error, len(some)), 0
-	for _, c := range some {
-		asked, err := s.endSession(c, func(err error) { told <- err })
-		if err != nil {
-			return err
-		}
-		if asked {
-			wait++
-		}
+	if err := s.engine.CloseDevice(c.Device, s.registry.Partition(c.Device), why); err != nil {
+		s.log.Warn("a session may go on", "kind", c.Kind, "device", c.Device, "tenant", c.Tenant, "error", err)
 	}
-	for range wait {
-		select {
-		case err := <-told:
-			if err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }
 
 // emptyOutbox tells of what this process has changed, and of what a process that is gone has changed, each until it is told. At its end it tells of what
@@ -138,7 +110,7 @@ func (s *Server) endSessions(ctx context.Context, some []registry.Change) error 
 func (s *Server) emptyOutbox(ctx context.Context) {
 	look := time.NewTicker(outboxAgain)
 	defer look.Stop()
-	silent := false
+	silent, unread := false, false
 	for {
 		err := s.tellOutbox(ctx)
 		switch {
@@ -151,9 +123,7 @@ func (s *Server) emptyOutbox(ctx context.Context) {
 		select {
 		case <-s.changes:
 		case <-look.C:
-			if n, err := s.registry.Adopt(ctx, outboxLeft); n > 0 && err == nil {
-				s.log.Info("telling of changes of the registry that another process left behind", "waiting", n)
-			}
+			s.adopt(ctx, &unread)
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), outboxAgain)
 			defer cancel()
@@ -165,15 +135,24 @@ func (s *Server) emptyOutbox(ctx context.Context) {
 	}
 }
 
-// tellOutbox tells owners and other nodes of what waits.
+// adopt takes over what others have left behind; that it cannot is said once.
+func (s *Server) adopt(ctx context.Context, unread *bool) {
+	n, err := s.registry.Adopt(ctx, outboxLeft)
+	switch {
+	case err != nil && !*unread && ctx.Err() == nil:
+		s.log.Warn("changes of the registry that other processes may have left behind cannot be read", "error", err)
+	case n > 0:
+		s.log.Info("telling of changes of the registry that another process left behind", "waiting", n)
+	}
+	*unread = err != nil
+}
+
+// tellOutbox tells other nodes of what waits.
 func (s *Server) tellOutbox(ctx context.Context) error {
 	for {
 		some, err := s.registry.Outbox(ctx)
 		if err != nil || len(some) == 0 {
 			return err
-		}
-		if err := s.endSessions(ctx, some); err != nil {
-			return fmt.Errorf("ending sessions: %w", err)
 		}
 		records := make([]bus.Record, len(some))
 		for i, c := range some {
