@@ -30,6 +30,7 @@ const (
 type peers struct {
 	e      *Engine
 	topics bus.Topics
+	bytes  int // peerBytes
 
 	mu      sync.Mutex
 	nodes   map[string]*mailbox
@@ -65,7 +66,7 @@ func (l *letterTo) idle(now time.Time) bool {
 }
 
 func newPeers(ctx context.Context, e *Engine, t bus.Topics) *peers {
-	return &peers{e: e, topics: t, nodes: map[string]*mailbox{}, ctx: ctx}
+	return &peers{e: e, topics: t, bytes: peerBytes, nodes: map[string]*mailbox{}, ctx: ctx}
 }
 
 // send tells a process something. It does not block. What finds no room is dropped, of which the owner hears if it was for a device.
@@ -92,7 +93,7 @@ func (p *peers) add(node string, l letterTo) bool {
 	if l.message.Close != nil {
 		most *= 2 // its session must not go on because calls take the room
 	}
-	if len(box.waiting) >= most || l.bytes > 0 && box.bytes+l.bytes > peerBytes {
+	if len(box.waiting) >= most || l.bytes > 0 && box.bytes+l.bytes > p.bytes {
 		return false
 	}
 	box.waiting, box.bytes = append(box.waiting, l), box.bytes+l.bytes

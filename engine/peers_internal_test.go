@@ -35,6 +35,7 @@ func inMailboxes(t *testing.T, test func(t *testing.T, p *peers, g *gate, droppe
 		measured, g := prometheus.NewRegistry(), &gate{}
 		ctx, cancel := context.WithCancel(t.Context())
 		p := newPeers(ctx, &Engine{now: time.Now, metrics: NewMetrics(measured), log: slog.New(slog.DiscardHandler)}, g)
+		p.bytes = fewBytes
 		test(t, p, g, func() int { return counted(t, measured, "callchain_peer_messages_dropped_total") })
 		cancel()
 		p.stop()
@@ -56,8 +57,11 @@ func counted(t *testing.T, measured *prometheus.Registry, name string) int {
 	return 0
 }
 
+// fewBytes is what waits at most in a mailbox here.
+const fewBytes = 4000
+
 func quarter() cluster.Message {
-	return cluster.Message{Respond: &cluster.Response{Session: uuid.New(), Body: make([]byte, peerBytes/4)}}
+	return cluster.Message{Respond: &cluster.Response{Session: uuid.New(), Body: make([]byte, fewBytes/4)}}
 }
 
 // TestMailboxesAreBounded: by what waits in them in bytes and in number. The end of a connection has room beyond that.
