@@ -41,7 +41,7 @@ start_nodes() {
 }
 
 # shared URL tells whether a node owns its half of the partitions.
-shared() { curl -fsS "$1/metrics" | grep -q '^callchain_partitions_owned 32$'; }
+shared() { [[ $(curl -fsS "$1/metrics") == *$'\ncallchain_partitions_owned 32\n'* ]]; }
 
 # run_file NAME runs one file of the suite, without what is listed for later. The results file has what failed.
 run_file() {
