@@ -12,9 +12,10 @@ import (
 
 // sessions are the live connections of this process.
 type sessions struct {
-	mu   sync.RWMutex
-	byID map[uuid.UUID]*live
-	by   map[string]int // connected devices by transport: sessions aside take no device's place
+	mu       sync.RWMutex
+	byID     map[uuid.UUID]*live
+	byDevice map[uuid.UUID]*live // the newest; the others hang on it
+	by       map[string]int      // connected devices by transport: sessions aside take no device's place
 }
 
 // live is one connection; wants says that it asked for calls.
@@ -23,6 +24,7 @@ type live struct {
 	wants bool
 	since time.Time
 	given given
+	older *live // of the same device
 }
 
 // given are the deliveries that a connection was handed lately: an attempt is handed over once.
@@ -42,15 +44,42 @@ const givenMost = 16
 // revokedMost bounds the devices whose credentials have changed lately. They are needed for as long as a connection takes to be made.
 const revokedMost = 20_000
 
-func newSessions() *sessions { return &sessions{byID: map[uuid.UUID]*live{}, by: map[string]int{}} }
+func newSessions() *sessions {
+	return &sessions{byID: map[uuid.UUID]*live{}, byDevice: map[uuid.UUID]*live{}, by: map[string]int{}}
+}
 
 func (s *sessions) add(one transports.Session) {
 	s.mu.Lock()
-	if s.byID[one.ID] == nil && !one.Aside {
+	defer s.mu.Unlock()
+	if was := s.byID[one.ID]; was != nil {
+		s.unhook(was)
+	}
+	added := &live{Session: one, since: time.Now(), older: s.byDevice[one.Identity.Device]}
+	s.byID[one.ID], s.byDevice[one.Identity.Device] = added, added
+	if !one.Aside {
 		s.by[one.Transport]++
 	}
-	s.byID[one.ID] = &live{Session: one, since: time.Now()}
-	s.mu.Unlock()
+}
+
+// unhook takes a connection out; mu is held.
+func (s *sessions) unhook(one *live) {
+	delete(s.byID, one.ID)
+	if !one.Aside {
+		s.by[one.Transport]--
+	}
+	device := one.Identity.Device
+	at := s.byDevice[device]
+	switch {
+	case at != one:
+		for at.older != one {
+			at = at.older
+		}
+		at.older = one.older
+	case one.older == nil:
+		delete(s.byDevice, device)
+	default:
+		s.byDevice[device] = one.older
+	}
 }
 
 // get is a live connection, or nil.
@@ -91,10 +120,7 @@ func (s *sessions) remove(id uuid.UUID) *transports.Session {
 	if one == nil {
 		return nil
 	}
-	delete(s.byID, id)
-	if !one.Aside {
-		s.by[one.Transport]--
-	}
+	s.unhook(one)
 	return &one.Session
 }
 
@@ -146,8 +172,8 @@ func (s *sessions) in(partition int32) (out []live) {
 func (s *sessions) older(device uuid.UUID, version int64) (out []transports.Session) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for _, one := range s.byID {
-		if one.Identity.Device == device && one.Identity.Credentials < version {
+	for one := s.byDevice[device]; one != nil; one = one.older {
+		if one.Identity.Credentials < version {
 			out = append(out, one.Session)
 		}
 	}
