@@ -88,7 +88,7 @@ type Engine struct {
 	open        sync.Map // call id → openPlace, of the open light calls
 	feed        *feed
 	bodies      *generations[uuid.UUID, rpc.Body]
-	revoked     *generations[uuid.UUID, int64] // the newest version of credentials that have changed lately, by device
+	revoked     *revocations
 	aside       *aside
 
 	inHand   inHand
@@ -110,7 +110,7 @@ func New(c Config, store eventstore.Store, inbox bus.Inbox, d Directory, m *Metr
 		config: c, store: store, inbox: inbox, directory: d, log: log, metrics: m, now: time.Now,
 		run: run, incarnation: cluster.Process(c.Node, run), assignment: newAssignment(), held: make(held, c.Partitions), gone: make(chan []string, 1),
 		sessions: newSessions(), waiters: newWaiters(), judgements: newJudgements(), feed: newFeed(c.Partitions), bodies: newGenerations[uuid.UUID, rpc.Body](bodyCacheBytes),
-		revoked: newGenerations[uuid.UUID, int64](revokedMost),
+		revoked: newRevocations(),
 	}
 	e.oneways = newGenerations[uuid.UUID, []string](onewaysMost)
 	e.aside = newAside(e)

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"callchain/engine/bus"
@@ -77,7 +76,7 @@ func (e *Engine) session(id uuid.UUID, done func(error)) *transports.Session {
 // Connect implements transports.Inbound.
 func (e uplink) Connect(s transports.Session, done func(error)) {
 	e.sessions.add(s)
-	if newest, ok := e.revoked.get(s.Identity.Device); ok && s.Identity.Credentials < newest {
+	if e.revoked.covers(&s.Identity, e.now()) {
 		e.sessions.remove(s.ID)
 		if done != nil {
 			done(transports.ErrUnauthorized)
@@ -101,6 +100,14 @@ func (e uplink) Connect(s transports.Session, done func(error)) {
 			done(err)
 		}
 	})
+	e.unlessGone(&s)
+}
+
+// unlessGone tells the owner that a connection has ended which ended, by Revoke, just before the owner was told of it.
+func (e *Engine) unlessGone(s *transports.Session) {
+	if e.sessions.get(s.ID) == nil {
+		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Disconnect{Session: s.ID, Why: string(transports.ReasonCredentials)}}, nil)
+	}
 }
 
 // Subscribe implements transports.Inbound.
@@ -129,6 +136,7 @@ func (e uplink) subscribe(s *transports.Session, tries int, done func(error)) {
 				return
 			}
 			e.send(s, bus.RPC, true, fleeting, step.RPC{Do: e.resumed(one)}, nil)
+			e.unlessGone(s)
 			e.subscribe(s, tries-1, done)
 		}
 	}
@@ -236,42 +244,6 @@ func (e uplink) Attributes(session uuid.UUID, payload []byte, done func(error)) 
 func (e uplink) RequestAttributes(session uuid.UUID, request int32, client, shared []string, done func(error)) {
 	if s := e.session(session, done); s != nil {
 		e.send(s, bus.Data, false, fleeting, step.AskAttributes{Session: session, Request: request, Client: client, Shared: shared}, done)
-	}
-}
-
-// CloseDevice tells the owner of a device to end its session, at whichever node it is: its credentials changed, or it was deleted. It is for nodes that do
-// not know Revoke.
-func (e *Engine) CloseDevice(device uuid.UUID, partition int32, why transports.Reason) error {
-	cmd := step.Command{Meta: e.meta("system", "registry"), Device: device, Do: step.RPC{Do: rpc.Disconnect{Why: string(why)}}}
-	_, err := e.put(bus.RPC, partition, true, fleeting, cmd, nil)
-	return err
-}
-
-// Deleted ends the connections of a deleted device that this process holds.
-func (e *Engine) Deleted(device uuid.UUID) {
-	e.end(device, math.MaxInt64, transports.ReasonDeviceDeleted)
-}
-
-// Revoke ends the connections of a device that this process holds on credentials older than their new version. One that is being made by them is
-// refused.
-func (e *Engine) Revoke(device uuid.UUID, version int64) {
-	e.revoked.set(device, version, 1) // before it is looked who is here: a connection is added before it is looked whether it may be
-	e.end(device, version, transports.ReasonCredentials)
-}
-
-func (e *Engine) end(device uuid.UUID, version int64, why transports.Reason) {
-	for _, s := range e.sessions.older(device, version) {
-		if e.sessions.remove(s.ID) == nil {
-			continue // it has ended meanwhile
-		}
-		s.Link.Close(why)
-		if s.Aside {
-			continue
-		}
-		cmd := step.Command{Meta: e.meta("system", "registry"), Device: device, Do: step.RPC{Do: rpc.Disconnect{Session: s.ID, Why: string(why)}}}
-		if _, err := e.put(bus.RPC, s.Identity.Partition, true, fleeting, cmd, nil); err != nil { // its owner hears of it with its next delivery
-			e.log.Warn("the end of a connection could not be noted", "device", device, "tenant", s.Identity.Tenant, "error", err)
-		}
 	}
 }
 

@@ -24,8 +24,9 @@ type members struct {
 	began  time.Time // when this process began to hear the others
 	view   *cluster.View
 	claims map[int32]cluster.Claim // by partition: the newest, to be answered with what this process has there
-	unfit  map[unfit]string        // why this node must own nothing now
-	fitted chan struct{}           // signalled when that has changed
+	low    lowLevel
+	unfit  map[unfit]string // why this node must own nothing now
+	fitted chan struct{}    // signalled when that has changed
 }
 
 func newMembers(e *Engine, t bus.Topics) *members {
@@ -115,6 +116,7 @@ func (m *members) hear(r bus.Record) {
 	}
 	m.mu.Lock()
 	news := m.view.Hear(b, m.e.now())
+	m.low.heard(b.Level, m.e.now())
 	m.mu.Unlock()
 	m.heard(news)
 }
@@ -293,14 +295,42 @@ func (m *members) waiting(partition int32, lane bus.Lane, now time.Time) time.Du
 // Level is the newest feature level that all live nodes have; of a single process, its own.
 func (e *Engine) Level() int { return e.members.level() }
 
-// level is the newest feature level that all live nodes have.
+// level is the newest feature level that all nodes have that may live: not before all of them must have been heard, and while one that is lower may only
+// have been cut off, that one's.
 func (m *members) level() int {
 	if m == nil {
 		return cluster.Level
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.view.LowestLevel()
+	now := m.e.now()
+	if m.began.IsZero() || now.Sub(m.began) < cluster.Silent {
+		return cluster.LevelFirst
+	}
+	return min(m.view.LowestLevel(), m.low.level(now))
+}
+
+// lowFor is how long a node of a lower level counts after it was heard last.
+const lowFor = time.Hour
+
+// lowLevel is the lowest level below this program's that was heard lately.
+type lowLevel struct {
+	lowest int
+	until  time.Time
+}
+
+func (l *lowLevel) heard(level int, now time.Time) {
+	if level >= cluster.Level {
+		return
+	}
+	l.lowest, l.until = min(level, l.level(now)), now.Add(lowFor)
+}
+
+func (l *lowLevel) level(now time.Time) int {
+	if now.Before(l.until) {
+		return l.lowest
+	}
+	return cluster.Level
 }
 
 // epoch is the newest epoch of a partition that was heard of.

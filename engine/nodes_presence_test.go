@@ -239,6 +239,42 @@ func TestDeliveryForAConnectionThatIsNotThere(t *testing.T) {
 	})
 }
 
+// TestDeliveryForAConnectionThatIsNotHereAnyMore: the same of a connection of the owner's own node, whose end found no room in the inbox.
+func TestDeliveryForAConnectionThatIsNotHereAnyMore(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		d := a.connect(in(1), "A")
+		pass(time.Second)
+		meddle := func(cmd step.Command) bool {
+			end, ends := rpcOf(cmd).(rpc.Disconnect)
+			return ends && end.Why == "closed"
+		}
+		at["node-0"].meddle(func(m *meddler) { m.put = meddle })
+		a.engine.Inbound().Disconnect(d.session, "closed")
+		pass(time.Second)
+		b.call(in(1), nil)
+		pass(time.Second)
+		b.wantOffline(in(1))
+	})
+}
+
+// TestConnectionThatIsRevokedWhileItBegins: its end does not stand before its beginning.
+func TestConnectionThatIsRevokedWhileItBegins(t *testing.T) {
+	meddled(t, func(a, b byHand, at map[string]*meddler) {
+		meddle := func(cmd step.Command) bool {
+			if _, ok := rpcOf(cmd).(rpc.Connect); ok {
+				at["node-1"].meddle(func(m *meddler) { m.put = nil })
+				b.engine.Revoke(named(in(1)), 1)
+			}
+			return false
+		}
+		at["node-1"].meddle(func(m *meddler) { m.put = meddle })
+		b.begin(in(1), "A")
+		pass(time.Second)
+		a.wantOffline(in(1))
+		a.wantDisconnected(in(1))
+	})
+}
+
 // TestDeliveryOfAnOwnerBefore: what an owner had let out that is none any more does not reach the device when a newer owner is known.
 func TestDeliveryOfAnOwnerBefore(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {

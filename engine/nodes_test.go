@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"callchain/engine"
+	"callchain/engine/bus"
+	"callchain/engine/cluster"
 	"callchain/transports"
 )
 
@@ -257,6 +259,7 @@ func TestCredentialsRevoked(t *testing.T) {
 			}
 			pass(time.Second)
 			n.wantAnswered(d)
+			n.connectWith("d1", "later"+n.name(), 1, transports.ErrUnauthorized)
 			for _, each := range c.nodes {
 				each.engine.Deleted(d.id)
 			}
@@ -265,7 +268,39 @@ func TestCredentialsRevoked(t *testing.T) {
 				t.Errorf("on %s the connection of the deleted device was closed with %v, want %v", n.name(), d.closed, want)
 			}
 			owner.wantOffline("d1")
+			n.connectWith("d1", "after"+n.name(), 2, transports.ErrUnauthorized)
+			pass(2 * time.Minute) // what is remembered of it is over
 		}
+	})
+}
+
+// TestLevelIsThatOfWhoMayLive: not before all nodes must have been heard, and while one of a lower level may only have been cut off, a later level is in use.
+func TestLevelIsThatOfWhoMayLive(t *testing.T) {
+	inNodes(t, 2, func(c *nodesRig) {
+		n := c.nodes[0]
+		want := func(level int, when string) {
+			t.Helper()
+			if got := n.engine.Level(); got != level {
+				t.Errorf("%s the level is %d, want %d", when, got, level)
+			}
+		}
+		want(cluster.LevelFirst, "just after the start")
+		pass(cluster.Silent)
+		want(cluster.Level, "when all have been heard")
+		old := cluster.Beat{Process: "old/run", Level: cluster.LevelFirst}
+		value, err := old.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.topics.Publish(t.Context(), bus.Nodes, []bus.Record{{Key: "old", Value: value}}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		want(cluster.LevelFirst, "beside an older node")
+		pass(50 * time.Minute)
+		want(cluster.LevelFirst, "when that is not heard any more")
+		pass(11 * time.Minute)
+		want(cluster.Level, "when it was not heard for an hour")
 	})
 }
 

@@ -23,6 +23,7 @@ const (
 	peerBatch = 500              // messages at once
 	peerAge   = 30 * time.Second // see idle
 	peerLong  = 10 * time.Minute // likewise
+	peerSift  = time.Second      // how often it is looked what is idle: many may wait that are not
 	peerQuiet = time.Minute      // a mailbox in which nothing waits then is closed: its node may be gone
 )
 
@@ -44,6 +45,7 @@ type mailbox struct {
 	node    string
 	waiting []letterTo
 	bytes   int
+	sifted  time.Time // when it was looked last what is idle
 	wake    chan struct{}
 }
 
@@ -168,10 +170,11 @@ func (p *peers) next(box *mailbox) []letterTo {
 	defer p.mu.Unlock()
 	now := p.e.now()
 	old := 0
-	for old < len(box.waiting) && now.Sub(box.waiting[old].since) > peerAge {
+	for now.Sub(box.sifted) >= peerSift && old < len(box.waiting) && now.Sub(box.waiting[old].since) > peerAge {
 		old++
 	}
 	if old > 0 {
+		box.sifted = now
 		kept := make([]letterTo, 0, len(box.waiting))
 		for _, l := range box.waiting[:old] {
 			if l.idle(now) {

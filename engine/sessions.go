@@ -41,9 +41,6 @@ type attempt struct {
 // givenMost bounds them. Only the calls that an owner had let out in its last moments can come twice.
 const givenMost = 16
 
-// revokedMost bounds the devices whose credentials have changed lately. They are needed for as long as a connection takes to be made.
-const revokedMost = 20_000
-
 func newSessions() *sessions {
 	return &sessions{byID: map[uuid.UUID]*live{}, byDevice: map[uuid.UUID]*live{}, by: map[string]int{}}
 }
@@ -176,6 +173,21 @@ func (s *sessions) older(device uuid.UUID, version int64) (out []transports.Sess
 		if one.Identity.Credentials < version {
 			out = append(out, one.Session)
 		}
+	}
+	return out
+}
+
+// devices are those that have a connection, with the oldest version of credentials that one was made with.
+func (s *sessions) devices() map[uuid.UUID]int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make(map[uuid.UUID]int64, len(s.byDevice))
+	for device, one := range s.byDevice {
+		oldest := one.Identity.Credentials
+		for one = one.older; one != nil; one = one.older {
+			oldest = min(oldest, one.Identity.Credentials)
+		}
+		out[device] = oldest
 	}
 	return out
 }

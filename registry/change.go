@@ -63,6 +63,9 @@ func (r *Registry) Apply(c Change) {
 	r.apply(c)
 }
 
+// Forget drops all devices from memory: changes of them may have been missed.
+func (r *Registry) Forget() { r.devices.dropIf(func(*Facts) bool { return true }) }
+
 func (r *Registry) apply(c Change) {
 	r.forget(c)
 	if p := r.listeners.Load(); p != nil {

@@ -152,3 +152,26 @@ func (r *Registry) SaveCredentials(ctx context.Context, tenant uuid.UUID, c Cred
 	}
 	return c, nil
 }
+
+// CredentialVersions are the versions of the credentials of some devices, a thousand at most. A device that does not exist is not among them.
+func (r *Registry) CredentialVersions(ctx context.Context, devices []uuid.UUID) (map[uuid.UUID]int64, error) {
+	out := make(map[uuid.UUID]int64, len(devices))
+	if len(devices) == 0 {
+		return out, nil
+	}
+	ids := make([]any, len(devices))
+	for i, id := range devices {
+		ids[i] = id
+	}
+	err := r.query(ctx).each(`SELECT device, version FROM device_credentials WHERE device IN `+places(len(ids)), ids, func(row row) error {
+		var id uuid.UUID
+		var version int64
+		err := row.Scan(&id, &version)
+		out[id] = version
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the versions of credentials: %w", err)
+	}
+	return out, nil
+}

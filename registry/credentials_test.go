@@ -3,10 +3,13 @@ package registry_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 
 	"callchain/registry"
 	"callchain/transports"
+
+	"github.com/google/uuid"
 )
 
 func basicOf(t *testing.T, f fixture, name, value string) registry.Device {
@@ -73,6 +76,25 @@ func TestJoinedIdsDoNotProveTheWrongFields(t *testing.T) {
 			if _, err := f.Authenticate(t.Context(), shown); !errors.Is(err, transports.ErrUnauthorized) {
 				t.Errorf("%+v: %v, want it refused", shown, err)
 			}
+		}
+	})
+}
+
+func TestCredentialVersions(t *testing.T) {
+	onBoth(t, func(t *testing.T, f fixture) {
+		first, second, gone := f.device(t, "first"), f.device(t, "second"), uuid.New()
+		c, err := f.Credentials(t.Context(), f.tenant, second.ID)
+		must(t, err)
+		c.ID = "changed"
+		_, err = f.SaveCredentials(t.Context(), f.tenant, c)
+		must(t, err)
+		got, err := f.CredentialVersions(t.Context(), []uuid.UUID{gone, second.ID, first.ID})
+		must(t, err)
+		if want := map[uuid.UUID]int64{first.ID: 1, second.ID: 2}; !maps.Equal(got, want) {
+			t.Errorf("the versions are %v, want %v", got, want)
+		}
+		if got, err = f.CredentialVersions(t.Context(), nil); err != nil || len(got) > 0 {
+			t.Errorf("of no device: %v, %v", got, err)
 		}
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -49,11 +48,11 @@ func (r *Registry) Outbox(ctx context.Context) ([]Change, error) {
 // Told removes changes from the outbox, at least one.
 func (r *Registry) Told(ctx context.Context, some []Change) error {
 	err := r.write(ctx, func(tx *tx) error {
-		ids, places := make([]any, len(some)), make([]string, len(some))
+		ids := make([]any, len(some))
 		for i, c := range some {
-			ids[i], places[i] = c.id, fmt.Sprint("$", i+1)
+			ids[i] = c.id
 		}
-		_, err := tx.exec(`DELETE FROM registry_outbox WHERE id IN (`+strings.Join(places, ", ")+`)`, ids...)
+		_, err := tx.exec(`DELETE FROM registry_outbox WHERE id IN `+places(len(ids)), ids...)
 		return err
 	})
 	if err != nil {
@@ -85,7 +84,7 @@ func (r *Registry) Adopt(ctx context.Context, after time.Duration) (int, error) 
 // clock is the time of the database in microseconds since 1970, as an expression: nodes compare what each of them has written.
 func (t *tx) clock() string {
 	if t.dialect == Postgres {
-		return `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
+		return `(extract(epoch FROM statement_timestamp()) * 1000000)::bigint`
 	}
 	return `CAST(unixepoch('subsec') * 1000000 AS INTEGER)`
 }

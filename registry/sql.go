@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"callchain/eventstore"
@@ -68,6 +69,15 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 		return 0, classify(err)
 	}
 	return res.RowsAffected()
+}
+
+// places are the brackets of IN with so many places: ($1, $2, …).
+func places(n int) string {
+	out := []byte{'('}
+	for i := 1; i <= n; i++ {
+		out = append(strconv.AppendInt(append(out, '$'), int64(i), 10), ", "...)
+	}
+	return string(out[:len(out)-2]) + ")"
 }
 
 // row is *sql.Row or *sql.Rows.

@@ -19,6 +19,7 @@ import (
 //	2  each ends its own connections when credentials change; before, the node that changed them told the owner of the device
 const (
 	Level        = 2
+	LevelFirst   = 1
 	LevelRevokes = 2
 )
 

@@ -80,7 +80,11 @@ func (ob *observation) lastWord(code codes.Code) {
 // observeCalls makes the peer the one that gets the device's calls. The same observation asked for again goes on; another one is a
 // session of its own, so that the engine sends what is unanswered once more, and the older one ends.
 func (s *Server) observeCalls(r *request, id transports.Identity) {
-	cur := s.current(id)
+	cur, valid := s.current(id)
+	if !valid {
+		r.answer(reply(codes.Unauthorized))
+		return
+	}
 	if cur != nil && cur.refresh(r) {
 		return
 	}
@@ -235,6 +239,11 @@ func (o *session) begins(ob *observation) {
 // observeAttributes makes the peer the one that is told of changed shared attributes; the first answer is their present state. The
 // same observation asked for again goes on: its numbers rise, so that the peer does not take the answer for an old one.
 func (s *Server) observeAttributes(r *request, id transports.Identity) {
+	cur, valid := s.current(id)
+	if !valid {
+		r.answer(reply(codes.Unauthorized))
+		return
+	}
 	ob := newObservation(r)
 	begin := func(o *session) {
 		o.mu.Lock()
@@ -256,7 +265,7 @@ func (s *Server) observeAttributes(r *request, id transports.Identity) {
 		}
 		o.askAttributes(r, ob, []string{}, []string{""})
 	}
-	if cur := s.current(id); cur != nil {
+	if cur != nil {
 		begin(cur)
 		return
 	}
@@ -276,7 +285,7 @@ func (s *Server) observeAttributes(r *request, id transports.Identity) {
 
 // deregister ends the observation that the request names by its token; another one goes on.
 func (s *Server) deregister(r *request, id transports.Identity, f feature) {
-	if o := s.current(id); o != nil {
+	if o, valid := s.current(id); o != nil && valid {
 		o.mu.Lock()
 		ob := o.rpc
 		if f == forAttributes {

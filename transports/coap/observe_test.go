@@ -144,6 +144,34 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
+// TestObserversOnOlderCredentials: who observes on credentials that have changed is told so when the device comes with the new ones, yields nothing to its
+// session, and does not come back into it.
+func TestObserversOnOlderCredentials(t *testing.T) {
+	h := newHouse(t, nil)
+	p, s := h.observer("d")
+	h.withAttributes(p, "d")
+	fresh := h.peer()
+	fresh.observe(t, calls("d@2"), "c")
+	for range 2 {
+		m := p.hear(t)
+		if m.Code != codes.Unauthorized || m.number(message.Observe) != -1 {
+			t.Fatalf("%s came, want 4.01", m)
+		}
+		p.ack(m.MessageID)
+	}
+	h.ends(s, string(transports.ReasonCredentials))
+	for _, path := range []string{calls("d"), attributes("d")} {
+		h.answers(p, p.request(codes.GET, path, "", opt(message.Observe, 0)), codes.Unauthorized, "")
+	}
+	h.engine.Session(t, "d").Link.PushAttributes(map[string][]byte{"a": []byte("1")}, nil)
+	owed := command(1)
+	h.engine.Session(t, "d").Link.Send(owed)
+	m := h.hears(fresh, message.Confirmable, codes.Content, "c", 1)
+	fresh.ack(m.MessageID)
+	h.acknowledged(owed)
+	h.pong(p) // it hears nothing else
+}
+
 // TestTakeoverRefused: the engine does not take the newer session; the older one goes on as it was.
 func TestTakeoverRefused(t *testing.T) {
 	h := newHouse(t, nil)

@@ -118,8 +118,9 @@ func (o *session) judge(err error) {
 }
 
 // current is the session in which the device observes here, nil if there is none. One that the engine has not judged yet is waited
-// for: a device that asks for its calls and its attributes at once means one session.
-func (s *Server) current(id transports.Identity) *session {
+// for: a device that asks for its calls and its attributes at once means one session. One on older credentials ends; false: it is on newer ones than
+// these, which are void.
+func (s *Server) current(id transports.Identity) (_ *session, valid bool) {
 	s.mu.Lock()
 	var opening *session
 	if p := s.devices[id.Device]; p != nil {
@@ -131,15 +132,25 @@ func (s *Server) current(id transports.Identity) *session {
 		_ = opening.await()
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	p := s.devices[id.Device]
 	if p == nil {
-		return nil
+		s.mu.Unlock()
+		return nil, true
 	}
 	if p.opening == opening {
 		p.opening = nil
 	}
-	return p.observing
+	one := p.observing
+	outdated := one != nil && one.identity.Credentials < id.Credentials
+	if outdated {
+		p.observing = nil
+	}
+	s.mu.Unlock()
+	if outdated {
+		link{one}.Close(transports.ReasonCredentials)
+		one = nil
+	}
+	return one, one == nil || one.identity.Credentials == id.Credentials
 }
 
 // sessionOf finds the session for what a device sends: the one in which it observes, or one aside.

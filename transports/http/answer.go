@@ -80,6 +80,9 @@ func (s *Server) settled(w http.ResponseWriter, err error) {
 		empty(w, http.StatusOK)
 	case errors.Is(err, transports.ErrBusy):
 		s.busy(w)
+	case errors.Is(err, transports.ErrUnauthorized): // since the token was checked
+		s.count.unauthorized.Add(1)
+		empty(w, http.StatusUnauthorized)
 	default:
 		s.log.Info("http device: a message was not taken", "error", err)
 		empty(w, http.StatusInternalServerError)

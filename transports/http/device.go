@@ -34,6 +34,9 @@ type answer struct {
 // timeOver is what ThingsBoard answers to a poll whose time is over, and to one that is ended.
 var timeOver = answer{status: 408}
 
+// unauthorized is the answer to a poll with credentials that have changed since they were checked.
+var unauthorized = answer{status: 401}
+
 // deleted is ThingsBoard's answer to what waits for a device that is deleted.
 var deleted = answer{status: 403, body: []byte("Device was deleted!"), plain: true}
 
@@ -83,9 +86,15 @@ func (s *Server) join(id transports.Identity, remote string, k kind) (*device, *
 	}
 	d.mu.Lock()
 	s.mu.Unlock()
-	d.identity, d.remote = id, remote
-	d.idle.Stop()
 	p := &poll{kind: k, result: make(chan answer, 1)}
+	if id.Credentials < d.identity.Credentials {
+		p.result <- unauthorized
+		d.mu.Unlock()
+		return d, p, true
+	}
+	revoked := d.renew(id)
+	d.remote = remote
+	d.idle.Stop()
 	d.waiting[k] = append(d.waiting[k], p)
 	if len(d.waiting[k]) > s.cfg.DevicePolls {
 		d.waiting[k][0].result <- timeOver
@@ -93,8 +102,21 @@ func (s *Server) join(id transports.Identity, remote string, k kind) (*device, *
 	}
 	act := d.due()
 	d.mu.Unlock()
+	if revoked != uuid.Nil {
+		s.in.Disconnect(revoked, string(transports.ReasonCredentials))
+	}
 	act()
 	return d, p, true
+}
+
+// renew takes over who the device is. What it began with older credentials ends: who polls with them may be somebody else. The lock is held.
+func (d *device) renew(id transports.Identity) (revoked uuid.UUID) {
+	if id.Credentials > d.identity.Credentials {
+		d.answerAll(timeOver)
+		revoked = d.drop()
+	}
+	d.identity = id
+	return revoked
 }
 
 // due is what the engine has to be told because of the polls that wait. The lock is held; the function returned is called without.

@@ -204,6 +204,52 @@ func TestHowSessionsEnd(t *testing.T) {
 	}
 }
 
+// TestPollsOnOlderCredentials: who polls with credentials that have changed gets no call any more when the device comes with the new ones, also if it waits
+// without a session.
+func TestPollsOnOlderCredentials(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		t.Run(fmt.Sprint("taken over: ", elsewhere), func(t *testing.T) {
+			h := newHouse(t, nil)
+			older := h.polls()
+			s := h.engine.Session(t, "d")
+			if elsewhere {
+				s.Link.Close(transports.ReasonTakenOver)
+				h.engine.Next(t, transporttest.Disconnect)
+			}
+			newer := newDouble(t, h.addr, "d@2").poll(patiently)
+			if a := next(t, older); a.status != 408 {
+				t.Errorf("the poll on older credentials: %s", a)
+			}
+			if !elsewhere {
+				if ev := h.engine.Next(t, transporttest.Disconnect); ev.Session != s.ID || ev.Text != string(transports.ReasonCredentials) {
+					t.Errorf("session %s ended for %q", ev.Session, ev.Text)
+				}
+			}
+			h.engine.Next(t, transporttest.Subscribe)
+			if a := next(t, h.device.poll(patiently)); a.status != 401 {
+				t.Errorf("a later poll on older credentials: %s", a)
+			}
+			h.engine.Session(t, "d").Link.Send(command(1))
+			if a := next(t, newer); a.status != 200 {
+				t.Error(a)
+			}
+		})
+	}
+}
+
+// TestCredentialsThatChangeMeanwhile: the engine refuses a session on credentials that have changed since the token was checked.
+func TestCredentialsThatChangeMeanwhile(t *testing.T) {
+	h := newHouse(t, nil)
+	h.engine.Deny(transporttest.Connect, transports.ErrUnauthorized)
+	h.engine.Deny(transporttest.ConnectAside, transports.ErrUnauthorized)
+	if a := next(t, h.device.poll(patiently)); a.status != 401 {
+		t.Error(a)
+	}
+	if n := h.server.Stats().Unauthorized; n != 1 {
+		t.Errorf("%d requests are counted as unauthorized", n)
+	}
+}
+
 // TestADeviceThatConnectsElsewhere: its poll waits on without a session, so that the two do not take the place from each other in turns.
 // The next poll is a newer connection and takes it.
 func TestADeviceThatConnectsElsewhere(t *testing.T) {

@@ -1,10 +1,13 @@
 package transporttest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -87,12 +90,18 @@ var (
 // DeviceID is the id of the device that a token belongs to.
 func DeviceID(token string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byte(token)) }
 
-// Authenticate knows every token that does not begin with "unknown".
+// Authenticate knows every token that does not begin with "unknown". One that ends with @ and a number stands for this version of the device's
+// credentials.
 func (e *Engine) Authenticate(_ context.Context, c transports.Credentials) (transports.Identity, error) {
 	if c.Token == "" || len(c.Token) >= 7 && c.Token[:7] == "unknown" {
 		return transports.Identity{}, fmt.Errorf("looking up credentials: %w", transports.ErrUnauthorized)
 	}
-	return transports.Identity{Device: DeviceID(c.Token), Name: c.Token, Type: "default", Gateway: c.Token == "gateway"}, nil
+	name, number, _ := strings.Cut(c.Token, "@")
+	version, err := strconv.ParseInt(cmp.Or(number, "0"), 10, 64)
+	if err != nil {
+		return transports.Identity{}, fmt.Errorf("token %s: %w", c.Token, err)
+	}
+	return transports.Identity{Device: DeviceID(name), Name: name, Type: "default", Gateway: name == "gateway", Credentials: version}, nil
 }
 
 // Hold makes messages of a kind wait for Event.Settle; Release settles them at once again, but not those that wait.

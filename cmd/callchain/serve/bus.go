@@ -26,5 +26,6 @@ func (s *Server) openBus(ctx context.Context) error {
 		return fmt.Errorf("bus.kafka.brokers %s: %w", k.Brokers, err)
 	}
 	s.kafka, s.inbox, s.changes = b, b.Inbox(), make(chan struct{}, 1)
+	s.doubt = make(chan struct{}, 1)
 	return nil
 }

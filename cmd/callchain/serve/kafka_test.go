@@ -92,6 +92,43 @@ func TestRegistryAcrossNodes(t *testing.T) {
 	}, "this server does not see what another process has changed")
 }
 
+// TestMissedChangesAreFoundOut: a change of which the topic says nothing is found out by looking, as a node does when it begins to follow the topic and now and
+// then.
+func TestMissedChangesAreFoundOut(t *testing.T) {
+	of, _ := nodesOnKafka(t)
+	server, c := run(t, of("here"))
+	changed, f := device(t, server, c, "changed", "default")
+	deleted, g := device(t, server, c, "deleted", "default")
+	_, same := device(t, server, c, "same", "default")
+	key, err := registry.ParseKey(strings.Repeat("1a", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent, db, err := registry.OpenPostgres(t.Context(), of("there").Store.URL.Reveal(), registry.Options{Partitions: 4, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	tenant := server.first.Tenant.ID
+	credentials, err := silent.Credentials(t.Context(), tenant, mustUUID(t, changed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials.ID = "another"
+	_, err = silent.SaveCredentials(t.Context(), tenant, credentials)
+	if err := errors.Join(err, silent.DeleteDevice(t.Context(), tenant, mustUUID(t, deleted))); err != nil {
+		t.Fatal(err)
+	}
+	if f.Stats().Online+g.Stats().Online != 2 {
+		t.Fatal("the server has heard of the changes")
+	}
+	signal(server.doubt)
+	until(t, func() bool { return f.Stats().Online+g.Stats().Online == 0 }, "devices are still connected that have other credentials, or are deleted")
+	if same.Stats().Online != 1 {
+		t.Error("a device was cut off whose credentials are the same")
+	}
+}
+
 // TestChangesLeftBehind: a process changes credentials and ends before it could tell anybody. A server that runs ends the device's session in its place, and
 // tells the others.
 func TestChangesLeftBehind(t *testing.T) {

@@ -50,6 +50,7 @@ type Server struct {
 	inbox     bus.Inbox
 	kafka     *kafka.Bus    // nil: commands stay in the process
 	changes   chan struct{} // says that the outbox of the registry has some
+	doubt     chan struct{} // says that changes of others may have been missed
 	directory *directory
 	traces    *telemetry.Traces // nil: off
 	version   string

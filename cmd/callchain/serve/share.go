@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +24,9 @@ const (
 	outboxLeft  = 10 * time.Second
 )
 
+// reviewPeriod is how often a node looks whether it has missed a change.
+const reviewPeriod = time.Minute
+
 // shareRegistry tells other nodes of changes of the registry and hears of theirs, until ctx ends.
 func (s *Server) shareRegistry(ctx context.Context) error {
 	if s.kafka == nil {
@@ -30,8 +35,13 @@ func (s *Server) shareRegistry(ctx context.Context) error {
 	var beside sync.WaitGroup
 	beside.Go(func() { s.emptyOutbox(ctx) })
 	beside.Go(func() { s.refreshRevocations(ctx) })
+	beside.Go(func() { s.review(ctx) })
 	defer beside.Wait()
-	return s.kafka.Topics().Follow(ctx, bus.Registry, s.catchUp, func(r bus.Record) {
+	begun := func() { // changes before that were not heard
+		s.registry.Forget()
+		signal(s.doubt)
+	}
+	return s.kafka.Topics().Follow(ctx, bus.Registry, begun, func(r bus.Record) {
 		if r.Headers[headerNode] == s.node {
 			return
 		}
@@ -44,11 +54,53 @@ func (s *Server) shareRegistry(ctx context.Context) error {
 	})
 }
 
-// catchUp reads again what other nodes may have changed since this one read it and before it began to hear of changes.
-func (s *Server) catchUp() {
-	for _, kind := range []registry.ChangeKind{registry.ChainActivated, registry.UserChanged} {
-		s.registry.Apply(registry.Change{Kind: kind, Tenant: s.first.Tenant.ID})
+// signal wakes who waits for a channel that holds one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is awake
 	}
+}
+
+// review looks now and then whether what this node goes by is what the registry says, since a change may not have been heard: while the node began to
+// follow the topic, or after it was away for so long that the topic had forgotten.
+func (s *Server) review(ctx context.Context) {
+	look := time.NewTicker(reviewPeriod)
+	defer look.Stop()
+	for {
+		select {
+		case <-s.doubt:
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, kind := range []registry.ChangeKind{registry.ChainActivated, registry.UserChanged} {
+			s.registry.Apply(registry.Change{Kind: kind, Tenant: s.first.Tenant.ID})
+		}
+		if err := s.reviewConnections(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("connections may be on credentials that have changed", "error", err)
+		}
+	}
+}
+
+// reviewConnections ends the connections on older credentials than the registry has, and of devices that it has not.
+func (s *Server) reviewConnections(ctx context.Context) error {
+	connected := s.engine.Connected()
+	for some := range slices.Chunk(slices.Collect(maps.Keys(connected)), 500) {
+		versions, err := s.registry.CredentialVersions(ctx, some)
+		if err != nil {
+			return err
+		}
+		for _, device := range some {
+			switch version, exists := versions[device]; {
+			case !exists:
+				s.engine.Deleted(device)
+			case connected[device] < version:
+				s.engine.Revoke(device, version)
+			}
+		}
+	}
+	return nil
 }
 
 // refreshRevocations reads soon what other nodes have revoked.
@@ -84,10 +136,7 @@ func (s *Server) changed(c registry.Change) {
 	if s.engine.Level() < cluster.LevelRevokes {
 		s.tellOwner(c)
 	}
-	select {
-	case s.changes <- struct{}{}:
-	default: // it is known that there is something
-	}
+	signal(s.changes)
 }
 
 // tellOwner lets the owner of a device end its session, for nodes that do not do so themselves.
