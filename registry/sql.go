@@ -164,6 +164,9 @@ func (r *Registry) writeOnce(ctx context.Context, fn func(*tx) error) ([]Change,
 		return nil, errors.Join(err, ignoreDone(t.Rollback()))
 	}
 	if err := t.Commit(); err != nil {
+		if rolledBack(ctx, err) {
+			return nil, fmt.Errorf("committing to the registry: %w", err)
+		}
 		err = fmt.Errorf("%w: %w", errUncertain, outage(err))
 		if isAway(err) {
 			err = &eventstore.OutageError{Reason: eventstore.ReasonUncertain, Err: err}
@@ -171,6 +174,11 @@ func (r *Registry) writeOnce(ctx context.Context, fn func(*tx) error) ([]Change,
 		return work.changes, err
 	}
 	return work.changes, nil
+}
+
+// rolledBack tells of an error of Commit whether the transaction has certainly not happened: its context had ended before it was sent.
+func rolledBack(ctx context.Context, err error) bool {
+	return errors.Is(err, sql.ErrTxDone) || ctx.Err() != nil && err == ctx.Err() //nolint:errorlint // a driver that had sent it wraps the error
 }
 
 // ignoreDone drops the error of a rollback of what the database has already rolled back.
