@@ -132,9 +132,11 @@ func (s *Server) run(p *part, do func(context.Context) error) {
 	go func() {
 		defer close(p.done)
 		err := do(ctx)
-		if ctx.Err() != nil && !errors.Is(err, context.Canceled) {
+		switch {
+		case err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled):
+		case ctx.Err() != nil:
 			p.err = err
-		} else if err != nil {
+		default:
 			select {
 			case s.failed <- err:
 			default: // the first failure ends the server

@@ -25,6 +25,9 @@ func TestPartsTellWhyTheyEnd(t *testing.T) {
 		t.Errorf("the server is told %v", err)
 	}
 	endAll(time.Second, &asked, &broken, &cancelled)
+	if len(s.failed) > 0 {
+		t.Errorf("a part that was told to end has broken the server: %v", <-s.failed)
+	}
 	if !errors.Is(asked.err, failure) || broken.err != nil || cancelled.err != nil {
 		t.Errorf("the parts ended with %v, %v and %v", asked.err, broken.err, cancelled.err)
 	}
