@@ -2,12 +2,10 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"time"
 
-	"callchain/engine/bus"
 	"callchain/engine/cluster"
 	"callchain/engine/projection"
 	"callchain/engine/rpc"
@@ -176,11 +174,7 @@ func (e *Engine) perform(fx *effect) {
 func (e *Engine) deliver(do step.Deliver, fx *effect) {
 	s := e.sessions.get(do.Session.ID)
 	if s == nil { // its Disconnect is on the way, unless it found no room; the call is sent again at the next subscription
-		lost := rpc.Disconnect{Session: do.Session.ID, Why: string(transports.ReasonNodeLost)}
-		cmd := step.Command{Meta: e.meta("system", "node"), Device: do.Device, Do: step.RPC{Do: lost}}
-		if _, err := e.put(bus.RPC, fx.partition, true, fleeting, cmd, nil); err != nil && !errors.Is(err, ErrStopping) {
-			e.log.Warn("the end of a connection could not be noted", "device", do.Device, "tenant", fx.tenant, "error", err)
-		}
+		e.disown(&cluster.Delivery{Partition: fx.partition, Device: do.Device, Session: do.Session.ID})
 		return
 	}
 	one := asideDelivery{do: do, tenant: s.Identity.Tenant, epoch: fx.epoch, trace: e.spans.delivering(&do, s.Transport, fx.from)}

@@ -100,11 +100,11 @@ func (e uplink) Connect(s transports.Session, done func(error)) {
 			done(err)
 		}
 	})
-	e.unlessGone(&s)
+	e.tellIfEnded(&s)
 }
 
-// unlessGone tells the owner that a connection has ended which ended, by Revoke, just before the owner was told of it.
-func (e *Engine) unlessGone(s *transports.Session) {
+// tellIfEnded tells the owner that a connection has ended which ended, by Revoke, just before the owner was told of it.
+func (e *Engine) tellIfEnded(s *transports.Session) {
 	if e.sessions.get(s.ID) == nil {
 		e.send(s, bus.RPC, true, fleeting, step.RPC{Do: rpc.Disconnect{Session: s.ID, Why: string(transports.ReasonCredentials)}}, nil)
 	}
@@ -136,7 +136,7 @@ func (e uplink) subscribe(s *transports.Session, tries int, done func(error)) {
 				return
 			}
 			e.send(s, bus.RPC, true, fleeting, step.RPC{Do: e.resumed(one)}, nil)
-			e.unlessGone(s)
+			e.tellIfEnded(s)
 			e.subscribe(s, tries-1, done)
 		}
 	}

@@ -218,43 +218,31 @@ func TestOfflineIsNotSaidBeforeAllHaveTold(t *testing.T) {
 	})
 }
 
-// TestDeliveryForAConnectionThatIsNotThere: the node says so, and the owner knows that the device is away.
+// TestDeliveryForAConnectionThatIsNotThere: its end found no room in the inbox. The node says so, another one or the owner's own, and the owner knows that
+// the device is away.
 func TestDeliveryForAConnectionThatIsNotThere(t *testing.T) {
-	meddled(t, func(a, b byHand, at map[string]*meddler) {
-		d := b.connect(in(1), "A")
-		pass(time.Second)
-		meddle := func(cmd step.Command) bool {
-			end, ends := rpcOf(cmd).(rpc.Disconnect)
-			return ends && end.Why == "closed"
-		}
-		at["node-1"].meddle(func(m *meddler) { m.put = meddle })
-		b.engine.Inbound().Disconnect(d.session, "closed")
-		pass(time.Second)
-		call := a.call(in(1), nil)
-		pass(time.Second)
-		a.wantOffline(in(1))
-		if !call.waits() {
-			t.Errorf("the call ended with %s", call.outcome())
-		}
-	})
-}
-
-// TestDeliveryForAConnectionThatIsNotHereAnyMore: the same of a connection of the owner's own node, whose end found no room in the inbox.
-func TestDeliveryForAConnectionThatIsNotHereAnyMore(t *testing.T) {
-	meddled(t, func(a, b byHand, at map[string]*meddler) {
-		d := a.connect(in(1), "A")
-		pass(time.Second)
-		meddle := func(cmd step.Command) bool {
-			end, ends := rpcOf(cmd).(rpc.Disconnect)
-			return ends && end.Why == "closed"
-		}
-		at["node-0"].meddle(func(m *meddler) { m.put = meddle })
-		a.engine.Inbound().Disconnect(d.session, "closed")
-		pass(time.Second)
-		b.call(in(1), nil)
-		pass(time.Second)
-		b.wantOffline(in(1))
-	})
+	for _, where := range []string{"node-1", "node-0"} {
+		t.Run(where, func(t *testing.T) {
+			meddled(t, func(a, b byHand, at map[string]*meddler) {
+				n := map[string]byHand{"node-0": a, "node-1": b}[where]
+				d := n.connect(in(1), "A")
+				pass(time.Second)
+				meddle := func(cmd step.Command) bool {
+					end, ends := rpcOf(cmd).(rpc.Disconnect)
+					return ends && end.Why == "closed"
+				}
+				at[where].meddle(func(m *meddler) { m.put = meddle })
+				n.engine.Inbound().Disconnect(d.session, "closed")
+				pass(time.Second)
+				call := a.call(in(1), nil)
+				pass(time.Second)
+				a.wantOffline(in(1))
+				if !call.waits() {
+					t.Errorf("the call ended with %s", call.outcome())
+				}
+			})
+		})
+	}
 }
 
 // TestConnectionThatIsRevokedWhileItBegins: its end does not stand before its beginning.

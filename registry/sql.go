@@ -71,7 +71,7 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	return res.RowsAffected()
 }
 
-// places are the brackets of IN with so many places: ($1, $2, …).
+// places are the brackets of IN with so many places, at least one: ($1, $2, …).
 func places(n int) string {
 	out := []byte{'('}
 	for i := 1; i <= n; i++ {

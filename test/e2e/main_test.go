@@ -24,7 +24,7 @@ var (
 	clusterFaultEvery = flag.Duration("cluster.soak.every", 10*time.Minute, "time between the faults of the soak test")
 	clusterSoakRate   = flag.Int("cluster.soak.rate", 200, "calls a second of the soak test beside those that are checked one by one")
 	upgradeFrom       = flag.String("upgrade.from", "997efe2", "commit whose build is upgraded from, and gone back to")
-	rollingFrom       = flag.String("rolling.from", "6e860e1", "commit whose nodes are replaced one by one, and put back")
+	rollingFrom       = flag.String("rolling.from", "17fbfa2", "commit whose nodes are replaced one by one, and put back")
 	clusterFaults     = flag.String("cluster.faults", "", "names of the faults, with commas; empty: all")
 
 	crashSeed = flag.Int64("crash.seed", 0, "seed of the moments of the kills; 0: a new one, which is printed")

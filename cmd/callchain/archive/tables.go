@@ -61,7 +61,8 @@ func tables() []*eventstore.Table {
 }
 
 // derived are the tables of a database that a copy leaves out, because filling a database makes them (places of events, what the schema says about
-// itself), or because nobody needs them there: nodes that start on a copy have missed nothing that they are to be told of. A table that is neither here nor in tables was forgotten, which a test finds.
+// itself), or because nobody needs them there: nodes that start on a copy have missed nothing that they are to be told of. A table that is neither
+// here nor in tables was forgotten, which a test finds.
 var derived = []string{"streams", "appends", "anchors", migrations.EventsTable, migrations.RegistryTable, migrations.OutboxTable, "registry_outbox"}
 
 // sets are the schemas of what is copied.
