@@ -291,16 +291,14 @@ func (o *owner) takeOver(by *owner, from []bus.From, mine func(int32) bool) {
 // adopt takes over the open calls of a device.
 func (o *owner) adopt(by *owner, device uuid.UUID) {
 	d := by.state.Devices[device]
-	for _, list := range [...][]*rpc.Call{d.Open, d.Asked} {
-		for _, c := range list {
-			o.calls[c.ID] = by.calls[c.ID]
-			if from, traced := by.traces[c.ID]; traced {
-				o.traces[c.ID] = from
-			}
-			if !c.Persistent {
-				dh := by.devices[device]
-				o.e.open.Store(c.ID, openPlace{dh.tenant, device, dh.partition})
-			}
+	for _, c := range openCalls(&d) {
+		o.calls[c.ID] = by.calls[c.ID]
+		if from, traced := by.traces[c.ID]; traced {
+			o.traces[c.ID] = from
+		}
+		if !c.Persistent {
+			dh := by.devices[device]
+			o.e.open.Store(c.ID, openPlace{dh.tenant, device, dh.partition})
 		}
 	}
 }

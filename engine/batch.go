@@ -109,7 +109,7 @@ func (o *owner) take(ctx context.Context, m bus.Message, cmd step.Command, d Dev
 		return
 	}
 	routes := o.routes(cmd, d, res)
-	o.state.Apply(res)
+	o.state.apply(cmd.Device, &res)
 	part := &o.parts[d.Partition]
 	for i := range res.Events {
 		o.append(part, d, cmd.Device, &res.Events[i])
@@ -194,7 +194,8 @@ func (o *owner) track(ctx context.Context, d Device, device uuid.UUID, c *rpc.Ca
 	if c.Phase.Terminal() {
 		row.Ended = o.ends(d, device, c, events)
 	} else {
-		o.timers.set(timer{at: rpc.NextDeadline(c), device: device, id: c.ID})
+		now := o.state.Devices[device]
+		o.timers.set(timer{at: now.NextDeadline(now.Find(c.ID)), device: device, id: c.ID})
 		if !c.Persistent && begins(c.ID, events) {
 			o.e.open.Store(c.ID, openPlace{d.Tenant, device, d.Partition})
 		}

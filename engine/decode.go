@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 
-	"callchain/engine/rpc"
 	"callchain/engine/step"
 	"callchain/eventstore"
 )
@@ -12,10 +11,7 @@ import (
 func decodeRun(events []eventstore.Event) (step.Run, error) {
 	var run step.Run
 	for i := range events {
-		f, ok, err := step.DecodeRunFact(events[i].Type, events[i].Data)
-		if err == nil && !ok {
-			err = rpc.ErrUnknownEvent
-		}
+		f, err := step.DecodeRunFact(events[i].Type, events[i].TypeVersion, events[i].Data)
 		if err != nil {
 			return run, fmt.Errorf("%s version %d: not a fact of a run (%s): %w", events[i].Stream, events[i].Version, events[i].Type, err)
 		}

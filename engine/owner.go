@@ -28,7 +28,7 @@ const finishMost = 3 * time.Second
 //	inbox → step → batch (gathers while the writer is busy) → writer: append → performer: effects
 type owner struct {
 	e       *Engine
-	state   *step.State
+	state   *state
 	parts   []partition
 	devices map[uuid.UUID]*deviceHead
 	calls   map[uuid.UUID]head // open calls
@@ -51,20 +51,21 @@ type owner struct {
 	tracer    tracer
 	writer    *writer
 	busy      bool
-	replay    []bus.Message // to be stepped before the inbox
-	early     []bus.Message // of partitions that are being loaded
-	loading   *loading      // nil: no partitions are being loaded
-	broken    *written      // an append that failed: nothing is stepped or written before the partitions are loaded again
-	gathered  []bus.Message // what was stepped behind it
-	lost      error         // what the inbox has lost, before it began
-	again     []wait        // partitions that were lost to somebody, and when they may be claimed again
-	rerunning bool          // the command of a dead letter is being judged
-	drained   bool          // nothing has waited once since the inbox had to catch up
-	single    bool          // step one message a batch: one of them spoils its batch
-	pause     time.Time     // until then the store is left in peace
-	failures  int           // appends that failed since one succeeded
-	outage    bool          // the store could not write, and nothing was stored since
-	lookUps   struct {      // of late answers, in this second
+	replay    []bus.Message            // to be stepped before the inbox
+	early     []bus.Message            // of partitions that are being loaded
+	loading   *loading                 // nil: no partitions are being loaded
+	broken    *written                 // an append that failed: nothing is stepped or written before the partitions are loaded again
+	gathered  []bus.Message            // what was stepped behind it
+	lost      error                    // what the inbox has lost, before it began
+	again     []wait                   // partitions that were lost to somebody, and when they may be claimed again
+	rerunning bool                     // the command of a dead letter is being judged
+	drained   bool                     // nothing has waited once since the inbox had to catch up
+	single    bool                     // step one message a batch: one of them spoils its batch
+	pause     time.Time                // until then the store is left in peace
+	failures  int                      // appends that failed since one succeeded
+	outage    bool                     // the store could not write, and nothing was stored since
+	restored  map[uuid.UUID][]rpc.Call // open calls that were found, by device
+	lookUps   struct {                 // of late answers, in this second
 		second int64
 		n      int
 	}
@@ -85,6 +86,34 @@ type partition struct {
 	moved   bool // the positions are ahead of the stored ones
 }
 
+// state is the memory of one or more partitions: the devices with something open, and the runs that are parked.
+type state struct {
+	Devices map[uuid.UUID]rpc.Device
+	Runs    map[uuid.UUID]step.Run
+}
+
+func newState() *state {
+	return &state{Devices: map[uuid.UUID]rpc.Device{}, Runs: map[uuid.UUID]step.Run{}}
+}
+
+// apply takes over what a step answered.
+func (s *state) apply(device uuid.UUID, r *step.Result) {
+	s.Devices[device] = r.After()
+	for id, run := range r.Runs() {
+		if len(run.Tokens) == 0 {
+			delete(s.Runs, id)
+		} else {
+			s.Runs[id] = run
+		}
+	}
+}
+
+// run is a parked run.
+func (s *state) run(id uuid.UUID) (step.Run, bool) {
+	r, ok := s.Runs[id]
+	return r, ok
+}
+
 type wireKey struct {
 	device uuid.UUID
 	wire   int32
@@ -99,7 +128,7 @@ func newOwner(e *Engine) *owner {
 // forget drops everything that was loaded or stepped, but for what the inbox delivers.
 func (o *owner) forget() {
 	read := o.parts
-	o.state = step.NewState()
+	o.state, o.restored = newState(), map[uuid.UUID][]rpc.Call{}
 	o.parts = make([]partition, o.e.config.Partitions)
 	o.devices, o.calls, o.runs = map[uuid.UUID]*deviceHead{}, map[uuid.UUID]head{}, map[uuid.UUID]head{}
 	for p := range read {
@@ -316,10 +345,11 @@ func (o *owner) judge(m bus.Message, cmd step.Command) error {
 		o.refuse(m, cmd, ErrUnready) // the device stands in another partition now
 		return nil
 	}
-	cmd.At = max(rpc.At(o.e.now()), part.lastAt)
+	cmd.Now = rpc.At(o.e.now())
+	cmd.At = max(cmd.Now, part.lastAt)
 	part.lastAt = cmd.At
 	if cmd.Occurred == 0 {
-		cmd.Occurred = cmd.At
+		cmd.Occurred = cmd.Now
 	}
 	cmd.Tenant = device.Tenant
 	cmd = o.inTrace(o.lookUp(ctx, cmd))

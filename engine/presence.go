@@ -129,8 +129,8 @@ func (o *owner) endOrphansOf(partition int32) {
 		if dh.partition != partition {
 			continue
 		}
-		if d := o.state.Devices[id]; slices.ContainsFunc(d.Open, func(c *rpc.Call) bool { return c.Waiting }) {
-			out = append(out, synthetic(partition, id, rpc.Recover{Keep: o.awaited(d.Open)}))
+		if d := o.state.Devices[id]; slices.ContainsFunc(openCalls(&d), func(c *rpc.Call) bool { return c.Waiting }) {
+			out = append(out, synthetic(partition, id, rpc.Recover{Keep: o.awaited(openCalls(&d))}))
 		}
 	}
 	slices.SortStableFunc(out, func(a, b bus.Message) int { return slices.Compare(a.Key[:], b.Key[:]) })
@@ -247,4 +247,9 @@ func (o *owner) lostNodes(processes []string) {
 	}
 	slices.SortStableFunc(out, func(a, b bus.Message) int { return slices.Compare(a.Key[:], b.Key[:]) })
 	o.replay = append(o.replay, out...)
+}
+
+// openCalls are the calls to a device and then those of it, each in order.
+func openCalls(d *rpc.Device) []*rpc.Call {
+	return slices.Concat(slices.Collect(d.Open.All()), slices.Collect(d.Asked.All()))
 }

@@ -40,6 +40,14 @@ func (o *owner) recover(ctx context.Context, cp eventstore.Checkpoint) error {
 			return err
 		}
 	}
+	for device, calls := range o.restored {
+		d := rpc.Restore(o.state.Devices[device], calls)
+		o.state.Devices[device] = d
+		for i := range calls {
+			o.timers.set(timer{at: d.NextDeadline(d.Find(calls[i].ID)), device: device, id: calls[i].ID})
+		}
+	}
+	clear(o.restored)
 	return nil
 }
 
@@ -194,14 +202,13 @@ func (o *owner) restoreCall(part *partition, stream string, events []eventstore.
 		part.behind.close(stream)
 		return nil
 	}
-	o.state.Devices[last.Device] = rpc.Restore(o.state.Devices[last.Device], call)
+	o.restored[last.Device] = append(o.restored[last.Device], call)
 	h := headAfter(last)
 	h.accepted = rpc.Instant(events[0].Occurred)
 	o.calls[call.ID] = h
 	if id := events[0].Trace; id != [16]byte{} {
 		o.traces[call.ID] = o.e.spans.recalled(call.ID, id)
 	}
-	o.timers.set(timer{at: rpc.NextDeadline(&call), device: last.Device, id: call.ID})
 	return nil
 }
 

@@ -150,7 +150,7 @@ func (o *owner) drop(partitions []int32) {
 
 func (o *owner) dropDevice(id uuid.UUID) {
 	d := o.state.Devices[id]
-	for _, c := range append(slices.Clone(d.Open), d.Asked...) {
+	for _, c := range openCalls(&d) {
 		delete(o.calls, c.ID)
 		delete(o.traces, c.ID)
 		delete(o.callers, c.ID)

@@ -51,11 +51,11 @@ func (o *owner) stepWith(ctx context.Context, cmd step.Command, env step.Env) (r
 	const attempts = 8
 	for range attempts {
 		o.tracer.begin()
-		res = step.Step(o.state, env, cmd)
-		if res.Needs == nil && res.NeedBodies == nil {
+		res = step.Step(o.state.Devices[cmd.Device], env, cmd)
+		if res.Needs.None() {
 			return res, nil
 		}
-		if err := o.fetch(ctx, cmd.Tenant, res.Needs, res.NeedBodies); err != nil {
+		if err := o.fetch(ctx, cmd.Tenant, res.Needs.Values, res.Needs.Bodies); err != nil {
 			return res, fmt.Errorf("%w: fetching what the chain reads: %w", errFetch, err)
 		}
 	}
@@ -64,7 +64,8 @@ func (o *owner) stepWith(ctx context.Context, cmd step.Command, env step.Env) (r
 
 func (o *owner) env(d Device) step.Env {
 	return step.Env{
-		Info: d.Info, Chain: o.e.directory.Chain, Pinned: o.e.directory.Pinned, NewID: newID, Trace: o.tracer.note,
+		Info: d.Info, Run: o.state.run, Chain: o.e.directory.Chain, NewID: newID, Trace: o.tracer.note,
+		Pinned: func(v step.Version) (*chains.Program, bool) { return o.e.directory.Pinned(v.Chain, v.Number), true },
 		Values: o.valuesAtHand,
 		Body:   o.e.bodies.get,
 		Ended: func(call uuid.UUID) rpc.Call {
@@ -80,6 +81,6 @@ func (o *owner) env(d Device) step.Env {
 // withoutChains keeps the life cycle going when a node has panicked on its way: a call ends, even if its chain cannot hear of it.
 func withoutChains(env step.Env) step.Env {
 	env.Info.Chain = nil
-	env.Pinned = func(uuid.UUID, int) *chains.Program { return nil }
+	env.Pinned = func(step.Version) (*chains.Program, bool) { return nil, true }
 	return env
 }

@@ -204,7 +204,7 @@ func (o *owner) ticking(t timer, now rpc.Instant) (step.Command, bool) {
 	if c == nil {
 		return cmd, false
 	}
-	next := rpc.NextDeadline(c)
+	next := d.NextDeadline(c)
 	if next <= now && c.Expires > now { // a command steps all that is due by the clock: not the end, before the answers that wait were looked at
 		if clock := rpc.At(o.e.now()); c.Expires <= clock {
 			next = c.Expires

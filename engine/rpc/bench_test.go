@@ -88,12 +88,9 @@ func BenchmarkDecide(b *testing.B) {
 			w.device.Settings.MaxOpen = open + 1
 			meta := rpc.Meta{At: began}
 			put := func(do rpc.Action) {
-				events, err := rpc.Decide(w.device, rpc.Command{Meta: meta, Do: do})
-				if err != nil {
+				var err error
+				if _, w.device, err = rpc.Decide(w.device, rpc.Command{Meta: meta, Do: do}); err != nil {
 					b.Fatal(err)
-				}
-				for _, e := range events {
-					w.device = rpc.Evolve(w.device, e)
 				}
 			}
 			put(rpc.Connect{Session: named("A")})

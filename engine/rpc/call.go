@@ -14,8 +14,8 @@ func EvolveCall(c Call, e Event, s Settings) Call {
 		c.sent(f, e, s)
 	case Delivered:
 		c.Phase, c.AckDue, c.RetryAt = PhaseDelivered, 0, 0
-		if s.Order == OrderOnResponse && c.Order == OrderDefault || c.Order == OrderOnResponse {
-			c.AnswerDue = e.At.Add(s.ResponseTimeout)
+		if s.order(c.Order) == OrderOnResponse {
+			c.AnswerDue = e.Occurred.Add(s.ResponseTimeout)
 		}
 	case DeliveryFailed:
 		c.deliveryFailed(f, s)
@@ -84,11 +84,7 @@ func (c *Call) deliveryFailed(f DeliveryFailed, s Settings) {
 	if f.Requeue {
 		c.Failures = 0
 	}
-	order := c.Order
-	if order == OrderDefault {
-		order = s.Order
-	}
-	if order == OrderOnAck || order == OrderOnResponse {
+	if s.order(c.Order) != OrderBurst {
 		c.Session = [16]byte{} // sequential orders try again at once, burst at the next subscription
 	}
 }
@@ -108,15 +104,24 @@ func FoldCall(events []Event, s Settings) Call {
 	return c
 }
 
-// NextDeadline is when the call is to be ticked, 0 if never.
-func NextDeadline(c *Call) Instant {
+// NextDeadline is when an open call of the device is to be ticked, 0 if never.
+func (d *Device) NextDeadline(c *Call) Instant {
 	next := c.Expires
-	for _, at := range [...]Instant{c.AckDue, c.AnswerDue, c.RetryAt} {
+	for _, at := range [...]Instant{d.ackDue(c), c.AnswerDue, c.RetryAt} {
 		if at != 0 && at < next {
 			next = at
 		}
 	}
 	return next
+}
+
+// ackDue is when the last attempt fails without its acknowledgement. No attempt has failed when its connection ended first: the
+// call is sent again at the next subscription (MqttTransportHandler forgets what awaits its PUBACK when the channel closes).
+func (d *Device) ackDue(c *Call) Instant {
+	if c.Session != d.Session.ID {
+		return 0
+	}
+	return c.AckDue
 }
 
 // Delivery is a command that the world is owed: attempt Attempt of the call, through the device's live session.
@@ -126,26 +131,38 @@ type Delivery struct {
 }
 
 // Outstanding lists what the device is still owed: the deliveries that were issued to its live session and have not left.
-func Outstanding(d Device) []Delivery {
-	var out []Delivery
-	if !d.Session.Subscribed {
-		return nil
-	}
-	for _, c := range d.Open {
-		if c.Phase >= PhaseQueued && c.Session == d.Session.ID && max(c.Written, c.Lost) < c.Attempt && c.RetryAt == 0 {
-			out = append(out, Delivery{Call: c, Session: d.Session})
-		}
-	}
-	return out
-}
+func Outstanding(d Device) []Delivery { return Deliveries(Device{}, d) }
 
 // Deliveries lists what a command added to what is outstanding: before and after are the device's states around it.
 func Deliveries(before, after Device) []Delivery {
-	var out []Delivery
-	for _, o := range Outstanding(after) {
-		if was := before.Find(o.Call.ID); was == nil || was.Attempt < o.Call.Attempt {
-			out = append(out, o)
-		}
+	if !after.Session.Subscribed {
+		return nil
 	}
+	var out []Delivery
+	after.Open.calls.issuedSince(before.Open.calls, func(c *Call) {
+		if c.Session == after.Session.ID {
+			out = append(out, Delivery{Call: c, Session: after.Session})
+		}
+	})
 	return out
+}
+
+// unwritten tells whether an attempt was issued that has neither left nor failed.
+func (c *Call) unwritten() bool { return max(c.Written, c.Lost) < c.Attempt }
+
+// issuedSince gives the outstanding calls whose attempt is later than in before, an earlier state of the queue. Branches that both
+// share are passed over.
+func (b *branch) issuedSince(before *branch, each func(*Call)) {
+	if b == nil || b.sum.outstanding == 0 {
+		return
+	}
+	was := before.at(b.call)
+	if was == b {
+		return
+	}
+	b.left.issuedSince(before, each)
+	if own := summaryOf(b.call); own.outstanding > 0 && (was == nil || was.call.Attempt < b.call.Attempt) {
+		each(b.call)
+	}
+	b.right.issuedSince(before, each)
 }

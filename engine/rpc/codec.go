@@ -4,18 +4,11 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/google/uuid"
 )
-
-// ErrUnknownEvent: this program does not know the type of an event. A newer one may have written it.
-var ErrUnknownEvent = errors.New("unknown event type")
-
-// DataVersion is the version of the stored form of every fact today.
-const DataVersion = 1
 
 // AppendData appends the stored form of a fact: a JSON object. It is what encoding/json makes of it, only cheaper for the
 // facts of every call.
@@ -109,62 +102,4 @@ func appendFlag(dst []byte, name string, on bool) []byte {
 func appendUUID(dst []byte, id uuid.UUID) []byte {
 	dst = append(append(dst, '"'), id.String()...)
 	return append(dst, '"')
-}
-
-// DecodeFact reads the stored form of a fact. Types and versions that this program does not know are errors: whoever meets
-// one must not fold the stream. The fact may refer to the data, which must not change any more.
-func DecodeFact(name string, version int16, data []byte) (Fact, error) {
-	if version != DataVersion {
-		return nil, fmt.Errorf("event %s has version %d, this program reads %d", name, version, DataVersion)
-	}
-	if f, ok := decodePlain(name, data); ok {
-		return f, nil
-	}
-	switch name {
-	case "Requested":
-		return decodeAs[Requested](data)
-	case "Queued":
-		return decodeAs[Queued](data)
-	case "Sent":
-		return decodeAs[Sent](data)
-	case "Delivered":
-		return decodeAs[Delivered](data)
-	case "Progressed":
-		return decodeAs[Progressed](data)
-	case "DeliveryFailed":
-		return decodeAs[DeliveryFailed](data)
-	case "CancelRequested":
-		return CancelRequested{}, nil
-	case "AnsweredLate":
-		return decodeAs[AnsweredLate](data)
-	case "Removed":
-		return Removed{}, nil
-	case "Succeeded":
-		return decodeAs[Succeeded](data)
-	case "Failed":
-		return decodeAs[Failed](data)
-	case "Expired":
-		return decodeAs[Expired](data)
-	case "Cancelled":
-		return Cancelled{}, nil
-	case "Rejected":
-		return decodeAs[Rejected](data)
-	case "SessionOpened":
-		return decodeAs[SessionOpened](data)
-	case "Subscribed":
-		return decodeAs[Subscribed](data)
-	case "Unsubscribed":
-		return decodeAs[Unsubscribed](data)
-	case "SessionClosed":
-		return decodeAs[SessionClosed](data)
-	}
-	return nil, fmt.Errorf("%w %q", ErrUnknownEvent, name)
-}
-
-func decodeAs[F Fact](data []byte) (Fact, error) {
-	var f F
-	if err := json.Unmarshal(data, &f); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", f.Name(), err)
-	}
-	return f, nil
 }

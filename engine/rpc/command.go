@@ -11,7 +11,8 @@ import (
 // Command is a wish or an observation that concerns one device. The JSON forms of actions are what the inbox keeps (see engine/step).
 type Command struct {
 	Meta
-	Do Action
+	Now Instant // the owner's clock: it decides what is due. At orders; it may be ahead of the clock, because it never goes back
+	Do  Action
 }
 
 // Action is the content of a command: one of the types below, a closed set.

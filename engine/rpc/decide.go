@@ -8,20 +8,21 @@ import (
 	"github.com/google/uuid"
 )
 
-// Decide judges a command against the state of its device. It answers the events that follow, or a *Refusal, in which case
-// nothing happens. No events and no error mean that there is nothing to do: the command was a repetition or came too late.
-func Decide(d Device, cmd Command) ([]Event, error) {
-	w := &draft{device: d, meta: cmd.Meta}
+// Decide applies a command to the state of its device. It answers the events that follow and the state after them, or a *Refusal, in
+// which case nothing happens. No events and no error mean that there is nothing to do: the command was a repetition or came too late.
+func Decide(d Device, cmd Command) ([]Event, Device, error) {
+	w := &draft{device: d, meta: cmd.Meta, now: cmd.Now}
 	if err := w.decide(cmd.Do); err != nil {
-		return nil, err
+		return nil, d, err
 	}
-	return w.events, nil
+	return w.events, w.device, nil
 }
 
 // draft collects the events of one command. Later events of the same command see the earlier ones applied.
 type draft struct {
 	device Device
 	meta   Meta
+	now    Instant
 	events []Event
 }
 
@@ -70,7 +71,7 @@ func (w *draft) request(a Request) error {
 		}
 		return refuse(CodeKnown, "call %s was made with other content", a.ID)
 	}
-	if n := len(w.device.Open) + len(w.device.Asked); n >= w.device.Settings.MaxOpen {
+	if n := w.device.Open.Len() + w.device.Asked.Len(); n >= w.device.Settings.MaxOpen {
 		return refuse(CodeTooManyOpen, "the device has %d open calls, the most allowed; wait, cancel some or raise limits.open_calls", n)
 	}
 	w.emit(a.ID, Requested{
@@ -78,7 +79,7 @@ func (w *draft) request(a Request) error {
 		Waiting: a.Waiting, Expires: a.Expires, Retries: a.Retries, Order: a.Order, Info: a.Info, Content: a.Content[:],
 		Session: a.Session, Request: a.Request,
 	})
-	if a.Expires <= w.meta.At {
+	if a.Expires <= w.now {
 		w.emit(a.ID, Expired{})
 	}
 	return nil
@@ -91,7 +92,7 @@ func (w *draft) dispatch(a Dispatch) error {
 		return refuse(CodeEnded, "call %s is not open", a.Call)
 	case c.Phase != PhaseRequested:
 		return refuse(CodeDispatched, "call %s was dispatched before", a.Call)
-	case c.Expires <= w.meta.At:
+	case c.Expires <= w.now:
 		w.emit(c.ID, Expired{Offline: true})
 		return nil
 	case a.FailOffline && !w.device.Session.takesCalls():
@@ -179,7 +180,7 @@ func (w *draft) attemptFailed(c *Call, reason Code) {
 	switch {
 	case int(c.Failures) < most:
 		if s.Backoff > 0 {
-			failed.RetryAt = w.meta.At.Add(s.Backoff << min(int(c.Failures), 16))
+			failed.RetryAt = w.now.Add(s.Backoff << min(int(c.Failures), 16))
 		}
 		w.emit(c.ID, failed)
 	case s.CloseOnTimeout:
@@ -209,8 +210,8 @@ func (w *draft) reply(a Reply) {
 }
 
 func (w *draft) answer(a Answer) error {
-	for _, c := range w.device.Asked {
-		if c.Session == a.Session && c.Wire == a.Request {
+	for c := range w.device.Asked.withWire(a.Request) {
+		if c.Session == a.Session {
 			w.emit(c.ID, Succeeded{Response: a.Body})
 			return nil
 		}
@@ -243,13 +244,13 @@ func (w *draft) tick(call uuid.UUID) {
 	if c == nil {
 		return
 	}
-	due := func(at Instant) bool { return at != 0 && at <= w.meta.At }
+	due := func(at Instant) bool { return at != 0 && at <= w.now }
 	switch {
 	case due(c.Expires):
 		w.emit(c.ID, Expired{Offline: c.Direction == ToDevice && c.Written == 0})
 	case due(c.AnswerDue):
 		w.emit(c.ID, Failed{Code: CodeAnswerTimeout, Detail: "There was a timeout awaiting for RPC response from device."})
-	case due(c.AckDue):
+	case due(w.device.ackDue(c)):
 		w.attemptFailed(c, CodeNoAck)
 	case due(c.RetryAt):
 		w.emit(c.ID, Queued{Wire: c.Wire, Run: c.Run, Again: true})
@@ -259,7 +260,7 @@ func (w *draft) tick(call uuid.UUID) {
 // recover ends the light calls that were not sent: nobody waits for them any more. Those that were sent may still be
 // answered, and a parked run is a caller that survives.
 func (w *draft) recover(a Recover) {
-	for _, c := range append([]*Call(nil), w.device.Open...) {
+	for c := range w.device.Open.All() {
 		if c.Persistent || !c.Waiting || c.Written > 0 || c.Run != uuid.Nil || slices.Contains(a.Keep, c.ID) {
 			continue
 		}

@@ -8,7 +8,7 @@ import (
 
 // Meta is what every command and event carries beside its content.
 type Meta struct {
-	At       Instant // the owner's clock
+	At       Instant // when the owner took the command; never goes back within a partition
 	Occurred Instant // the sender's clock; At if it told no time
 	Actor    string  // "user:<id>", "device:<id>", "chain:<id>", "system"
 	Cause    string  // "rest", "mqtt", "node:<chain>/<node>", "timer", "recovery"

@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"cmp"
+	"math"
 	"slices"
 
 	"github.com/google/uuid"
@@ -13,66 +15,100 @@ func Evolve(d Device, e Event) Device {
 	}
 	switch f := e.Fact.(type) {
 	case Requested:
-		c := EvolveCall(Call{ID: e.Call}, e, d.Settings)
-		if f.Direction == FromDevice {
-			d.Asked = appended(d.Asked, &c)
-		} else {
-			d.Open = appended(d.Open, &c)
-		}
-		return d
+		return d.withRequested(f, e)
 	case Queued:
 		if !f.Again {
 			d.NextWire = wireAfter(f.Wire)
 		}
 	}
-	list, i := d.place(e.Call)
-	if i < 0 {
+	q, was := &d.Open, d.Open.find(e.Call)
+	if was == nil {
+		q, was = &d.Asked, d.Asked.find(e.Call)
+	}
+	if was == nil {
 		return d // a fact beside the end of a call that is no longer open
 	}
-	c := EvolveCall(*(*list)[i], e, d.Settings)
+	is := EvolveCall(*was, e, d.Settings)
 	if f, ok := e.Fact.(Sent); ok {
-		if f.Session != d.Session.ID {
-			c.AckDue = 0 // that session cannot acknowledge any more
-		}
-		if issued := (*list)[i].Session; issued != uuid.Nil {
-			c.Session = issued // maybe to another session since
-		}
+		d.sent(f, was, &is)
 	}
 	switch {
-	case c.Phase.Terminal():
-		*list = without(*list, i)
-	case c.Phase == PhaseQueued && c.QueuedAt == e.At && (*list)[i].Phase == PhaseRequested:
-		*list = appended(without(*list, i), &c) // calls are sent in the order in which they were dispatched
+	case is.Phase.Terminal():
+		*q = q.without(was)
+	case was.Phase == PhaseRequested && is.Phase == PhaseQueued: // calls are sent in the order in which they were dispatched
+		is.Place = d.nextPlace()
+		*q = q.replaced(was, &is)
 	default:
-		*list = replaced(*list, i, &c)
+		*q = q.replaced(was, &is)
 	}
 	return d.issued()
 }
 
-// Restore adds an open call, folded from its stream, to a device that is built up after a takeover.
-func Restore(d Device, c Call) Device {
-	if c.Direction == FromDevice {
-		d.Asked = inOrder(appended(d.Asked, &c))
-		return d
+// nextPlace is behind all calls of the device.
+func (d *Device) nextPlace() int64 {
+	d.place++
+	return d.place
+}
+
+func (d Device) withRequested(f Requested, e Event) Device {
+	q := &d.Open
+	if f.Direction == FromDevice {
+		q = &d.Asked
 	}
-	c.AckDue = 0 // the session that could have acknowledged is gone, or is told of with a resumed subscription
-	d.Open = inOrder(appended(d.Open, &c))
+	c := EvolveCall(Call{ID: e.Call}, e, d.Settings)
+	if was := q.find(e.Call); was != nil {
+		*q = q.without(was)
+	}
+	c.Place = d.nextPlace()
+	*q = q.with(&c)
 	return d
 }
 
-func inOrder(calls []*Call) []*Call {
-	slices.SortStableFunc(calls, func(a, b *Call) int {
-		switch {
-		case a.QueuedAt != b.QueuedAt && a.QueuedAt != 0 && b.QueuedAt != 0:
-			return int(a.QueuedAt - b.QueuedAt)
-		case (a.QueuedAt == 0) != (b.QueuedAt == 0): // not dispatched yet: behind
-			return int(b.QueuedAt - a.QueuedAt)
-		case a.QueuedAt == 0:
-			return int(a.Created - b.Created)
+// sent keeps the session that the call was issued to last: the attempt may have left over an earlier one, which cannot
+// acknowledge it any more.
+func (d *Device) sent(f Sent, was, is *Call) {
+	if f.Session != d.Session.ID {
+		is.AckDue, is.Session = 0, was.Session
+	} else if was.Session != uuid.Nil {
+		is.Session = was.Session
+	}
+}
+
+// Restore adds the open calls of a device, each folded from its stream, when the device is built up after a takeover. If the session that
+// a call was sent to still lives, it resumes its subscription, and then owes the acknowledgement as before.
+func Restore(d Device, calls []Call) Device {
+	calls = slices.Clone(calls)
+	slices.SortFunc(calls, dispatched)
+	for i := range calls {
+		c := &calls[i]
+		c.Place = d.nextPlace()
+		if c.Direction == FromDevice {
+			d.Asked = d.Asked.with(c)
+		} else {
+			d.Open = d.Open.with(c)
 		}
-		return int(a.Wire) - int(b.Wire)
-	})
-	return calls
+	}
+	return d
+}
+
+// dispatched sorts calls in the order of their dispatch; those that are not dispatched yet are last. Wire ids that wrapped tell the
+// order of calls that were dispatched in one microsecond.
+func dispatched(a, b Call) int {
+	switch {
+	case a.QueuedAt == 0 && b.QueuedAt == 0:
+		return cmp.Or(cmp.Compare(a.Created, b.Created), byID(&a, &b))
+	case a.QueuedAt == 0:
+		return 1
+	case b.QueuedAt == 0:
+		return -1
+	case a.QueuedAt != b.QueuedAt:
+		return cmp.Compare(a.QueuedAt, b.QueuedAt)
+	case a.Wire == b.Wire:
+		return byID(&a, &b)
+	case (a.Wire-b.Wire)&math.MaxInt32 < 1<<30:
+		return 1
+	}
+	return -1
 }
 
 func (d Device) withSession(e Event) Device {
@@ -85,9 +121,7 @@ func (d Device) withSession(e Event) Device {
 	case Subscribed:
 		if d.Session.ID == f.Session {
 			d.Session = Session{ID: f.Session, Since: d.Session.Since, Subscribed: true, Once: f.Once}
-			if !f.Resumed {
-				d.Open = unissued(d.Open)
-			}
+			d.Open = d.Open.mapped(func(c *Call) *Call { return c.reissued(f) })
 			return d.issued()
 		}
 	case Unsubscribed:
@@ -97,100 +131,90 @@ func (d Device) withSession(e Event) Device {
 	case SessionClosed:
 		if d.Session.ID == f.Session {
 			d.Session = Session{}
-			d.Open = unawaited(d.Open)
 		}
 	}
 	return d
 }
 
-// unissued are the calls as none of them was issued to a session: each subscription begins new deliveries, also on the same connection.
-func unissued(calls []*Call) []*Call {
-	out := slices.Clone(calls)
-	for i, c := range out {
-		again := *c
-		again.Session = uuid.Nil
-		out[i] = &again
+// reissued is a call as a subscription finds it: each begins new deliveries, also on the same connection. A resumed one keeps
+// what was issued to its session.
+func (c *Call) reissued(f Subscribed) *Call {
+	if c.Session == uuid.Nil || f.Resumed && c.Session == f.Session {
+		return c
 	}
-	return out
-}
-
-// unawaited are the calls without the acknowledgements that are due: no attempt has failed when its connection ended first, the
-// call is sent again at the next subscription (MqttTransportHandler forgets what awaits its PUBACK when the channel closes).
-func unawaited(calls []*Call) []*Call {
-	out := slices.Clone(calls)
-	for i, c := range out {
-		if c.AckDue != 0 {
-			quiet := *c
-			quiet.AckDue = 0
-			out[i] = &quiet
-		}
-	}
-	return out
+	again := *c
+	again.Session, again.AckDue = uuid.Nil, 0
+	return &again
 }
 
 // issued begins the deliveries that may begin now. What was issued shows in Session and Attempt of the call; Outstanding
 // reads it there.
 func (d Device) issued() Device {
-	if !d.Session.takesCalls() {
-		return d
-	}
-	copied, undelivered, open := false, false, false
-	for i, c := range d.Open {
-		if c.Phase < PhaseQueued {
-			continue
+	for d.Session.takesCalls() {
+		c := d.Open.calls.next(&ahead{settings: &d.Settings})
+		if c == nil {
+			return d
 		}
-		if c.Session != d.Session.ID && c.RetryAt == 0 && d.mayIssue(c, undelivered, open) {
-			if !copied {
-				d.Open, copied = slices.Clone(d.Open), true
-			}
-			next := *c
-			next.Session = d.Session.ID
-			next.AckDue = 0
-			next.Attempt++
-			d.Open[i] = &next
-			if d.Session.Once {
-				d.Session.Spent = true
-				return d
-			}
-		}
-		undelivered = undelivered || c.Phase < PhaseDelivered
-		open = true
+		is := *c
+		is.Session, is.AckDue, is.Attempt = d.Session.ID, 0, c.Attempt+1
+		d.Open = d.Open.replaced(c, &is)
+		d.Session.Spent = d.Session.Once
 	}
 	return d
 }
 
+// ahead is what stands in a queue before the calls that are looked at.
+type ahead struct {
+	settings    *Settings
+	undelivered bool
+	open        bool
+}
+
 // mayIssue applies the submit order (ThingsBoard's RpcSubmitStrategy): burst sends everything again at a new subscription, also
 // what was delivered and waits for its answer; the sequential orders send only what is undelivered and whose turn it is.
-func (d *Device) mayIssue(c *Call, undelivered, open bool) bool {
-	switch d.order(c) {
-	case OrderOnAck:
-		return !undelivered && c.Phase < PhaseDelivered
-	case OrderOnResponse:
-		return !open && c.Phase < PhaseDelivered
-	default:
-		return true
+func (a *ahead) mayIssue(s *summary) bool {
+	for order, n := range s.waiting {
+		switch a.settings.order(Order(order)) {
+		case OrderOnAck:
+			if n[0] > 0 && !a.undelivered {
+				return true
+			}
+		case OrderOnResponse:
+			if n[0] > 0 && !a.open {
+				return true
+			}
+		default:
+			if n[0]+n[1] > 0 {
+				return true
+			}
+		}
 	}
+	return false
 }
 
-func (d *Device) place(call uuid.UUID) (*[]*Call, int) {
-	at := func(list []*Call) int { return slices.IndexFunc(list, func(c *Call) bool { return c.ID == call }) }
-	if i := at(d.Open); i >= 0 {
-		return &d.Open, i
+func (a *ahead) pass(s *summary) {
+	a.undelivered = a.undelivered || s.undelivered > 0
+	a.open = a.open || s.queued > 0
+}
+
+// next is the first call that may be issued, nil if there is none.
+func (b *branch) next(a *ahead) *Call {
+	if b == nil {
+		return nil
 	}
-	return &d.Asked, at(d.Asked)
-}
-
-func appended(list []*Call, c *Call) []*Call { return append(list[:len(list):len(list)], c) }
-
-func replaced(list []*Call, i int, c *Call) []*Call {
-	list = slices.Clone(list)
-	list[i] = c
-	return list
-}
-
-func without(list []*Call, i int) []*Call {
-	out := make([]*Call, 0, len(list)-1)
-	return append(append(out, list[:i]...), list[i+1:]...)
+	if !a.mayIssue(&b.sum) {
+		a.pass(&b.sum)
+		return nil
+	}
+	if c := b.left.next(a); c != nil {
+		return c
+	}
+	own := summaryOf(b.call)
+	if a.mayIssue(&own) {
+		return b.call
+	}
+	a.pass(&own)
+	return b.right.next(a)
 }
 
 // CatchUp brings the wire counter of a device up to date with a Queued that its stored row has not seen.

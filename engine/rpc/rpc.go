@@ -109,9 +109,10 @@ type Call struct {
 	Created     Instant
 	QueuedAt    Instant // first dispatch; open calls are sent in this order
 	Expires     Instant
-	AckDue      Instant // the acknowledgement of the last attempt is due
+	AckDue      Instant // the acknowledgement of the last attempt is due, while Session lives
 	AnswerDue   Instant // OrderOnResponse: the answer is due
 	RetryAt     Instant // backoff: queue again
+	Place       int64   // in the queue of its device; no part of the stream
 	Wire        int32   // ToDevice: id on the wire; FromDevice: the device's own request id
 	Retries     int16   // -1 = the settings' maximum
 	Failures    int16   // deliveries that failed since the last start of counting
@@ -149,29 +150,23 @@ type Device struct {
 	Settings Settings
 	Session  Session
 	NextWire int32
-	Open     []*Call // open calls to the device, in the order of their requests; pointed-to values never change
-	Asked    []*Call // open calls of the device, oldest first
+	Open     Queue // open calls to the device
+	Asked    Queue // open calls of the device, oldest first
+	place    int64 // the last that was given to a call
 }
 
-// Find is an open call of either direction, or nil.
+// Find is an open call of either direction, or nil. What it points to never changes.
 func (d *Device) Find(id uuid.UUID) *Call {
-	for _, c := range d.Open {
-		if c.ID == id {
-			return c
-		}
+	if c := d.Open.find(id); c != nil {
+		return c
 	}
-	for _, c := range d.Asked {
-		if c.ID == id {
-			return c
-		}
-	}
-	return nil
+	return d.Asked.find(id)
 }
 
 // ByWire is the open call to the device with this wire id, or nil.
 func (d *Device) ByWire(wire int32) *Call {
-	for _, c := range d.Open {
-		if c.Wire == wire && c.Phase >= PhaseQueued {
+	for c := range d.Open.withWire(wire) {
+		if c.Phase >= PhaseQueued {
 			return c
 		}
 	}
@@ -180,16 +175,16 @@ func (d *Device) ByWire(wire int32) *Call {
 
 // Idle tells whether nothing is open and nobody is connected, so that the device need not be kept in memory.
 func (d *Device) Idle() bool {
-	return len(d.Open) == 0 && len(d.Asked) == 0 && d.Session.ID == uuid.Nil
+	return d.Open.Len() == 0 && d.Asked.Len() == 0 && d.Session.ID == uuid.Nil
 }
 
-// order is the submit order that counts for a call.
-func (d *Device) order(c *Call) Order {
+// order is the submit order that counts for a call with its own.
+func (s *Settings) order(own Order) Order {
 	switch {
-	case c.Order != OrderDefault:
-		return c.Order
-	case d.Settings.Order != OrderDefault:
-		return d.Settings.Order
+	case own != OrderDefault:
+		return own
+	case s.Order != OrderDefault:
+		return s.Order
 	}
 	return OrderBurst
 }

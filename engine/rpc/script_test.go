@@ -118,9 +118,13 @@ func (s *script) action(verb string, a *args) rpc.Action {
 	case "remove":
 		return rpc.Remove{Call: a.id(), Ended: a.has("ended")}
 	case "connect":
-		return rpc.Connect{Session: a.id(), Transport: "mqtt", Remote: "192.0.2.7:4711"}
+		c := rpc.Connect{Session: a.id(), Transport: "mqtt", Remote: "192.0.2.7:4711"}
+		if a.has("since") {
+			c.Since = began.Add(a.duration("since", 0))
+		}
+		return c
 	case "subscribe":
-		return rpc.Subscribe{Session: a.id(), Once: a.has("once")}
+		return rpc.Subscribe{Session: a.id(), Once: a.has("once"), Resumed: a.has("resumed")}
 	case "unsubscribe":
 		return rpc.Unsubscribe{Session: a.id()}
 	case "disconnect":
@@ -178,7 +182,7 @@ func (s *script) readable(text string) string {
 		text = strings.ReplaceAll(text, id.String(), name)
 	}
 	text = content.ReplaceAllString(text, "")
-	for _, field := range []string{`"expires":`, `"retryAt":`} {
+	for _, field := range []string{`"expires":`, `"retryAt":`, `"since":`} {
 		i := strings.Index(text, field)
 		if i < 0 {
 			continue
@@ -200,10 +204,8 @@ func (s *script) since(i rpc.Instant) string {
 
 // state writes what is open: phase, the status that ThingsBoard's API shows, the next deadline.
 func (s *script) state() {
-	for _, list := range [][]*rpc.Call{s.device.Open, s.device.Asked} {
-		for _, c := range list {
-			fmt.Fprintf(&s.out, "= %s %s, shown %s, tick at %s\n", s.names[c.ID], c.Phase, c.Status, s.since(rpc.NextDeadline(c)))
-		}
+	for _, c := range openCalls(s.device) {
+		fmt.Fprintf(&s.out, "= %s %s, shown %s, tick at %s\n", s.names[c.ID], c.Phase, c.Status, s.since(s.device.NextDeadline(c)))
 	}
 	if s.out.Len() == 0 {
 		s.out.WriteString("= nothing\n")

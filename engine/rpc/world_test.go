@@ -3,6 +3,7 @@ package rpc_test
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -34,22 +35,25 @@ func newWorld(s rpc.Settings) world {
 // do judges a command at the world's time and applies its events. The error tells which invariant broke; a refusal is
 // answered apart.
 func (w *world) do(do rpc.Action) (events []rpc.Event, refusal, broken error) {
-	cmd := rpc.Command{Meta: rpc.Meta{At: w.now, Occurred: w.now, Actor: "test"}, Do: do}
-	before := deepCopy(w.device)
-	events, refusal = rpc.Decide(w.device, cmd)
-	again, refusedAgain := rpc.Decide(w.device, cmd)
+	cmd := rpc.Command{Meta: rpc.Meta{At: w.now, Occurred: w.now, Actor: "test"}, Now: w.now, Do: do}
+	before := contentOf(w.device)
+	events, after, refusal := rpc.Decide(w.device, cmd)
+	again, _, refusedAgain := rpc.Decide(w.device, cmd)
 	switch {
 	case !reflect.DeepEqual(events, again) || !reflect.DeepEqual(refusal, refusedAgain):
 		return nil, nil, fmt.Errorf("Decide(%T) gives other events the second time", do)
 	case refusal != nil && len(events) > 0:
 		return nil, nil, fmt.Errorf("Decide(%T) refuses and gives %d events", do, len(events))
-	case !reflect.DeepEqual(before, w.device):
+	case !reflect.DeepEqual(before, contentOf(w.device)):
 		return nil, nil, fmt.Errorf("Decide(%T) changed the device", do)
 	}
 	for _, e := range events {
 		if broken = w.apply(e); broken != nil {
 			return events, refusal, broken
 		}
+	}
+	if !reflect.DeepEqual(contentOf(after), contentOf(w.device)) {
+		return events, refusal, fmt.Errorf("Decide(%T) answers a state that its events do not give:\n%s\n%s", do, dump(after), dump(w.device))
 	}
 	return events, refusal, w.outstandingIsLive()
 }
@@ -59,9 +63,9 @@ func (w *world) apply(e rpc.Event) error {
 	if err := w.allowed(e); err != nil {
 		return err
 	}
-	before := deepCopy(w.device)
+	before := contentOf(w.device)
 	next := rpc.Evolve(w.device, e)
-	if !reflect.DeepEqual(before, w.device) {
+	if !reflect.DeepEqual(before, contentOf(w.device)) {
 		return fmt.Errorf("Evolve(%s) changed its argument", e.Fact.Name())
 	}
 	stored, err := throughStorage(e)
@@ -71,7 +75,7 @@ func (w *world) apply(e rpc.Event) error {
 	was := w.device
 	w.device, w.folded = next, rpc.Evolve(w.folded, stored)
 	w.history = append(w.history[:len(w.history):len(w.history)], stored)
-	if !reflect.DeepEqual(w.device, w.folded) {
+	if !reflect.DeepEqual(contentOf(w.device), contentOf(w.folded)) {
 		return fmt.Errorf("after %s the fold of the stored events differs from the live state:\n%s\n%s", e.Fact.Name(), dump(w.device), dump(w.folded))
 	}
 	return w.phasesGoOn(was, e)
@@ -144,7 +148,7 @@ func lasting(c rpc.Call) rpc.Call {
 	if c.Direction == rpc.ToDevice {
 		c.Session = uuid.Nil
 	}
-	c.Attempt, c.AckDue = 0, 0
+	c.Attempt, c.AckDue, c.Place = 0, 0, 0
 	return c
 }
 
@@ -174,6 +178,7 @@ func (w *world) outstandingIsLive() error {
 func (w *world) crash() {
 	d := rpc.Device{ID: w.device.ID, Settings: w.device.Settings}
 	seen := map[uuid.UUID]bool{}
+	var open []rpc.Call
 	for _, e := range w.history {
 		d = rpc.CatchUp(d, e)
 		if e.Call == uuid.Nil || seen[e.Call] {
@@ -181,9 +186,10 @@ func (w *world) crash() {
 		}
 		seen[e.Call] = true
 		if c := rpc.FoldCall(w.stream(e.Call), d.Settings); !c.Phase.Terminal() {
-			d = rpc.Restore(d, c)
+			open = append(open, c)
 		}
 	}
+	d = rpc.Restore(d, open)
 	w.device, w.folded = d, d
 }
 
@@ -200,15 +206,15 @@ func (w *world) latest(wire int32) uuid.UUID {
 // deadline is the next time at which a call is to be ticked, and which.
 func (w *world) deadline() (rpc.Instant, *rpc.Call) {
 	var first *rpc.Call
-	for _, c := range append(append([]*rpc.Call(nil), w.device.Open...), w.device.Asked...) {
-		if first == nil || rpc.NextDeadline(c) < rpc.NextDeadline(first) {
+	for _, c := range openCalls(w.device) {
+		if first == nil || w.device.NextDeadline(c) < w.device.NextDeadline(first) {
 			first = c
 		}
 	}
 	if first == nil {
 		return 0, nil
 	}
-	return rpc.NextDeadline(first), first
+	return w.device.NextDeadline(first), first
 }
 
 func throughStorage(e rpc.Event) (rpc.Event, error) {
@@ -220,26 +226,29 @@ func throughStorage(e rpc.Event) (rpc.Event, error) {
 	return e, err
 }
 
-func deepCopy(d rpc.Device) rpc.Device {
-	d.Open, d.Asked = deepCalls(d.Open), deepCalls(d.Asked)
-	return d
+// openCalls are the calls to the device and then those of it, each in order.
+func openCalls(d rpc.Device) []*rpc.Call {
+	return slices.Concat(slices.Collect(d.Open.All()), slices.Collect(d.Asked.All()))
 }
 
-func deepCalls(calls []*rpc.Call) []*rpc.Call {
-	if calls == nil {
-		return nil
+// deviceContent is what a device holds, apart from the memory it is in.
+type deviceContent struct {
+	device rpc.Device
+	calls  []rpc.Call
+}
+
+func contentOf(d rpc.Device) deviceContent {
+	c := deviceContent{device: d}
+	for _, call := range openCalls(d) {
+		c.calls = append(c.calls, *call)
 	}
-	out := make([]*rpc.Call, len(calls))
-	for i, c := range calls {
-		one := *c
-		out[i] = &one
-	}
-	return out
+	c.device.Open, c.device.Asked = rpc.Queue{}, rpc.Queue{}
+	return c
 }
 
 func dump(d rpc.Device) string {
 	text := fmt.Sprintf("session %+v next wire %d", d.Session, d.NextWire)
-	for _, c := range append(append([]*rpc.Call(nil), d.Open...), d.Asked...) {
+	for _, c := range openCalls(d) {
 		text += fmt.Sprintf("\n  %+v", *c)
 	}
 	return text

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"callchain/engine/rpc"
@@ -14,7 +15,7 @@ import (
 
 // folded is what stored events say.
 type folded struct {
-	state    *step.State // wire counters and parked runs; open calls after restore
+	state    *state // wire counters and parked runs; open calls after restore
 	versions map[string]int64
 	calls    map[uuid.UUID]rpc.Call
 	devices  map[uuid.UUID]uuid.UUID // of calls
@@ -24,7 +25,7 @@ type folded struct {
 
 func newFolded() folded {
 	return folded{
-		state: step.NewState(), versions: map[string]int64{}, calls: map[uuid.UUID]rpc.Call{}, devices: map[uuid.UUID]uuid.UUID{},
+		state: newState(), versions: map[string]int64{}, calls: map[uuid.UUID]rpc.Call{}, devices: map[uuid.UUID]uuid.UUID{},
 		bodies: map[uuid.UUID]rpc.Body{}, ends: map[uuid.UUID]int{},
 	}
 }
@@ -35,13 +36,16 @@ func fold(store *Store) (folded, error) {
 	if err := f.readOn(store, 0); err != nil {
 		return f, err
 	}
-	for _, id := range sortedIDs(f.calls) {
-		if c := f.calls[id]; !c.Phase.Terminal() {
-			device := f.devices[id]
-			d := f.state.Devices[device]
-			d.ID = device
-			f.state.Devices[device] = rpc.Restore(d, c)
+	open := map[uuid.UUID][]rpc.Call{}
+	for id, c := range f.calls {
+		if !c.Phase.Terminal() {
+			open[f.devices[id]] = append(open[f.devices[id]], c)
 		}
+	}
+	for device, calls := range open {
+		d := f.state.Devices[device]
+		d.ID = device
+		f.state.Devices[device] = rpc.Restore(d, calls)
 	}
 	return f, nil
 }
@@ -96,7 +100,7 @@ func (f *folded) add(e *eventstore.Event) error {
 }
 
 func (f *folded) addRun(id uuid.UUID, e *eventstore.Event) error {
-	fact, _, err := step.DecodeRunFact(e.Type, e.Data)
+	fact, err := step.DecodeRunFact(e.Type, e.TypeVersion, e.Data)
 	if err != nil {
 		return err
 	}
@@ -107,4 +111,37 @@ func (f *folded) addRun(id uuid.UUID, e *eventstore.Event) error {
 		delete(f.state.Runs, id)
 	}
 	return nil
+}
+
+// state is the memory of one or more partitions: the devices with something open, and the runs that are parked.
+type state struct {
+	Devices map[uuid.UUID]rpc.Device
+	Runs    map[uuid.UUID]step.Run
+}
+
+func newState() *state {
+	return &state{Devices: map[uuid.UUID]rpc.Device{}, Runs: map[uuid.UUID]step.Run{}}
+}
+
+// apply takes over what a step answered.
+func (s *state) apply(device uuid.UUID, r *step.Result) {
+	s.Devices[device] = r.After()
+	for id, run := range r.Runs() {
+		if len(run.Tokens) == 0 {
+			delete(s.Runs, id)
+		} else {
+			s.Runs[id] = run
+		}
+	}
+}
+
+// run is a parked run.
+func (s *state) run(id uuid.UUID) (step.Run, bool) {
+	r, ok := s.Runs[id]
+	return r, ok
+}
+
+// openCalls are the calls to a device and then those of it, each in order.
+func openCalls(d *rpc.Device) []*rpc.Call {
+	return slices.Concat(slices.Collect(d.Open.All()), slices.Collect(d.Asked.All()))
 }

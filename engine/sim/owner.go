@@ -23,7 +23,7 @@ type owner struct {
 	store *Store
 	chain *chains.Program
 
-	state    *step.State
+	state    *state
 	cp       eventstore.Checkpoint
 	versions map[string]int64
 	calls    map[uuid.UUID]rpc.Call // every call, open or ended
@@ -75,8 +75,8 @@ func (o *owner) turn() {
 func (o *owner) due() {
 	for _, id := range sortedIDs(o.state.Devices) {
 		d := o.state.Devices[id]
-		for _, c := range slices.Concat(d.Open, d.Asked) {
-			if rpc.NextDeadline(c) <= o.w.now {
+		for _, c := range openCalls(&d) {
+			if d.NextDeadline(c) <= o.w.now {
 				o.put(id, step.RPC{Do: rpc.Tick{Call: c.ID}})
 			}
 		}
@@ -100,8 +100,8 @@ func (o *owner) setAlarm() {
 		}
 	}
 	for _, d := range o.state.Devices {
-		for _, c := range slices.Concat(d.Open, d.Asked) {
-			soonest(rpc.NextDeadline(c))
+		for _, c := range openCalls(&d) {
+			soonest(d.NextDeadline(c))
 		}
 	}
 	for _, run := range o.state.Runs {
@@ -183,7 +183,7 @@ func (o *owner) append(b eventstore.Batch) error {
 func (o *owner) step(cmd step.Command, pb *eventstore.PartitionBatch) []step.Effect {
 	o.w.report.Commands++
 	o.lastAt = max(o.lastAt, o.w.now)
-	cmd.At = o.lastAt
+	cmd.At, cmd.Now = o.lastAt, o.w.now
 	if call, ok := cmd.Do.(step.Call); ok && o.calls[call.ID].Phase.Terminal() {
 		return nil // the engine answers it with the end it had
 	}
@@ -192,8 +192,8 @@ func (o *owner) step(cmd step.Command, pb *eventstore.PartitionBatch) []step.Eff
 			o.place(pb, cmd.Device, &step.Event{Stream: step.Stream{ID: a.Late}, Event: rpc.Event{Meta: cmd.Meta, Call: a.Late, Fact: rpc.Succeeded{Response: a.Response}}})
 		}
 	}
-	r := step.Step(o.state, o.env(), cmd)
-	o.state.Apply(r)
+	r := step.Step(o.state.Devices[cmd.Device], o.env(), cmd)
+	o.state.apply(cmd.Device, &r)
 	for i := range r.Events {
 		o.place(pb, cmd.Device, &r.Events[i])
 	}
@@ -207,7 +207,8 @@ func (o *owner) env() step.Env {
 	return step.Env{
 		Info:   step.Info{Name: "d", Type: "t", Chain: o.chain, Settings: settings()},
 		Chain:  func(uuid.UUID) *chains.Program { return o.chain },
-		Pinned: func(uuid.UUID, int) *chains.Program { return o.chain },
+		Run:    o.state.run,
+		Pinned: func(step.Version) (*chains.Program, bool) { return o.chain, true },
 		Values: func([]nodes.Key) (nodes.Values, bool) { return nodes.Values{}, true },
 		Body:   func(call uuid.UUID) (rpc.Body, bool) { return o.bodies[call], true },
 		Ended:  func(call uuid.UUID) rpc.Call { return o.calls[call] },

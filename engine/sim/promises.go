@@ -43,7 +43,7 @@ func (p *promises) committed() {
 	}
 	live := 0
 	for _, d := range p.w.owner.state.Devices {
-		live += len(d.Open) + len(d.Asked)
+		live += d.Open.Len() + d.Asked.Len()
 	}
 	if live != open || len(p.w.owner.state.Runs) != len(p.shadow.state.Runs) {
 		p.w.fail("in the memory %d calls are open and %d runs parked, in the store %d and %d", live, len(p.w.owner.state.Runs), open, len(p.shadow.state.Runs))
@@ -52,7 +52,7 @@ func (p *promises) committed() {
 
 // lasting is a call without what is derived from the device's session.
 func lasting(c rpc.Call) rpc.Call {
-	c.Session, c.Attempt, c.AckDue = uuid.Nil, 0, 0
+	c.Session, c.Attempt, c.AckDue, c.Place = uuid.Nil, 0, 0, 0
 	return c
 }
 

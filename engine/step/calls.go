@@ -56,7 +56,7 @@ func (t *turn) callMessage(a Call) nodes.Msg {
 		data["additionalInfo"] = string(a.Info)
 	}
 	return nodes.Msg{
-		ID: t.env.NewID(), TS: t.cmd.At.Millis(), Now: int64(t.cmd.At), Type: nodes.CallToDevice,
+		ID: t.env.NewID(), TS: t.cmd.Now.Millis(), Now: int64(t.cmd.Now), Type: nodes.CallToDevice,
 		Originator: nodes.Entity{Type: nodes.Device, ID: t.cmd.Device}, Customer: a.Customer, Metadata: md, Data: nodes.Parsed(data),
 	}
 }
@@ -76,7 +76,7 @@ func (t *turn) deviceCall(a DeviceCall) {
 		"serviceId": a.Service, "sessionId": a.Session.String(),
 	}
 	t.run(t.env.Info.Chain, nodes.Msg{
-		ID: t.env.NewID(), TS: t.cmd.At.Millis(), Now: int64(t.cmd.At), Type: nodes.CallFromDevice,
+		ID: t.env.NewID(), TS: t.cmd.Now.Millis(), Now: int64(t.cmd.Now), Type: nodes.CallFromDevice,
 		Originator: nodes.Entity{Type: nodes.Device, ID: t.cmd.Device}, Metadata: md, Data: nodes.Raw(deviceCallData(a)),
 	}, uuid.Nil)
 }

@@ -18,7 +18,7 @@ func (t *turn) data(a Data) {
 	}
 	md := nodes.Metadata{"deviceName": t.env.Info.Name, "deviceType": t.env.Info.Type}
 	m := nodes.Msg{
-		TS: t.cmd.Occurred.Millis(), Now: int64(t.cmd.At), Type: a.Type,
+		TS: t.cmd.Occurred.Millis(), Now: int64(t.cmd.Now), Type: a.Type,
 		Originator: nodes.Entity{Type: nodes.Device, ID: t.cmd.Device}, Metadata: md, Data: nodes.Raw(a.Payload),
 	}
 	for _, part := range split(m) {
@@ -27,7 +27,7 @@ func (t *turn) data(a Data) {
 		}
 		part.ID = t.env.NewID()
 		t.run(t.env.Info.Chain, part, uuid.Nil)
-		if t.out.Needs != nil || t.out.NeedBodies != nil {
+		if !t.out.Needs.None() {
 			return
 		}
 	}
@@ -91,7 +91,7 @@ func (t *turn) askAttributes(a AskAttributes) {
 	add(nodes.SharedScope, shared)
 	values, ok := t.env.Values(keys)
 	if !ok {
-		t.out.Needs = keys
+		t.out.Needs.Values = keys
 		return
 	}
 	give := GiveAttributes{Session: a.Session, Request: a.Request, Client: map[string][]byte{}, Shared: map[string][]byte{}}
@@ -115,7 +115,7 @@ func (t *turn) changeAttributes(a ChangeAttributes) {
 	var writes []nodes.Write
 	for _, name := range slices.Sorted(maps.Keys(a.Set)) {
 		key := nodes.Key{Entity: device, Scope: a.Scope, Name: name}
-		writes = append(writes, nodes.Write{Key: key, Value: nodes.Value{JSON: a.Set[name], TS: t.cmd.At.Millis()}, Notify: true})
+		writes = append(writes, nodes.Write{Key: key, Value: nodes.Value{JSON: a.Set[name], TS: t.cmd.Now.Millis()}, Notify: true})
 		if v, err := nodes.Raw(a.Set[name]).Value(); err == nil {
 			data[name] = v
 		}
@@ -129,7 +129,7 @@ func (t *turn) changeAttributes(a ChangeAttributes) {
 		return
 	}
 	t.run(t.env.Info.Chain, nodes.Msg{
-		ID: t.env.NewID(), TS: t.cmd.At.Millis(), Now: int64(t.cmd.At), Type: nodes.AttributesUpdate, Originator: device,
+		ID: t.env.NewID(), TS: t.cmd.Now.Millis(), Now: int64(t.cmd.Now), Type: nodes.AttributesUpdate, Originator: device,
 		Metadata: nodes.Metadata{"scope": a.Scope, "deviceName": t.env.Info.Name, "deviceType": t.env.Info.Type}, Data: nodes.Parsed(data),
 	}, uuid.Nil)
 }

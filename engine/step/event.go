@@ -132,29 +132,15 @@ func EvolveRun(r Run, f RunFact) Run {
 	return r
 }
 
-// DecodeRunFact reads the stored form of a fact of a run; false if the type is none.
-func DecodeRunFact(name string, data []byte) (RunFact, bool, error) {
-	var f RunFact
-	var err error
-	switch name {
-	case "RunParked":
-		f, err = decodeRun[RunParked](data)
-	case "RunResumed":
-		f, err = decodeRun[RunResumed](data)
-	case "RunFailed":
-		f, err = decodeRun[RunFailed](data)
-	case "RunEnded":
-		f = RunEnded{}
-	default:
-		return nil, false, nil
-	}
-	return f, true, err
+// runSchemas are the schemas of the facts of runs.
+var runSchemas = rpc.Schemas[RunFact]{
+	RunParked{}.Name():  {Version: rpc.DataVersion, Read: rpc.ReadJSON[RunParked, RunFact](RunParked{}.Name())},
+	RunResumed{}.Name(): {Version: rpc.DataVersion, Read: rpc.ReadJSON[RunResumed, RunFact](RunResumed{}.Name())},
+	RunFailed{}.Name():  {Version: rpc.DataVersion, Read: rpc.ReadJSON[RunFailed, RunFact](RunFailed{}.Name())},
+	RunEnded{}.Name():   {Version: rpc.DataVersion, Read: func([]byte) (RunFact, error) { return RunEnded{}, nil }},
 }
 
-func decodeRun[F RunFact](data []byte) (RunFact, error) {
-	var f F
-	if err := json.Unmarshal(data, &f); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", f.Name(), err)
-	}
-	return f, nil
+// DecodeRunFact reads the stored form of a fact of a run. Errors: see rpc.Schemas.
+func DecodeRunFact(name string, version int16, data []byte) (RunFact, error) {
+	return runSchemas.Decode(name, version, data)
 }

@@ -36,7 +36,10 @@ func (t *turn) run(p *chains.Program, m nodes.Msg, server uuid.UUID) {
 
 // resume lets a parked token go on with its answer.
 func (t *turn) resume(run Run, p Parked, a nodes.Answer, kind string) {
-	program := t.env.Pinned(p.Token.Chain, p.Token.Version)
+	program, known := t.pinned(p.Token.Chain, p.Token.Version)
+	if !known {
+		return
+	}
 	r := &running{turn: t, program: program, run: run, server: run.Server, meta: t.cmd.Meta}
 	r.emit(RunResumed{Number: p.Number, Answer: kind})
 	if program == nil {
@@ -49,13 +52,27 @@ func (t *turn) resume(run Run, p Parked, a nodes.Answer, kind string) {
 	r.take(program.Resume(r.env(), p.Token, a))
 }
 
+// pinned is a version of a chain, nil if it is gone; it is needed if it is not at hand.
+func (t *turn) pinned(chain uuid.UUID, version int) (p *chains.Program, known bool) {
+	v := Version{chain, version}
+	if p, known = t.env.Pinned(v); !known {
+		t.out.Needs.Chains = append(t.out.Needs.Chains, v)
+	}
+	return p, known
+}
+
+func (r *running) pinned(chain uuid.UUID, version int) *chains.Program {
+	p, _ := r.turn.pinned(chain, version) // if it is needed first, what the run does now is dropped
+	return p
+}
+
 func (t *turn) wake(a Wake) {
 	run, ok := t.findRun(a.Run)
 	if !ok {
 		return
 	}
 	for _, p := range run.Tokens {
-		if p.Number == a.Token && p.Due != 0 && p.Due <= t.cmd.At {
+		if p.Number == a.Token && p.Due != 0 && p.Due <= t.cmd.Now {
 			t.resume(run, p, nodes.Waited{}, "wait")
 			return
 		}
@@ -65,7 +82,7 @@ func (t *turn) wake(a Wake) {
 func (r *running) env() chains.Env {
 	t := r.turn
 	return chains.Env{
-		Chain: t.env.Chain, Pinned: t.env.Pinned, Read: t.env.Values, Ask: r.ask, NewID: t.env.NewID, Trace: t.env.Trace, Sparse: true, Now: int64(t.cmd.At),
+		Chain: t.env.Chain, Pinned: r.pinned, Read: t.env.Values, Ask: r.ask, NewID: t.env.NewID, Trace: t.env.Trace, Sparse: true, Now: int64(t.cmd.Now),
 		Default: func(nodes.Entity) *chains.Program { return t.env.Info.Chain },
 	}
 }
@@ -74,7 +91,7 @@ func (r *running) env() chains.Env {
 func (r *running) take(res chains.Result) {
 	t := r.turn
 	if res.Needs != nil {
-		t.out.Needs = append(t.out.Needs, res.Needs...)
+		t.out.Needs.Values = append(t.out.Needs.Values, res.Needs...)
 		return
 	}
 	t.out.Writes = append(t.out.Writes, res.Writes...)
@@ -157,7 +174,7 @@ func (r *running) ask(m nodes.Msg, a nodes.Ask, at chains.Place, last bool) (nod
 		if last {
 			return nil, chains.Drop
 		}
-		r.asked = append(r.asked, parking{due: r.turn.cmd.At.Add(a.For)})
+		r.asked = append(r.asked, parking{due: r.turn.cmd.Now.Add(a.For)})
 		return nil, chains.Park
 	}
 	panic(fmt.Sprintf("step: unknown ask %T", a))
@@ -202,12 +219,12 @@ func (r *running) callDevice(m nodes.Msg, a nodes.CallDevice, last bool) (nodes.
 // newCall begins a call that a chain makes by itself.
 func (r *running) newCall(dispatch *rpc.Dispatch, a nodes.CallDevice) error {
 	t := r.turn
-	if a.ID == uuid.Nil || a.FromREST || t.device.Find(a.ID) != nil || t.past(a.ID).Phase != rpc.PhaseNone {
+	if a.ID == uuid.Nil || a.FromREST || t.device.Find(a.ID) != nil || t.last(a.ID).Phase != rpc.PhaseNone {
 		dispatch.Call = t.env.NewID()
 	}
 	expires := rpc.Instant(a.Expires)
 	if expires == 0 {
-		expires = t.cmd.At.Add(a.Timeout)
+		expires = t.cmd.Now.Add(a.Timeout)
 	}
 	return t.decideAs(r.meta, rpc.Request{
 		ID: dispatch.Call, Method: a.Method, Params: a.Params, Oneway: a.Oneway, Persistent: a.Persistent,
@@ -220,7 +237,7 @@ func (t *turn) changed(call uuid.UUID, a nodes.CallDevice) (method *string, para
 	b, ok := t.bodies[call]
 	if !ok {
 		if b, ok = t.env.Body(call); !ok {
-			t.out.NeedBodies = append(t.out.NeedBodies, call)
+			t.out.Needs.Bodies = append(t.out.Needs.Bodies, call)
 			return nil, nil
 		}
 	}

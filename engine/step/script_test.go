@@ -147,7 +147,7 @@ func (s *script) action(t *testing.T, d *datadriven.TestData) step.Action {
 func (s *script) command(t *testing.T, d *datadriven.TestData, name string) rpc.Action {
 	switch d.Cmd {
 	case "written":
-		o := s.state.Devices[device]
+		o := s.devices[device]
 		c := o.Find(s.id(name))
 		return rpc.Written{Session: s.id("A"), Call: c.ID, Attempt: c.Attempt, Ack: true}
 	case "ack":
@@ -226,13 +226,14 @@ func list(text string) []string {
 
 // tick fires what is due: the deadlines of calls, and the waits of runs.
 func (s *script) tick(t *testing.T) {
-	for _, c := range slices.Concat(s.state.Devices[device].Open, s.state.Devices[device].Asked) {
-		if rpc.NextDeadline(c) <= s.now {
+	d := s.devices[device]
+	for _, c := range openCalls(d) {
+		if d.NextDeadline(c) <= s.now {
 			s.one(t, step.RPC{Do: rpc.Tick{Call: c.ID}})
 		}
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(s.state.Runs), func(a, b uuid.UUID) int { return strings.Compare(s.short(a), s.short(b)) }) {
-		for _, p := range s.state.Runs[id].Tokens {
+	for _, id := range slices.SortedFunc(maps.Keys(s.parked), func(a, b uuid.UUID) int { return strings.Compare(s.short(a), s.short(b)) }) {
+		for _, p := range s.parked[id].Tokens {
 			if p.Due != 0 && p.Due <= s.now {
 				s.one(t, step.Wake{Run: id, Token: p.Number})
 			}

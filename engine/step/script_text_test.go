@@ -100,12 +100,12 @@ func valuesText(m map[string][]byte) string {
 
 // waiting writes what is open: calls and parked runs.
 func (s *script) waiting() {
-	d := s.state.Devices[device]
-	for _, c := range slices.Concat(d.Open, d.Asked) {
+	d := s.devices[device]
+	for _, c := range openCalls(d) {
 		s.line(fmt.Sprintf("= call %s %s, shown %s", c.ID, c.Phase, c.Status))
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(s.state.Runs), func(a, b uuid.UUID) int { return strings.Compare(s.short(a), s.short(b)) }) {
-		s.line(fmt.Sprintf("= run %s waits with %d tokens", id, len(s.state.Runs[id].Tokens)))
+	for _, id := range slices.SortedFunc(maps.Keys(s.parked), func(a, b uuid.UUID) int { return strings.Compare(s.short(a), s.short(b)) }) {
+		s.line(fmt.Sprintf("= run %s waits with %d tokens", id, len(s.parked[id].Tokens)))
 	}
 	if s.out.Len() == 0 {
 		s.line("= nothing")

@@ -50,7 +50,7 @@ func (t *turn) changeSeries(a ChangeSeries) {
 		return
 	}
 	t.run(t.env.Info.Chain, nodes.Msg{
-		ID: t.env.NewID(), TS: t.cmd.At.Millis(), Now: int64(t.cmd.At), Type: seriesUpdated, Originator: device,
+		ID: t.env.NewID(), TS: t.cmd.Now.Millis(), Now: int64(t.cmd.Now), Type: seriesUpdated, Originator: device,
 		Metadata: nodes.Metadata{"deviceName": t.env.Info.Name, "deviceType": t.env.Info.Type},
 		Data:     nodes.Parsed(map[string]any{"timeseries": byTime(points)}),
 	}, uuid.Nil)

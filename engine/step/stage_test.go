@@ -29,7 +29,8 @@ func named(name string) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byt
 
 // stage is a partition with one device around step.Step: what an owner keeps, without its shell.
 type stage struct {
-	state    *step.State
+	devices  map[uuid.UUID]rpc.Device
+	parked   map[uuid.UUID]step.Run
 	info     step.Info
 	programs map[uuid.UUID]*chains.Program
 	now      rpc.Instant
@@ -39,27 +40,32 @@ type stage struct {
 	atHand   map[uuid.UUID]bool
 	streams  map[step.Stream][]rpc.Event
 	runs     map[uuid.UUID]step.Run // folded from the stored form
+	read     map[step.Version]bool  // versions of chains that are gone, and are known to be
 	ids      int
 	fetches  []string
 }
 
 func newStage() *stage {
 	return &stage{
-		state: step.NewState(), now: began, programs: map[uuid.UUID]*chains.Program{},
+		devices: map[uuid.UUID]rpc.Device{}, parked: map[uuid.UUID]step.Run{}, now: began, programs: map[uuid.UUID]*chains.Program{},
 		info:   step.Info{Name: "Thermostat", Type: "thermostat", Settings: rpc.DefaultSettings()},
 		values: nodes.Values{}, fetched: map[nodes.Key]bool{}, bodies: map[uuid.UUID]rpc.Body{}, atHand: map[uuid.UUID]bool{},
-		streams: map[step.Stream][]rpc.Event{}, runs: map[uuid.UUID]step.Run{},
+		streams: map[step.Stream][]rpc.Event{}, runs: map[uuid.UUID]step.Run{}, read: map[step.Version]bool{},
 	}
 }
 
 func (s *stage) env() step.Env {
 	return step.Env{
 		Info: s.info, Chain: func(id uuid.UUID) *chains.Program { return s.programs[id] },
-		Pinned: func(id uuid.UUID, version int) *chains.Program {
-			if p := s.programs[id]; p != nil && p.Version == version {
-				return p
+		Run: func(id uuid.UUID) (step.Run, bool) {
+			run, ok := s.parked[id]
+			return run, ok
+		},
+		Pinned: func(v step.Version) (*chains.Program, bool) {
+			if p := s.programs[v.Chain]; p != nil && p.Version == v.Number {
+				return p, true
 			}
-			return nil
+			return nil, s.read[v]
 		},
 		Values: s.valuesAtHand,
 		Body: func(call uuid.UUID) (rpc.Body, bool) {
@@ -94,20 +100,20 @@ func (s *stage) valuesAtHand(keys []nodes.Key) (nodes.Values, bool) {
 // checked on the way.
 func (s *stage) do(t *testing.T, action step.Action) step.Result {
 	t.Helper()
-	cmd := step.Command{Meta: rpc.Meta{At: s.now, Occurred: s.now, Actor: "test"}, Tenant: tenant, Device: device, Do: action}
+	cmd := step.Command{Meta: rpc.Meta{At: s.now, Occurred: s.now, Actor: "test"}, Now: s.now, Tenant: tenant, Device: device, Do: action}
 	s.fetches = nil
 	for range 8 {
 		before, ids := s.snapshot(), s.ids
-		r := step.Step(s.state, s.env(), cmd)
+		r := step.Step(s.devices[device], s.env(), cmd)
 		if !reflect.DeepEqual(before, s.snapshot()) {
 			t.Fatalf("Step(%T) changed the state", action)
 		}
-		if r.Needs == nil && r.NeedBodies == nil {
+		if r.Needs.None() {
 			s.take(t, r)
 			return r
 		}
 		if len(r.Events)+len(r.Effects)+len(r.Writes)+len(r.Runs()) > 0 {
-			t.Fatalf("a step that needs %v, %v has already done something", r.Needs, r.NeedBodies)
+			t.Fatalf("a step that needs %+v has already done something", r.Needs)
 		}
 		s.ids = ids // the step is run again
 		s.fetch(r)
@@ -117,20 +123,28 @@ func (s *stage) do(t *testing.T, action step.Action) step.Result {
 }
 
 func (s *stage) fetch(r step.Result) {
-	for _, k := range r.Needs {
+	for _, k := range r.Needs.Values {
 		s.fetched[k] = true
 		s.fetches = append(s.fetches, fmt.Sprintf("value %s %q", k.Scope, k.Name))
 	}
-	for _, id := range r.NeedBodies {
+	for _, id := range r.Needs.Bodies {
 		s.atHand[id] = true
 		s.fetches = append(s.fetches, "body of "+id.String())
+	}
+	for _, v := range r.Needs.Chains {
+		s.read[v] = true
 	}
 }
 
 // take applies a result, stores its events, and compares the state with the fold of the stored forms.
 func (s *stage) take(t *testing.T, r step.Result) {
 	t.Helper()
-	s.state.Apply(r)
+	s.devices[device] = r.After()
+	for id, run := range r.Runs() {
+		if s.parked[id] = run; len(run.Tokens) == 0 {
+			delete(s.parked, id)
+		}
+	}
 	for i := range r.Events {
 		s.store(t, &r.Events[i])
 	}
@@ -148,7 +162,7 @@ func (s *stage) take(t *testing.T, r step.Result) {
 		}
 	}
 	live := map[uuid.UUID]string{}
-	for id, run := range s.state.Runs {
+	for id, run := range s.parked {
 		live[id] = asJSON(t, run)
 	}
 	folded := map[uuid.UUID]string{}
@@ -170,8 +184,8 @@ func (s *stage) store(t *testing.T, e *step.Event) {
 		t.Fatalf("%s has no stored form: %v", e.Name(), err)
 	}
 	if e.Run != nil {
-		f, ok, err := step.DecodeRunFact(e.Name(), data)
-		if err != nil || !ok {
+		f, err := step.DecodeRunFact(e.Name(), rpc.DataVersion, data)
+		if err != nil {
 			t.Fatalf("%s cannot be read again: %v", e.Name(), err)
 		}
 		run := step.EvolveRun(s.runs[e.Stream.ID], f)
@@ -191,6 +205,11 @@ func (s *stage) store(t *testing.T, e *step.Event) {
 	}
 }
 
+// openCalls are the calls to the device and then those of it, each in order.
+func openCalls(d rpc.Device) []*rpc.Call {
+	return slices.Concat(slices.Collect(d.Open.All()), slices.Collect(d.Asked.All()))
+}
+
 func asJSON(t *testing.T, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)
@@ -208,14 +227,14 @@ func (s *stage) snapshot() any {
 		runs    map[uuid.UUID][]byte
 	}
 	c := content{map[uuid.UUID][]rpc.Call{}, map[uuid.UUID]rpc.Device{}, map[uuid.UUID][]byte{}}
-	for id, d := range s.state.Devices {
-		for _, call := range slices.Concat(d.Open, d.Asked) {
+	for id, d := range s.devices {
+		for _, call := range openCalls(d) {
 			c.devices[id] = append(c.devices[id], *call)
 		}
-		d.Open, d.Asked = nil, nil
+		d.Open, d.Asked = rpc.Queue{}, rpc.Queue{}
 		c.heads[id] = d
 	}
-	for id, run := range s.state.Runs {
+	for id, run := range s.parked {
 		b, err := json.Marshal(run)
 		if err != nil {
 			b = []byte(err.Error())

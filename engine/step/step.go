@@ -1,8 +1,8 @@
-// Package step composes calls and rule chains into the one pure function of a partition: a state and a command in, events
-// and effects out.
+// Package step composes calls and rule chains into one pure function: a device, the parked runs and a command in, events and
+// effects out.
 //
-// Step only reads the state; Apply takes what it answered over. A panic in between leaves nothing behind. There is no clock,
-// no I/O and no randomness: what the outside knows (the device's row, values, bodies, ids) is handed in with Env.
+// Step changes nothing that it is given: its Result holds the state after the command, and whoever drops it has dropped all of it. There is no
+// clock, no I/O and no randomness: what the outside knows (the device's row, values, bodies, ids) is handed in with Env.
 package step
 
 import (
@@ -18,20 +18,10 @@ import (
 // HopsMax is how often life-cycle facts may re-enter a chain on behalf of one command; one more is a causation loop.
 const HopsMax = 16
 
-// State is the memory of one or more partitions: the devices with something open, and the runs that are parked.
-type State struct {
-	Devices map[uuid.UUID]rpc.Device
-	Runs    map[uuid.UUID]Run
-}
-
-// NewState is an empty State.
-func NewState() *State {
-	return &State{Devices: map[uuid.UUID]rpc.Device{}, Runs: map[uuid.UUID]Run{}}
-}
-
 // Command is one entry of the inbox.
 type Command struct {
 	rpc.Meta
+	Now    rpc.Instant // the owner's clock (see rpc.Command)
 	Tenant uuid.UUID
 	Device uuid.UUID
 	Span   Span
@@ -46,9 +36,9 @@ type Span struct {
 	Sampled bool
 }
 
-// Waiter is who is to be told how a command was judged; the step does not look at it. The zero Waiter is nobody.
+// Waiter is who waits for the decision on a command; the step does not look at it. The zero Waiter is nobody.
 type Waiter struct {
-	Node string    `json:"node"` // the process that waits
+	Node string    `json:"node"` // the process
 	ID   uuid.UUID `json:"id"`   // known to that process
 }
 
@@ -120,13 +110,30 @@ type Info struct {
 // Env is what a step may look at beside the state. Its functions must give the same answers whenever the step is run again.
 type Env struct {
 	Info   Info
+	Run    func(id uuid.UUID) (Run, bool)                  // a parked run
 	Chain  func(id uuid.UUID) *chains.Program              // the active version
-	Pinned func(id uuid.UUID, version int) *chains.Program // any version: parked runs go on in theirs
-	Values func(keys []nodes.Key) (nodes.Values, bool)     // false: to be fetched, then the step is run again
+	Pinned func(v Version) (p *chains.Program, known bool) // any version, nil if it is gone: parked runs go on in theirs
+	Values func(keys []nodes.Key) (nodes.Values, bool)     // false: to be read, then the step is run again
 	Body   func(call uuid.UUID) (rpc.Body, bool)           // likewise
 	Ended  func(call uuid.UUID) rpc.Call                   // a call that has ended and that the command names
 	NewID  func() uuid.UUID
 	Trace  func(chains.TraceEntry) // may be nil
+}
+
+// Needs is what a step must look at and Env does not have.
+type Needs struct {
+	Values []nodes.Key
+	Bodies []uuid.UUID // of calls
+	Chains []Version
+}
+
+// None tells whether nothing is needed.
+func (n *Needs) None() bool { return n.Values == nil && n.Bodies == nil && n.Chains == nil }
+
+// Version names a version of a rule chain.
+type Version struct {
+	Chain  uuid.UUID
+	Number int
 }
 
 // Result is what a step answers.
@@ -136,16 +143,14 @@ type Result struct {
 	Writes  []nodes.Write
 	Refusal error // the command was refused; Events and Effects may still tell of it
 
-	// Needs and NeedBodies name what must be at hand before the command can be stepped; everything else is empty then.
-	Needs      []nodes.Key
-	NeedBodies []uuid.UUID
+	// Needs names what must be at hand before the command can be stepped; everything else is empty then.
+	Needs Needs
 
 	// Calls are the calls that the step changed, each in its last state.
 	Calls []rpc.Call
 
-	device uuid.UUID
-	after  rpc.Device
-	runs   map[uuid.UUID]Run
+	after rpc.Device
+	runs  map[uuid.UUID]Run
 }
 
 // After is the device's state after the step.
@@ -154,24 +159,10 @@ func (r *Result) After() rpc.Device { return r.after }
 // Runs are the runs that the step changed; one without tokens has ended.
 func (r *Result) Runs() map[uuid.UUID]Run { return r.runs }
 
-// Step judges one command. It changes nothing.
-func Step(s *State, env Env, cmd Command) Result {
-	t := newTurn(s, env, cmd)
+// Step runs one command on its device.
+func Step(device rpc.Device, env Env, cmd Command) Result {
+	t := newTurn(device, env, cmd)
 	t.do(cmd.Do)
-	t.settle()
+	t.followUp()
 	return t.result()
-}
-
-// Apply takes over what a step answered.
-func (s *State) Apply(r Result) {
-	if r.device != uuid.Nil {
-		s.Devices[r.device] = r.after
-	}
-	for id, run := range r.runs {
-		if len(run.Tokens) == 0 {
-			delete(s.Runs, id)
-		} else {
-			s.Runs[id] = run
-		}
-	}
 }

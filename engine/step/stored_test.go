@@ -2,6 +2,7 @@ package step_test
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"callchain/engine/rpc"
 	"callchain/engine/step"
 )
 
@@ -33,9 +35,9 @@ func TestStoredExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f, ok, err := step.DecodeRunFact(name, data)
-			if err != nil || !ok {
-				t.Fatalf("DecodeRunFact: %t, %v", ok, err)
+			f, err := step.DecodeRunFact(name, rpc.DataVersion, data)
+			if err != nil {
+				t.Fatal(err)
 			}
 			compare(t, strings.TrimSuffix(file, ".json")+".txt", told(t, f))
 		})
@@ -47,14 +49,19 @@ func TestStoredExamples(t *testing.T) {
 	}
 }
 
-// TestFactsOfOthers: a type that is no fact of a run is told apart from one that cannot be read.
-func TestFactsOfOthers(t *testing.T) {
-	if f, ok, err := step.DecodeRunFact("Queued", []byte(`{}`)); f != nil || ok || err != nil {
-		t.Errorf("Queued: %v, %t, %v", f, ok, err)
+// TestNewerRunFacts: what only a newer program can read is told apart from what is damaged.
+func TestNewerRunFacts(t *testing.T) {
+	for _, newer := range []struct {
+		name    string
+		version int16
+	}{{"Queued", 1}, {"RunParked", 2}, {"RunForked", 1}} {
+		if _, err := step.DecodeRunFact(newer.name, newer.version, []byte(`{"number":1}`)); !errors.Is(err, rpc.ErrUnknownEvent) {
+			t.Errorf("%s version %d: %v", newer.name, newer.version, err)
+		}
 	}
 	for _, data := range []string{``, `[]`, `{"number":"x"}`, `{"number":1,"token":{"ask":{}}}`} {
-		if _, ok, err := step.DecodeRunFact("RunParked", []byte(data)); !ok || err == nil {
-			t.Errorf("RunParked %s: %t, %v, want an error", data, ok, err)
+		if _, err := step.DecodeRunFact("RunParked", 1, []byte(data)); err == nil || errors.Is(err, rpc.ErrUnknownEvent) {
+			t.Errorf("RunParked %s: %v, want an error", data, err)
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 
 // turn is the overlay of one step: what the command has changed so far, over a state that it only reads.
 type turn struct {
-	state  *State
 	env    Env
 	cmd    Command
 	before rpc.Device
@@ -33,15 +32,9 @@ type consequence struct {
 	is    rpc.Call
 }
 
-func newTurn(s *State, env Env, cmd Command) *turn {
-	t := &turn{state: s, env: env, cmd: cmd, hops: cmd.Hops}
-	d, ok := s.Devices[cmd.Device]
-	if !ok {
-		d.ID = cmd.Device
-	}
-	d.Settings = env.Info.Settings
-	t.before, t.device = d, d
-	return t
+func newTurn(d rpc.Device, env Env, cmd Command) *turn {
+	d.ID, d.Settings = cmd.Device, env.Info.Settings
+	return &turn{env: env, cmd: cmd, hops: cmd.Hops, before: d, device: d}
 }
 
 func (t *turn) do(action Action) {
@@ -67,51 +60,51 @@ func (t *turn) do(action Action) {
 	}
 }
 
-// decide puts a command of the life cycle to the device and takes its events over.
+// decide puts a command of the life cycle to the device and applies its events.
 func (t *turn) decide(do rpc.Action) error {
 	return t.decideAs(t.cmd.Meta, do)
 }
 
 func (t *turn) decideAs(meta rpc.Meta, do rpc.Action) error {
 	meta.Hops = t.hops
-	events, err := rpc.Decide(t.device, rpc.Command{Meta: meta, Do: do})
-	for _, e := range events {
-		t.take(e)
+	events, after, err := rpc.Decide(t.device, rpc.Command{Meta: meta, Now: t.cmd.Now, Do: do})
+	for i := range events {
+		t.record(&events[i])
 	}
+	t.device = after
 	return err
 }
 
-// take applies one event and notes what follows from it.
-func (t *turn) take(e rpc.Event) {
+// record adds an event to the result and notes what follows from it. The device is still as it was before the event's command.
+func (t *turn) record(e *rpc.Event) {
 	if e.Call == uuid.Nil {
-		t.device = rpc.Evolve(t.device, e)
-		t.out.Events = append(t.out.Events, Event{Stream: Stream{Kind: DeviceStream, ID: t.cmd.Device}, Event: e})
+		t.out.Events = append(t.out.Events, Event{Stream: Stream{Kind: DeviceStream, ID: t.cmd.Device}, Event: *e})
 		if f, ok := e.Fact.(rpc.SessionClosed); ok {
 			t.effect(CloseSession{Session: f.Session, Why: f.Why})
 		}
 		return
 	}
 	var was rpc.Call
-	if c := t.device.Find(e.Call); c != nil {
-		was = *c
-	} else if _, begins := e.Fact.(rpc.Requested); !begins {
-		was = t.past(e.Call)
+	if _, begins := e.Fact.(rpc.Requested); !begins {
+		was = t.last(e.Call)
 	}
 	was.ID = e.Call
-	is := rpc.EvolveCall(was, e, t.device.Settings)
-	t.device = rpc.Evolve(t.device, e)
-	t.out.Events = append(t.out.Events, Event{Stream: Stream{Kind: CallStream, ID: e.Call}, Event: e})
-	t.remember(e)
+	is := rpc.EvolveCall(was, *e, t.device.Settings)
+	t.out.Events = append(t.out.Events, Event{Stream: Stream{Kind: CallStream, ID: e.Call}, Event: *e})
+	t.remember(*e)
 	t.changedCall(is)
-	t.queue = append(t.queue, consequence{event: e, was: was, is: is})
+	t.queue = append(t.queue, consequence{event: *e, was: was, is: is})
 }
 
-// past is a call that is not open: it ended in this turn, or before.
-func (t *turn) past(call uuid.UUID) rpc.Call {
+// last is the latest state of a call: of this turn, of the device, or of one that had ended before.
+func (t *turn) last(call uuid.UUID) rpc.Call {
 	for i := range t.out.Calls {
 		if t.out.Calls[i].ID == call {
 			return t.out.Calls[i]
 		}
+	}
+	if c := t.device.Find(call); c != nil {
+		return *c
 	}
 	return t.env.Ended(call)
 }
@@ -138,14 +131,14 @@ func (t *turn) remember(e rpc.Event) {
 	t.bodies[e.Call] = rpc.EvolveBody(b, e.Fact)
 }
 
-// settle draws the consequences of the facts until none is left: answers, resumed runs, life-cycle messages.
-func (t *turn) settle() {
+// followUp draws the consequences of the facts until none is left: answers, resumed runs, life-cycle messages.
+func (t *turn) followUp() {
 	for len(t.queue) > 0 {
 		c := t.queue[0]
 		t.queue = t.queue[1:]
 		t.hops = c.event.Hops
 		t.answer(c)
-		if t.out.Needs != nil || t.out.NeedBodies != nil {
+		if !t.out.Needs.None() {
 			return
 		}
 		t.announce(c)
@@ -211,9 +204,9 @@ func (t *turn) announce(c consequence) {
 	}
 	t.hops++
 	t.run(t.env.Info.Chain, nodes.Msg{
-		ID: t.env.NewID(), TS: t.cmd.At.Millis(), Now: int64(t.cmd.At), Type: c.is.Status.Message(),
+		ID: t.env.NewID(), TS: t.cmd.Now.Millis(), Now: int64(t.cmd.Now), Type: c.is.Status.Message(),
 		Originator: nodes.Entity{Type: nodes.Device, ID: t.cmd.Device}, Metadata: nodes.Metadata{},
-		Data: nodes.Lazy(func() ([]byte, error) { return t.record(c) }),
+		Data: nodes.Lazy(func() ([]byte, error) { return t.callRecord(c) }),
 	}, uuid.Nil)
 	t.hops--
 }
@@ -229,12 +222,12 @@ func showing(f rpc.Fact) bool {
 
 var errNotAtHand = errors.New("the call's body is not at hand")
 
-// record is the data of a life-cycle message: ThingsBoard's JSON of the call.
-func (t *turn) record(c consequence) ([]byte, error) {
+// callRecord is the data of a life-cycle message: ThingsBoard's JSON of the call.
+func (t *turn) callRecord(c consequence) ([]byte, error) {
 	b, ok := t.bodies[c.is.ID]
 	if !ok {
 		if b, ok = t.env.Body(c.is.ID); !ok {
-			t.out.NeedBodies = append(t.out.NeedBodies, c.is.ID)
+			t.out.Needs.Bodies = append(t.out.Needs.Bodies, c.is.ID)
 			return nil, errNotAtHand
 		}
 		b = rpc.EvolveBody(b, c.event.Fact)
@@ -292,8 +285,8 @@ func (t *turn) refused(err error) {
 // result closes the turn: the deliveries that are outstanding now and were not before go behind the other effects.
 func (t *turn) result() Result {
 	r := t.out
-	if r.Needs != nil || r.NeedBodies != nil {
-		return Result{Needs: r.Needs, NeedBodies: r.NeedBodies}
+	if !r.Needs.None() {
+		return Result{Needs: r.Needs}
 	}
 	for _, o := range rpc.Deliveries(t.before, t.device) {
 		d := Deliver{Device: t.cmd.Device, Delivery: o}
@@ -302,7 +295,7 @@ func (t *turn) result() Result {
 		}
 		r.Effects = append(r.Effects, d)
 	}
-	r.device, r.after, r.runs = t.cmd.Device, t.device, t.runs
+	r.after, r.runs = t.device, t.runs
 	return r
 }
 
@@ -310,8 +303,7 @@ func (t *turn) findRun(id uuid.UUID) (Run, bool) {
 	if run, ok := t.runs[id]; ok {
 		return run, true
 	}
-	run, ok := t.state.Runs[id]
-	return run, ok
+	return t.env.Run(id)
 }
 
 func (t *turn) log(logs []nodes.Log) {

@@ -95,9 +95,9 @@ func eventFacts(t *testing.T) map[string]any {
 			out[name] = step.RunParked{}
 			continue
 		}
-		f, ok, err := step.DecodeRunFact(name, []byte("{}"))
-		if err != nil || !ok {
-			t.Fatalf("%s: %t, %v", name, ok, err)
+		f, err := step.DecodeRunFact(name, rpc.DataVersion, []byte("{}"))
+		if err != nil {
+			t.Fatal(err)
 		}
 		out[name] = f
 	}
