@@ -84,7 +84,7 @@ const (
 
 // history reads the events of a call of the tenant with versions greater than after; a 404 if there is no such call.
 func (s *server) history(ctx context.Context, who *auth.Principal, id uuid.UUID, after int64) ([]eventstore.Event, error) {
-	stream := "rpc/" + who.Tenant.String() + "/" + id.String()
+	stream := projection.CallStream(who.Tenant, id)
 	var all []eventstore.Event
 	for len(all) < historyMax {
 		page, err := s.store.Stream(ctx, stream, after, historyPage)
@@ -132,11 +132,9 @@ func fold(events []eventstore.Event) (projection.Call, error) {
 }
 
 func foldOne(call *projection.Call, e *eventstore.Event) error {
-	fact, err := projection.DecodeCall(e)
-	if err != nil {
+	if err := call.Fold(e, rpc.Settings{}); err != nil {
 		return fmt.Errorf("folding %s at version %d: %w", e.Stream, e.Version, err)
 	}
-	call.Apply(e, fact)
 	return nil
 }
 

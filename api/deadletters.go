@@ -84,7 +84,7 @@ func rerunDeadLetter(s *server, c *gin.Context, who *auth.Principal) error {
 	if err != nil {
 		return err
 	}
-	return writeValue(c, rerunView{ID: r.Letter, Outcome: "accepted", Kind: r.Kind, Device: r.Device, Call: r.Call})
+	return writeValue(c, rerunView{ID: r.DeadLetter, Outcome: "accepted", Kind: r.Kind, Device: r.Device, Call: r.Call})
 }
 
 // dropDeadLetter serves DELETE /api/dead-letters/{id}.

@@ -46,7 +46,7 @@ func devicesByIDs(s *server, c *gin.Context, who *auth.Principal) error {
 		case errors.Is(err, registry.ErrNotFound):
 		case err != nil:
 			return err
-		case owns(who, &f.Device):
+		case owns(who, f.Device.Tenant, f.Device.Customer):
 			views = append(views, deviceViewOf(&f.Device))
 		}
 	}

@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"callchain/engine"
+	"callchain/engine/deadletter"
+	"callchain/engine/owner"
+	"callchain/engine/rpc"
 	"callchain/eventstore"
 	"callchain/nodes/builtin"
 	"callchain/registry"
@@ -52,6 +55,7 @@ type engineDouble struct {
 	changes []engine.AttributeChange
 	ended   []string // "cancel <id>", "remove <id>"
 	answer  func(context.Context, engine.CallRequest) (engine.CallResult, error)
+	rows    Directory
 	fail    error // of everything but calls
 	reasons []string
 
@@ -59,6 +63,19 @@ type engineDouble struct {
 
 	feed    chan eventstore.Event
 	follows chan string // the cursors asked for
+}
+
+func (d *engineDouble) Device(ctx context.Context, tenant, id uuid.UUID) (*engine.Device, error) {
+	f, err := d.rows.FactsOf(ctx, tenant, id)
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil, &rpc.Refusal{Code: rpc.CodeUnknown}
+	}
+	if err != nil {
+		return nil, err
+	}
+	row := &engine.Device{Device: owner.Device{ID: id, Tenant: f.Device.Tenant}}
+	row.Info.Customer = f.Device.Customer
+	return row, nil
 }
 
 func (d *engineDouble) Call(ctx context.Context, r engine.CallRequest) (engine.CallResult, error) {
@@ -138,14 +155,14 @@ var letterTenants = map[uuid.UUID]uuid.UUID{profileID: tenantID}
 
 func (d *engineDouble) RerunDeadLetter(_ context.Context, tenant, id uuid.UUID, actor string) (engine.Rerun, error) {
 	if letterTenants[id] != tenant {
-		return engine.Rerun{}, fmt.Errorf("%w: %s", engine.ErrNoLetter, id)
+		return engine.Rerun{}, fmt.Errorf("%w: %s", deadletter.ErrUnknown, id)
 	}
-	return engine.Rerun{Letter: id, Device: deviceID, Kind: "call", Call: callID1}, d.note("rerun by "+actor, id)
+	return engine.Rerun{DeadLetter: id, Device: deviceID, Kind: "call", Call: callID1}, d.note("rerun by "+actor, id)
 }
 
 func (d *engineDouble) DropDeadLetter(_ context.Context, tenant, id uuid.UUID, actor string) error {
 	if letterTenants[id] != tenant {
-		return fmt.Errorf("%w: %s", engine.ErrNoLetter, id)
+		return fmt.Errorf("%w: %s", deadletter.ErrUnknown, id)
 	}
 	return d.note("drop by "+actor, id)
 }
@@ -331,6 +348,7 @@ func newHouse(t testing.TB, change ...func(*Config)) *house {
 		store:  &storeDouble{rows: map[string][][]any{}, streams: map[string][]eventstore.Event{}},
 		dir:    newDirectory(),
 	}
+	h.engine.rows = h.dir
 	h.Handler = h.handler(c, h.engine)
 	return h
 }

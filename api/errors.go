@@ -9,6 +9,7 @@ import (
 
 	"callchain/api/jackson"
 	"callchain/engine"
+	"callchain/engine/deadletter"
 	"callchain/engine/rpc"
 	"callchain/eventstore"
 	"callchain/registry"
@@ -127,7 +128,7 @@ func answerTo(err error) *apiError {
 	var own *apiError
 	var refusal *rpc.Refusal
 	var tooMany *auth.TooManyError
-	var rerun *engine.RerunError
+	var rerun *deadletter.RerunError
 	var outage *eventstore.OutageError
 	switch {
 	case errors.As(err, &own):
@@ -194,8 +195,7 @@ var sentinels = []struct {
 		detail: "the database did not answer; ask for the call by its id, or repeat the request with the same Idempotency-Key",
 	}, false},
 	{engine.ErrTooLarge, &apiError{status: 413, errorCode: codeGeneral, message: "The call is too large", code: "payload_too_large"}, true},
-	{engine.ErrNoDevice, errNoDevice, false},
-	{engine.ErrNoLetter, &apiError{status: 404, errorCode: codeNotFound, message: "Requested item wasn't found!", code: "not_found"}, true},
+	{deadletter.ErrUnknown, &apiError{status: 404, errorCode: codeNotFound, message: "Requested item wasn't found!", code: "not_found"}, true},
 	{engine.ErrCursor, &apiError{status: 400, errorCode: codeBadRequest, message: "Invalid request parameter 'after'", code: "invalid_cursor"}, true},
 	{registry.ErrNotFound, &apiError{status: 404, errorCode: codeNotFound, message: "Requested item wasn't found!", code: "not_found"}, true},
 	{registry.ErrExists, &apiError{status: 400, errorCode: codeBadRequest, message: "Such an item already exists!", code: "already_exists"}, true},

@@ -98,7 +98,6 @@ func TestSentinelsHaveAnswers(t *testing.T) {
 		{engine.ErrStopping, 503, 2, "shutting_down"},
 		{engine.ErrUnready, 503, 2, "not_ready"},
 		{engine.ErrUncertain, 503, 2, "outcome_unknown"},
-		{engine.ErrNoDevice, 404, 32, "device_not_found"},
 		{engine.ErrCursor, 400, 31, "invalid_cursor"},
 		{registry.ErrNotFound, 404, 32, "not_found"},
 		{registry.ErrExists, 400, 31, "already_exists"},

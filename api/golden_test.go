@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"callchain/engine"
+	"callchain/engine/deadletter"
 	"callchain/engine/rpc"
 
 	"github.com/cockroachdb/datadriven"
@@ -68,11 +69,10 @@ func (h *house) script(t *testing.T, line string) {
 		h.engine.fail = err
 	case "again": // what a dead letter's command comes to
 		code, detail, _ := strings.Cut(rest, " ")
-		h.engine.fail = &engine.RerunError{Code: code, Detail: detail}
+		h.engine.fail = &deadletter.RerunError{Code: code, Detail: detail}
 	case "fail":
 		err = map[string]error{
 			"busy": engine.ErrBusy, "stopping": engine.ErrStopping, "unready": engine.ErrUnready, "uncertain": engine.ErrUncertain,
-			"device": engine.ErrNoDevice,
 		}[rest]
 		if rest == "stopping" || rest == "uncertain" {
 			result.ID = callID1
@@ -179,8 +179,8 @@ func showCall(out *strings.Builder, c *engine.CallRequest) {
 	if c.Order != rpc.OrderDefault {
 		fmt.Fprintf(out, ", order %d", c.Order)
 	}
-	if c.Trace != [16]byte{} {
-		fmt.Fprintf(out, ", trace %x", c.Trace)
+	if !c.Trace.None() {
+		fmt.Fprintf(out, ", trace %x", c.Trace.Trace)
 	}
 	fmt.Fprintf(out, ", by %s\n", c.Actor)
 }

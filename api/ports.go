@@ -13,6 +13,8 @@ import (
 
 // Engine runs calls. *engine.Engine is one.
 type Engine interface {
+	// Device is the row of a device for Call; *rpc.Refusal with CodeUnknown if the tenant has none.
+	Device(ctx context.Context, tenant, id uuid.UUID) (*engine.Device, error)
 	// Call waits as the acknowledgement points say (decision 0005). The end of ctx ends the wait, not the call. Where the call
 	// may have been accepted, the result carries its ID also beside an error.
 	Call(ctx context.Context, r engine.CallRequest) (engine.CallResult, error)
@@ -27,9 +29,9 @@ type Engine interface {
 	// Follow calls each with every event that is committed after a cursor ("" = from now), in order within a partition, until ctx
 	// ends or each fails. The cursor given to each resumes behind that event.
 	Follow(ctx context.Context, after string, each func(cursor string, ev *eventstore.Event) error) error
-	// RerunDeadLetter runs the command of a dead letter again and returns when that is committed; engine.ErrNoLetter, *engine.RerunError.
+	// RerunDeadLetter runs the command of a dead letter again and returns when that is committed; deadletter.ErrUnknown, *deadletter.RerunError.
 	RerunDeadLetter(ctx context.Context, tenant, id uuid.UUID, actor string) (engine.Rerun, error)
-	// DropDeadLetter returns when the letter is gone; engine.ErrNoLetter.
+	// DropDeadLetter returns when the letter is gone; deadletter.ErrUnknown.
 	DropDeadLetter(ctx context.Context, tenant, id uuid.UUID, actor string) error
 	// Ready lists reasons why the engine is not ready; empty: it is.
 	Ready() []string

@@ -3,6 +3,8 @@ package api
 import (
 	"callchain/registry"
 	"callchain/registry/auth"
+
+	"github.com/google/uuid"
 )
 
 // roles is the set of those who may use a route.
@@ -33,9 +35,9 @@ func (r roles) admits(a registry.Authority) bool {
 
 // owns tells whether a principal may look at a device and use it: an administrator of its tenant, or a user of its customer
 // (ThingsBoard's AccessValidator).
-func owns(p *auth.Principal, d *registry.Device) bool {
-	if d.Tenant != p.Tenant {
+func owns(p *auth.Principal, tenant, customer uuid.UUID) bool {
+	if tenant != p.Tenant {
 		return false
 	}
-	return p.Authority == registry.TenantAdmin || p.Authority == registry.CustomerUser && d.Customer == p.Customer
+	return p.Authority == registry.TenantAdmin || p.Authority == registry.CustomerUser && customer == p.Customer
 }

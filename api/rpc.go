@@ -38,15 +38,16 @@ func callDevice(v version, oneway bool) handler {
 		if err != nil {
 			return err
 		}
-		if _, err := s.deviceOf(c.Request.Context(), who, device); err != nil {
+		row, err := s.callee(c.Request.Context(), who, device)
+		if err != nil {
 			return err
 		}
 		r := engine.CallRequest{
-			ID: id, Chosen: id != uuid.Nil, Tenant: who.Tenant, Customer: who.Customer, Device: device,
+			ID: id, Chosen: id != uuid.Nil, Tenant: who.Tenant, Customer: who.Customer, Device: device, Row: row,
 			Method: asked.method, Params: asked.params, Oneway: oneway, Persistent: asked.persistent, Expires: asked.deadline(s.now(), s.config.Timeouts),
 			Retries: asked.retries, Order: asked.order, Info: asked.info, FailOffline: asked.failOffline, Actor: who.Actor,
 		}
-		r.Trace, r.Span, _ = step.ParseTraceparent(first(c.Request.Header[headerTrace]))
+		r.Trace.Trace, r.Trace.Span, _ = step.ParseTraceparent(first(c.Request.Header[headerTrace]))
 		ctx, cancel := context.WithTimeout(c.Request.Context(), patience(&r, s.now()))
 		defer cancel()
 		result, err := s.engine.Call(ctx, r)
@@ -107,10 +108,28 @@ func (s *server) deviceOf(ctx context.Context, who *auth.Principal, id uuid.UUID
 		}
 		return nil, errNoDevice
 	}
-	if !owns(who, &f.Device) {
+	if !owns(who, f.Device.Tenant, f.Device.Customer) {
 		return nil, errPermission
 	}
 	return f, nil
+}
+
+// callee is a device that the caller may call, as the engine will see it.
+func (s *server) callee(ctx context.Context, who *auth.Principal, id uuid.UUID) (*engine.Device, error) {
+	if who.Authority == registry.SysAdmin {
+		return nil, errSysAdmin
+	}
+	row, err := s.engine.Device(ctx, who.Tenant, id)
+	var refused *rpc.Refusal
+	switch {
+	case errors.As(err, &refused):
+		return nil, errNoDevice
+	case err != nil:
+		return nil, err
+	case !owns(who, row.Tenant, row.Info.Customer):
+		return nil, errPermission
+	}
+	return row, nil
 }
 
 // answerCall renders what became of a call. A persistent one that has already failed was never queued: it had expired when it

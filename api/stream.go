@@ -113,7 +113,7 @@ func watchCall(s *server, c *gin.Context, who *auth.Principal) error {
 	}
 	ctx, cancel := context.WithCancel(c.Request.Context())
 	defer cancel()
-	stream := "rpc/" + who.Tenant.String() + "/" + id.String()
+	stream := projection.CallStream(who.Tenant, id)
 	source, ended := s.follow(ctx, "", func(ev *eventstore.Event) bool { return ev.Stream == stream })
 	_, events, err := s.readHistory(c, who) // after following began, so that nothing falls between the two
 	if err != nil {

@@ -14,7 +14,7 @@ func TestSessionAsideTakesNoPlace(t *testing.T) {
 		in := r.engine.Inbound()
 		in.Connect(transports.Session{ID: aside.session, Identity: transports.Identity{
 			Tenant: tenant, Device: d.id, Partition: int32(d.id[15]) % 4,
-		}, Transport: "coap", Link: aside, Aside: true}, r.mustBe("connect aside", nil))
+		}, Transport: "coap", Link: aside, Secondary: true}, r.mustBe("connect aside", nil))
 		c := r.call("d1", nil)
 		cmd := d.one()
 		if got := aside.commands(); len(got) > 0 || len(d.closed) > 0 {

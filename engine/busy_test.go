@@ -12,9 +12,9 @@ import (
 	"callchain/engine/bus"
 	"callchain/engine/bus/local"
 	"callchain/engine/rpc"
-	"callchain/engine/sim"
 	"callchain/engine/step"
 	"callchain/eventstore"
+	"callchain/eventstore/memstore"
 
 	"github.com/google/uuid"
 )
@@ -37,14 +37,14 @@ func (f *flooded) Take(lane bus.Lane, most int, into []bus.Message) []bus.Messag
 		Meta:   rpc.Meta{Actor: "system", Cause: "mqtt", Occurred: rpc.At(time.Now().Add(-f.age))},
 		Device: named("flood"), Do: step.RPC{Do: rpc.Connect{Session: named(fmt.Sprint("flood", f.n)), Transport: "mqtt"}},
 	}
-	return append(into, bus.Message{Partition: int32(named("flood")[15]) % partitions, Lane: bus.RPC, Key: cmd.Device, Value: cmd, Fleeting: true})
+	return append(into, bus.Message{Partition: int32(named("flood")[15]) % partitions, Lane: bus.RPC, Key: cmd.Device, Value: cmd, Ephemeral: true})
 }
 
 // inFlood runs a test in which a command always waits that was sent half a second ago. A commit takes a moment.
 func inFlood(t *testing.T, test func(r *rig, begin func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		store := sim.NewStore()
+		store := memstore.New()
 		store.Before = func(context.Context, eventstore.Batch) error {
 			<-time.After(50 * time.Millisecond)
 			return nil

@@ -1,47 +1,41 @@
-// Package engine is the shell around the pure step: it owns partitions, drains the inbox, appends what a step answers, and
-// only then lets effects out. It performs timers, answers callers, reaches devices and tells followers of committed events.
+// Package engine runs device RPC: it takes calls, drives the owner of this process's partitions, and does for it what an owner may not do itself: read, append, send.
 //
-// It sees contracts only (event store, bus, transports, a directory of devices); what a call or a chain means is decided in
-// engine/rpc and engine/step.
+// It sees contracts only (event store, bus, transports, a directory of devices); what a call or a chain means is decided in engine/rpc, engine/step and
+// engine/owner. See docs/architecture.md for the packages below it.
 package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"callchain/chains"
 	"callchain/engine/bus"
 	"callchain/engine/cluster"
+	"callchain/engine/delivery"
+	"callchain/engine/membership"
+	"callchain/engine/observe"
+	"callchain/engine/owner"
+	"callchain/engine/recovery"
+	"callchain/engine/relay"
+	"callchain/engine/replies"
 	"callchain/engine/rpc"
-	"callchain/engine/step"
+	"callchain/engine/submit"
 	"callchain/eventstore"
+	"callchain/transports"
 
 	"github.com/google/uuid"
 )
 
-// Directory is what the engine must know of devices and chains. It answers from memory in most cases.
+// Directory is what the engine must know of devices and chains.
 type Directory interface {
-	// Device is a device's row as a step needs it; ErrNoDevice if there is none.
-	Device(ctx context.Context, id uuid.UUID) (Device, error)
-	// Chain is the active version of a chain, nil if there is none.
-	Chain(id uuid.UUID) *chains.Program
-	// Pinned is one version of a chain, nil if it is gone.
-	Pinned(id uuid.UUID, version int) *chains.Program
-}
-
-// ErrNoDevice: the device does not exist (any more).
-var ErrNoDevice = errors.New("the device does not exist")
-
-// Device is what the directory tells of a device.
-type Device struct {
-	Tenant    uuid.UUID
-	Partition int32
-	Info      step.Info
+	recovery.Registry
+	// Cached is the row of a device from memory, false if it must be read with Device.
+	Cached(device uuid.UUID) (owner.Device, bool)
+	// Chain is the active version of a chain, nil if there is none. It answers from memory.
+	Chain(id uuid.UUID) *owner.Program
 }
 
 // Config are the engine's settings.
@@ -49,10 +43,10 @@ type Config struct {
 	Node          string
 	Partitions    int32
 	ClientTimeout time.Duration // a device's call ends then
-	BatchEvents   int           // a transaction holds about so many events
-	Linger        time.Duration // Sent is written at the latest after this
+	BatchEvents   int           // an append has about so many events
+	Linger        time.Duration // that a command left for its device is stored at the latest after this
 	DeadLetters   int           // so many have a row; one more is published and counted only
-	Tenant        uuid.UUID     // sees the dead letters that belong to no tenant, such as bytes that nobody can read
+	Tenant        uuid.UUID     // sees the dead letters that belong to no tenant, such as bytes that cannot be decoded
 }
 
 // DefaultConfig are the defaults; BatchEvents as measured best: larger transactions only add latency.
@@ -60,253 +54,140 @@ func DefaultConfig() Config {
 	return Config{Node: "node", Partitions: 64, ClientTimeout: 60 * time.Second, BatchEvents: 400, Linger: 50 * time.Millisecond, DeadLetters: 100_000}
 }
 
-// Engine owns all partitions of a store in this process.
+// Deps are what the engine works with.
+type Deps struct {
+	Store     eventstore.Store
+	Inbox     bus.Inbox
+	Directory Directory
+	Topics    bus.Topics       // for committed events and dead letters; nil: they are not published
+	Group     bus.Group        // shares the partitions out among nodes, with Topics; nil: all are this process's
+	Tracing   *observe.Tracing // nil: no spans are made
+	Metrics   *observe.Metrics
+	Log       *slog.Logger
+}
+
+// Engine owns partitions of a store in this process, and serves devices and callers of all.
 type Engine struct {
-	config    Config
-	store     eventstore.Store
-	inbox     bus.Inbox
-	directory Directory
-	log       *slog.Logger
-	metrics   *Metrics
-	now       func() time.Time
+	config Config
+	Deps
 
-	run         string    // of this process: a name made at its start
-	incarnation string    // this process among all: the node and the run
-	group       bus.Group // nil: this process owns all partitions
-	assignment  *assignment
-	held        held
-	members     *members // nil without a group
-	peers       *peers   // nil without a group
-	gone        chan []string
-	oneways     *generations[uuid.UUID, []string] // callers at other nodes of one-way calls that are on their way to a connection here
-	begun       atomic.Bool                       // partitions were loaded once
-	sessions    *sessions
-	waiters     *waiters
-	judgements  *judgements
-	relay       *relay   // nil without topics
-	spans       *spans   // nil without tracing
-	open        sync.Map // call id → openPlace, of the open light calls
-	feed        *feed
-	bodies      *generations[uuid.UUID, rpc.Body]
-	revoked     *revocations
-	aside       *aside
+	sender   *submit.Sender
+	callers  *replies.Callers
+	delivery *delivery.Delivery
+	members  *membership.Membership // nil: there are no other nodes
+	relay    *relay.Relay           // nil without topics
+	tracer   *observe.Tracer        // nil without tracing
+	reader   *recovery.Reader
+	feed     *feed
+	share    *share
 
-	inHand   inHand
-	ready    atomic.Pointer[string] // what is wrong, nil if nothing is
-	pending  atomic.Pointer[string] // what is being loaded, nil if nothing is
+	oldest   [bus.Lanes]atomic.Int64 // rpc.Instant of the oldest command that the owner has taken and not stored, 0 if there is none
+	status   atomic.Pointer[owner.Status]
 	stopping atomic.Bool
 }
 
-// openPlace is where an open light call lives; persistent ones are found by their row.
-type openPlace struct {
-	tenant, device uuid.UUID
-	partition      int32
-}
-
 // New makes an engine; Run starts it.
-func New(c Config, store eventstore.Store, inbox bus.Inbox, d Directory, m *Metrics, log *slog.Logger) *Engine {
+func New(c Config, deps Deps) *Engine {
 	run := newID().String()
+	process := cluster.Process(c.Node, run)
 	e := &Engine{
-		config: c, store: store, inbox: inbox, directory: d, log: log, metrics: m, now: time.Now,
-		run: run, incarnation: cluster.Process(c.Node, run), assignment: newAssignment(), held: make(held, c.Partitions), gone: make(chan []string, 1),
-		sessions: newSessions(), waiters: newWaiters(), judgements: newJudgements(), feed: newFeed(c.Partitions), bodies: newGenerations[uuid.UUID, rpc.Body](bodyCacheBytes),
-		revoked: newRevocations(),
+		config: c, Deps: deps, callers: replies.NewCallers(), feed: newFeed(c.Partitions), share: newShare(),
+		reader: &recovery.Reader{Store: deps.Store, Registry: deps.Directory},
 	}
-	e.oneways = newGenerations[uuid.UUID, []string](onewaysMost)
-	e.aside = newAside(e)
-	m.watch(e)
-	e.unready("the partitions are being loaded")
+	if deps.Tracing != nil {
+		e.tracer = observe.NewTracer(*deps.Tracing)
+	}
+	if deps.Topics != nil {
+		e.relay = relay.New(c.Partitions, deps.Topics, deps.Store, deps.Metrics, deps.Log)
+	}
+	e.sender = &submit.Sender{
+		Inbox: deps.Inbox, Process: process, Shared: deps.Group != nil, Owned: submit.NewOwned(c.Partitions), Decisions: replies.NewDecisions(),
+		Tracer: e.tracer, Metrics: deps.Metrics, NewID: newID,
+	}
+	d := delivery.Config{
+		Node: c.Node, Run: run, Process: process, ClientTimeout: c.ClientTimeout, Sender: e.sender, Callers: e.callers, Body: e.reader.DeliveryBody, Age: e.age,
+		Tracer: e.tracer, Metrics: deps.Metrics, Log: deps.Log,
+	}
+	if deps.Group != nil {
+		e.members = membership.New(membership.Config{
+			Node: c.Node, Process: process, Partitions: c.Partitions, Topics: deps.Topics, Group: deps.Group, Member: e.share, Store: deps.Store,
+			Sender: e.sender, Callers: e.callers, Age: e.ageHere, Metrics: deps.Metrics, Log: deps.Log,
+		})
+		e.sender.Notify, d.Peers = e.members.Notify, e.members
+	}
+	e.delivery = delivery.New(d)
+	if e.members != nil {
+		e.members.Serve(e.delivery)
+	}
+	e.status.Store(&owner.Status{Problem: "the partitions are being loaded"})
+	e.measure()
 	return e
 }
 
-func (e *Engine) unready(why string) { e.ready.Store(&why) }
-
-// Ready lists why the engine is not ready; empty when it is: what this node owns is loaded, and what it needs can be reached.
-func (e *Engine) Ready() []string {
-	why := e.troubles()
-	if p := e.pending.Load(); p != nil {
-		why = append(why, *p)
+// newID makes a UUID of version 7: sorted by time, so that index pages fill from one end.
+func newID() uuid.UUID {
+	id, err := uuid.NewV7()
+	if err != nil {
+		panic(fmt.Sprintf("engine: no randomness: %v", err)) // the system cannot give random bytes
 	}
-	return why
+	return id
 }
 
-// troubles are why no new call is taken. That partitions are being loaded is no reason: their commands wait in the inbox, or go to other nodes.
-func (e *Engine) troubles() (why []string) {
-	if p := e.ready.Load(); p != nil {
-		why = append(why, *p)
-	}
-	if err := e.inbox.Trouble(); err != nil {
-		why = append(why, err.Error())
-	}
-	return why
-}
-
-// PublishTo lets committed events and dead letters out on topics. It is called before Run.
-func (e *Engine) PublishTo(t bus.Topics) { e.relay = newRelay(e, t) }
-
-// ShareWith lets this process own those partitions only that a group gives it, and serve the devices and callers of all. It is called before Run.
-func (e *Engine) ShareWith(g bus.Group, t bus.Topics) {
-	e.group, e.members = g, newMembers(e, t)
-	e.unready("this node waits for its share of the partitions")
-}
-
-// Run claims the partitions, recovers what is open, and works until ctx ends. Then it commits what it has, answers those who
-// wait with ErrStopping, and returns.
+// Run claims the partitions, recovers what is open, and works until ctx ends. Then it stores what it has, gives those who wait wire.ErrStopping, and returns.
 func (e *Engine) Run(ctx context.Context) error {
-	o := newOwner(e)
-	defer e.aside.start()()
-	defer e.startRelay()()
-	leave := e.takePart()
-	defer leave()
-	defer close(e.assignment.ended)
-	err := o.run(ctx)
-	e.unready("the server is shutting down")
+	defer e.delivery.Close()
+	if e.relay != nil {
+		defer beside(ctx, e.relay.Run)()
+	}
+	if e.members != nil {
+		defer beside(ctx, e.members.Run)()
+	}
+	defer close(e.share.ended)
+	err := e.drive(ctx)
+	e.status.Store(&owner.Status{Problem: "the server is shutting down"})
 	return err
 }
 
-// takePart joins the other nodes. Without a group, all partitions are this process's. The function returned leaves them.
-func (e *Engine) takePart() (leave func()) {
-	if e.group == nil {
-		all := make([]int32, e.config.Partitions)
-		for i := range all {
-			all[i] = int32(i)
-		}
-		e.assignment.Assigned(all)
-		return func() {}
-	}
-	const grace = time.Second
-	ctx, cancel := context.WithCancel(context.Background())
-	e.peers = newPeers(ctx, e, e.members.topics)
+// beside runs something until the function returned is called, which waits for its end.
+func beside(ctx context.Context, run func(context.Context)) (end func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	running.Go(func() { e.members.run(ctx) })
-	return func() {
-		last, done := context.WithTimeout(context.Background(), grace)
-		defer done()
-		e.peers.drain(last)
-		e.members.publish(last, true)
-		cancel()
-		running.Wait()
-		e.peers.stop()
-	}
-}
-
-// startRelay begins to publish; the function returned publishes what is left, for two seconds at most.
-func (e *Engine) startRelay() (stop func()) {
-	if e.relay == nil {
-		return func() {}
-	}
-	const grace = 2 * time.Second
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { e.relay.run(ctx) })
-	running.Go(func() { e.relay.runLetters(ctx) })
+	running.Go(func() { run(ctx) })
 	return func() {
 		cancel()
-		running.Wait()
-		ctx, cancel := context.WithTimeout(context.Background(), grace)
-		defer cancel()
-		running.Go(func() { drain(ctx, e.relay.publishLetters) })
-		drain(ctx, e.relay.publish)
 		running.Wait()
 	}
 }
 
-// Stop refuses new calls and answers those who wait with ErrStopping; what was accepted goes on.
+// Stop refuses new calls and gives those who wait wire.ErrStopping; what was accepted goes on.
 func (e *Engine) Stop() {
 	e.stopping.Store(true)
-	e.waiters.failAll(ErrStopping)
+	e.callers.RefuseAll(ErrStopping)
 }
 
-// meta is the part of a command that the sender knows; the owner stamps At.
-func (e *Engine) meta(actor, cause string) rpc.Meta {
-	return rpc.Meta{Occurred: rpc.At(e.now()), Actor: actor, Cause: cause}
+// Inbound is the engine's side of the transports' contract.
+func (e *Engine) Inbound() transports.Inbound { return e.delivery.Inbound() }
+
+// Revoke ends the sessions of a device that this process holds on credentials older than their new version. One that is just being opened with them is refused.
+func (e *Engine) Revoke(device uuid.UUID, version int64) { e.delivery.Revoke(device, version) }
+
+// Deleted ends all sessions of a deleted device that this process holds.
+func (e *Engine) Deleted(device uuid.UUID) { e.delivery.Deleted(device) }
+
+// Connected are the devices that have a session here, with the oldest version of credentials that one was made with.
+func (e *Engine) Connected() map[uuid.UUID]int64 { return e.delivery.Connected() }
+
+// CloseDevice lets the owner of a device end its session, at whichever node it is. It is for nodes that do not know Revoke.
+func (e *Engine) CloseDevice(device uuid.UUID, partition int32, why transports.Reason) error {
+	return e.delivery.CloseDevice(device, partition, why)
 }
 
-// class says what the sender of a command waits for, and so how the command travels.
-type class uint8
-
-const (
-	durable  class = iota // done when the command is durable
-	judged                // done when the owner has judged it
-	fleeting              // likewise; the command concerns a session of this process and dies with it
-)
-
-// put hands a command to its owner. forget ends the wait for its outcome, should the sender not care any more.
-func (e *Engine) put(lane bus.Lane, partition int32, vital bool, how class, cmd step.Command, done func(error)) (forget func(), err error) {
-	m := bus.Message{Partition: partition, Lane: lane, Key: cmd.Device, Vital: vital, Fleeting: how == fleeting, Done: done}
-	forget = func() {}
-	if how == fleeting && e.group != nil && !e.held.has(partition) { // its owner is at another node
-		m.Fleeting = false
-		if how = durable; done != nil {
-			how = judged
-		}
+// Level is the newest feature level that all live nodes have; of a single process, its own.
+func (e *Engine) Level() int {
+	if e.members == nil {
+		return cluster.Level
 	}
-	if e.group != nil {
-		cmd.Waiter.Node = e.incarnation
-	}
-	if how == judged && e.inbox.Remembers() {
-		forget = e.awaitJudgement(&cmd.Waiter, &m, done)
-	}
-	written := e.spans.writing(&cmd, &m, e.inbox.Remembers())
-	m.Value = cmd
-	err = e.inbox.Put(m)
-	written(err)
-	if err != nil {
-		forget()
-		return forget, e.refused(err)
-	}
-	return forget, nil
+	return e.members.Level()
 }
 
-// awaitJudgement lets the owner of a message tell done what it made of it. That it is kept, nobody needs to know.
-func (e *Engine) awaitJudgement(w *step.Waiter, m *bus.Message, done func(error)) (forget func()) {
-	id := e.judgements.await(done, e.now())
-	*w = step.Waiter{Node: e.incarnation, ID: id}
-	m.Done = func(err error) {
-		if err == nil {
-			return // it is kept; what becomes of it, its owner tells
-		}
-		if tell := e.judgements.take(id); tell != nil {
-			tell(e.refused(err))
-		}
-	}
-	return func() { e.judgements.take(id) }
-}
-
-// putFleeting puts a message that was, or was to be, fleeting to its owner, wherever that is now.
-func (e *Engine) putFleeting(m bus.Message) error {
-	m.Fleeting = e.group == nil || e.held.has(m.Partition)
-	if m.Fleeting || m.Done == nil {
-		return e.inbox.Put(m)
-	}
-	var forget func()
-	switch v := m.Value.(type) {
-	case step.Command:
-		forget = e.awaitJudgement(&v.Waiter, &m, m.Done)
-		m.Value = v
-	case wish:
-		forget = e.awaitJudgement(&v.Waiter, &m, m.Done)
-		m.Value = v
-	}
-	err := e.inbox.Put(m)
-	if err != nil {
-		forget()
-	}
-	return err
-}
-
-// refused is what a sender is told of an inbox that did not take its command.
-func (e *Engine) refused(err error) error {
-	switch {
-	case errors.Is(err, bus.ErrFull):
-		e.metrics.inboxFull.Inc()
-		return ErrBusy
-	case errors.Is(err, bus.ErrAway):
-		return fmt.Errorf("%w: %w", ErrUncertain, err)
-	case errors.Is(err, bus.ErrClosed):
-		return ErrStopping
-	case errors.Is(err, bus.ErrTooLarge):
-		return fmt.Errorf("%w: %w", ErrTooLarge, err)
-	}
-	return err
-}
+func instant() rpc.Instant { return rpc.At(time.Now()) }

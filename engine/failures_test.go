@@ -67,7 +67,7 @@ func TestAnswerWhileTheStoreFails(t *testing.T) {
 		acks := 0
 		r.engine.Inbound().Reply(d.session, cmd.Wire, []byte(`1`), func(err error) {
 			acks++
-			if stored := len(r.types(named("c1"))) == 4; err != nil || !stored && !r.inbox.Remembers() {
+			if stored := len(r.types(named("c1"))) == 4; err != nil || !stored && !r.inbox.Durable() {
 				t.Errorf("the answer is acknowledged with %v while the store holds %v", err, r.types(named("c1")))
 			}
 		})
@@ -146,7 +146,7 @@ func TestSpoiledBatch(t *testing.T) {
 		refused := 0
 		d.reply(cmd, `1`)
 		r.engine.Inbound().Reply(bad.session, badCmd.Wire, []byte(`2`), func(err error) {
-			if refused++; errors.Is(err, transports.ErrRefused) == r.inbox.Remembers() { // an inbox that keeps it has acknowledged it
+			if refused++; errors.Is(err, transports.ErrRefused) == r.inbox.Durable() { // an inbox that keeps it has acknowledged it
 				t.Errorf("the guilty command is told %v", err)
 			}
 		})

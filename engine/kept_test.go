@@ -14,8 +14,8 @@ import (
 	"callchain/engine/bus"
 	"callchain/engine/projection"
 	"callchain/engine/rpc"
-	"callchain/engine/sim"
 	"callchain/engine/step"
+	"callchain/engine/wire"
 	"callchain/eventstore"
 	"callchain/transports"
 
@@ -23,8 +23,8 @@ import (
 )
 
 // kept runs a test with an inbox that remembers.
-func kept(t *testing.T, test func(*rig, *sim.Inbox)) {
-	bubble(t, func() bus.Inbox { return keptInbox() }, func(r *rig) { test(r, r.inbox.(*sim.Inbox)) })
+func kept(t *testing.T, test func(*rig, *durable)) {
+	bubble(t, func(t *testing.T) bus.Inbox { return durableInbox(t) }, func(r *rig) { test(r, r.inbox.(*durable)) })
 }
 
 func (r *rig) mustStop() {
@@ -37,7 +37,7 @@ func (r *rig) mustStop() {
 // TestKeptAnswerSurvives: an answer was acknowledged and the process dies before it is stepped; the next one takes it, and takes it
 // once, whatever dies again. Its deadline has passed meanwhile.
 func TestKeptAnswerSurvives(t *testing.T) {
-	kept(t, func(r *rig, _ *sim.Inbox) {
+	kept(t, func(r *rig, _ *durable) {
 		d := r.connect("d1", "A")
 		c := r.call("d1", chosen("c1"))
 		cmd := d.one()
@@ -68,7 +68,7 @@ func TestKeptAnswerSurvives(t *testing.T) {
 
 // TestJudgementComesBack: a command that is kept and then refused by its owner is refused to its sender.
 func TestJudgementComesBack(t *testing.T) {
-	kept(t, func(r *rig, _ *sim.Inbox) {
+	kept(t, func(r *rig, _ *durable) {
 		r.connect("d1", "A")
 		r.call("d1", chosen("c1"))
 		other := r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Method = "other" })
@@ -85,7 +85,7 @@ func TestJudgementComesBack(t *testing.T) {
 
 // TestUnreadableCommand: bytes that a stranger wrote are set aside, with a fact and a dead letter, and the position moves on.
 func TestUnreadableCommand(t *testing.T) {
-	kept(t, func(r *rig, in *sim.Inbox) {
+	kept(t, func(r *rig, in *durable) {
 		in.Keep(bus.RPC, 1, []byte("\xff not a command"))
 		in.Keep(bus.Data, 2, []byte(`{"v":1,"kind":"wake","do":{}}`))
 		pass(2 * time.Second)
@@ -110,7 +110,7 @@ func TestUnreadableCommand(t *testing.T) {
 
 // TestPositionMovesWithoutEvents: what was refused is not stepped again after a restart, either.
 func TestPositionMovesWithoutEvents(t *testing.T) {
-	kept(t, func(r *rig, in *sim.Inbox) {
+	kept(t, func(r *rig, in *durable) {
 		r.call("nobody", nil).want("not_found: there is no device " + named("nobody").String())
 		d := r.connect("d1", "A")
 		r.engine.Inbound().Reply(d.session, 77, []byte(`1`), nil) // to a call that never was
@@ -141,30 +141,30 @@ func TestPositionMovesWithoutEvents(t *testing.T) {
 // TestInboxAway: no call is accepted while the inbox is away, nothing that was accepted is lost, no deadline is judged, and devices
 // keep their connections.
 func TestInboxAway(t *testing.T) {
-	kept(t, func(r *rig, in *sim.Inbox) {
+	kept(t, func(r *rig, in *durable) {
 		d := r.connect("d1", "A")
 		c := r.call("d1", chosen("c1"))
 		cmd := d.one()
 		d.written(cmd)
 		in.Away(true)
 		r.call("d1", nil).want(engine.ErrUnready.Error())
-		if why := r.engine.Ready(); len(why) != 1 || why[0] != "the inbox is away" {
+		if why := r.engine.Ready(); len(why) != 1 || why[0] != "the brokers are away" {
 			t.Errorf("reasons not to be ready: %q", why)
 		}
 		busy := make(chan error, 1)
-		r.engine.Inbound().Reply(d.session, cmd.Wire, []byte(`0`), func(err error) { busy <- err })
+		r.engine.Inbound().Telemetry(d.session, []byte(`{"a":0}`), func(err error) { busy <- err })
 		if err := <-busy; !errors.Is(err, transports.ErrBusy) {
-			t.Errorf("an answer that is not kept: %v", err)
+			t.Errorf("data that is not kept: %v", err)
 		}
 		pass(2 * time.Minute)
 		if !c.waits() || len(d.closed) > 0 {
 			t.Fatalf("a deadline was judged (%s), or the device was sent away %v", c.outcome(), d.closed)
 		}
-		value, _, err := engine.Codec{}.Encode(step.Command{Device: d.id, Do: step.RPC{Do: rpc.Reply{Wire: cmd.Wire, Response: rpc.NewPayload([]byte(`1`))}}})
+		value, _, err := wire.Codec{}.Encode(step.Command{Device: d.id, Do: step.RPC{Do: rpc.Reply{Wire: cmd.Wire, Response: rpc.NewPayload([]byte(`1`))}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		later, _, err := engine.Codec{}.Encode(step.Command{
+		later, _, err := wire.Codec{}.Encode(step.Command{
 			Meta: rpc.Meta{Actor: "system", Cause: "mqtt", Occurred: rpc.At(time.Now())}, Device: d.id, Do: step.RPC{Do: rpc.Unsubscribe{Session: named("B")}},
 		})
 		if err != nil {
@@ -182,7 +182,7 @@ func TestInboxAway(t *testing.T) {
 
 // TestRecreatedTopic: an engine whose inbox lost what was not taken says so and does nothing.
 func TestRecreatedTopic(t *testing.T) {
-	kept(t, func(r *rig, in *sim.Inbox) {
+	kept(t, func(r *rig, in *durable) {
 		r.connect("d1", "A")
 		r.call("d1", chosen("c1"))
 		pass(2 * time.Second)
@@ -202,7 +202,7 @@ func TestRecreatedTopic(t *testing.T) {
 
 // resumed is an inbox that goes on with what is there, as an operator has decided.
 type resumed struct {
-	*sim.Inbox
+	*durable
 	topic uuid.UUID
 }
 
@@ -223,7 +223,7 @@ func (in resumed) Begin(ctx context.Context, from []bus.From) error {
 
 // TestResumedOnce: the operator's decision to go on holds for all partitions, also for those to which nothing comes before the next start.
 func TestResumedOnce(t *testing.T) {
-	kept(t, func(r *rig, in *sim.Inbox) {
+	kept(t, func(r *rig, in *durable) {
 		r.connect("d1", "A")
 		r.call("d1", chosen("c1"))
 		pass(2 * time.Second)
@@ -283,7 +283,7 @@ func (p *topics) set(fail error) {
 
 // relayedRig is a rig whose events are published.
 func relayedRig(t *testing.T, test func(*rig, *topics)) {
-	kept(t, func(r *rig, in *sim.Inbox) {
+	kept(t, func(r *rig, in *durable) {
 		if err := r.stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -377,7 +377,7 @@ func TestEveryEventIsPublished(t *testing.T) {
 // TestDeadLettersArePublished: who watches the topic learns of them.
 func TestDeadLettersArePublished(t *testing.T) {
 	relayedRig(t, func(r *rig, p *topics) {
-		r.inbox.(*sim.Inbox).Keep(bus.RPC, 3, []byte("nonsense"))
+		r.inbox.(*durable).Keep(bus.RPC, 3, []byte("nonsense"))
 		pass(2 * time.Second)
 		got := p.got[bus.DeadLetters]
 		if len(got) != 1 || got[0].Headers["reason"] != "command_unreadable" || !strings.Contains(string(got[0].Value), `"partition":3`) {

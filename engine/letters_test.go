@@ -13,9 +13,10 @@ import (
 	"callchain/chains"
 	"callchain/engine"
 	"callchain/engine/bus"
+	"callchain/engine/deadletter"
 	"callchain/engine/projection"
-	"callchain/engine/sim"
 	"callchain/eventstore"
+	"callchain/eventstore/memstore"
 
 	"github.com/google/uuid"
 )
@@ -134,7 +135,7 @@ func TestEveryReasonLeavesALetter(t *testing.T) {
 			r.chain = compiled(r.t, roundAndRound)
 			r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent = true })
 			l := r.letter("causation_loop", `"kind":"call"`, `"method":"reboot"`, `"processed":true`)
-			r.wantRerun(l.id, engine.RerunProcessed)
+			r.wantRerun(l.id, deadletter.CodeProcessed)
 			r.letter("causation_loop")
 		})
 	})
@@ -148,7 +149,7 @@ func TestEveryReasonLeavesALetter(t *testing.T) {
 			pass(11 * time.Second)
 			c.want("rejected not_dispatched ")
 			l := r.letter("chain_gone", `"kind":"Wake"`, `"actor":"system"`, `"content":{"run":`)
-			r.wantRerun(l.id, engine.RerunProcessed)
+			r.wantRerun(l.id, deadletter.CodeProcessed)
 		})
 	})
 	t.Run("what the chain was to hear", func(t *testing.T) {
@@ -159,15 +160,15 @@ func TestEveryReasonLeavesALetter(t *testing.T) {
 			d.reply(d.one(), `"\u003c&>"`)
 			c.want(`succeeded  "\u003c&>"`)
 			l := r.letter("command_rejected", `"kind":"reply"`, `"processed":true`, `"response":{"json":"\u003c&>"}`)
-			r.wantRerun(l.id, engine.RerunProcessed)
+			r.wantRerun(l.id, deadletter.CodeProcessed)
 			r.wantTypes(named("c1"), "Requested", "Queued", "Delivered", "Succeeded")
 		})
 	})
 	t.Run("command_unreadable", func(t *testing.T) {
-		kept(t, func(r *rig, in *sim.Inbox) {
+		kept(t, func(r *rig, in *durable) {
 			in.Keep(bus.RPC, 1, []byte("\xff not a command"))
 			l := r.letter("command_unreadable", `"kind":"unreadable"`, `"base64":"/yBub3QgYSBjb21tYW5k"`)
-			r.wantRerun(l.id, engine.RerunUnreadable)
+			r.wantRerun(l.id, deadletter.CodeUnreadable)
 			r.letter("command_unreadable")
 		})
 	})
@@ -196,7 +197,7 @@ func (r *rig) wantRerun(id uuid.UUID, code string) engine.Rerun {
 // TestQuarantine: a stored stream that cannot be folded is set aside alone, with one letter, however often it is found.
 func TestQuarantine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, sim.NewStore(), keptInbox())
+		r := newRig(t, memstore.New(), durableInbox(t))
 		r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent = true })
 		r.call("d1", func(q *engine.CallRequest) { chosen("c2")(q); q.Persistent = true })
 		r.mustStop()
@@ -204,10 +205,10 @@ func TestQuarantine(t *testing.T) {
 		for range 2 {
 			r = newRig(t, r.store.Open(), opened(r.inbox))
 			l := r.letter("quarantined", `"kind":"stream"`, `"stream":"rpc/`)
-			if l.device != named("d1") || !strings.Contains(l.detail, "Invented") {
+			if l.device != named("d1") || !strings.Contains(l.detail, "wire") {
 				t.Errorf("the letter: %+v", l)
 			}
-			r.wantRerun(l.id, engine.RerunNoCommand)
+			r.wantRerun(l.id, deadletter.CodeNoCommand)
 			d := r.connect("d1", "A")
 			if cmd := d.one(); cmd.Call != named("c2") {
 				t.Errorf("the device is sent %+v, want the call whose stream can be read", cmd)
@@ -217,10 +218,10 @@ func TestQuarantine(t *testing.T) {
 	})
 }
 
-// TestQuarantineOfTheLatest: nor does an event stop the server that tells of a wire id and cannot be read, such as a newer version's.
+// TestQuarantineOfTheLatest: nor does an event stop the server that tells of a wire id and is damaged.
 func TestQuarantineOfTheLatest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, sim.NewStore(), keptInbox())
+		r := newRig(t, memstore.New(), durableInbox(t))
 		first := r.connect("d1", "A")
 		r.call("d1", persistent("c1"))
 		first.reply(first.one(), `1`)
@@ -228,12 +229,10 @@ func TestQuarantineOfTheLatest(t *testing.T) {
 		r.call("d1", persistent("c2"))
 		last := first.one()
 		r.mustStop()
-		r.alter("rpc/"+tenant.String()+"/"+named("c2").String(), int32(named("d1")[15])%partitions, func(e *eventstore.Event) {
-			e.Type, e.TypeVersion = "Queued", 2
-		})
+		r.spoil("rpc/"+tenant.String()+"/"+named("c2").String(), int32(named("d1")[15])%partitions)
 		r = newRig(t, r.store.Open(), opened(r.inbox))
 		defer r.mustStop()
-		if l := r.letter("quarantined", `"stream":"rpc/`); !strings.Contains(l.detail, "has version 2") || len(r.engine.Ready()) > 0 {
+		if l := r.letter("quarantined", `"stream":"rpc/`); !strings.Contains(l.detail, "wire") || len(r.engine.Ready()) > 0 {
 			t.Errorf("the letter: %+v; not ready: %v", l, r.engine.Ready())
 		}
 		d := r.connect("d1", "B")
@@ -245,6 +244,29 @@ func TestQuarantineOfTheLatest(t *testing.T) {
 		d.reply(cmd, `3`)
 		c.want("succeeded  3")
 	})
+}
+
+// TestNewerEvents: events of a newer program are not damaged. A server that is alone does not serve without their calls, and says what is wrong.
+func TestNewerEvents(t *testing.T) {
+	newer := map[string]func(*eventstore.Event){
+		`unknown type "Teleported"`: func(e *eventstore.Event) { e.Type = "Teleported" },
+		"Queued has version 2":      func(e *eventstore.Event) { e.Type, e.TypeVersion = "Queued", 2 },
+	}
+	for want, change := range newer {
+		inBubble(t, func(r *rig) {
+			r.call("d1", persistent("c1"))
+			r.mustStop()
+			r.alter("rpc/"+tenant.String()+"/"+named("c1").String(), int32(named("d1")[15])%partitions, change)
+			next := newRig(r.t, r.store.Open(), opened(r.inbox))
+			pass(time.Minute)
+			if why := strings.Join(next.engine.Ready(), "; "); !strings.Contains(why, want) {
+				t.Errorf("it is not ready because %q, want %q", why, want)
+			}
+			next.call("d2", nil).want(engine.ErrUnready.Error())
+			next.mustStop()
+			r.unchecked = true
+		})
+	}
 }
 
 // TestNoQuarantineForTheStore: that a read fails is not the stream's fault. At whichever read it happens, nothing is set aside.
@@ -278,10 +300,10 @@ func TestNoQuarantineForTheStore(t *testing.T) {
 	})
 }
 
-// spoil adds an event to a stream that nobody can read.
+// spoil adds an event to a stream whose data is damaged.
 func (r *rig) spoil(stream string, partition int32) {
 	r.t.Helper()
-	r.alter(stream, partition, func(e *eventstore.Event) { e.Type = "Invented" })
+	r.alter(stream, partition, func(e *eventstore.Event) { e.Type, e.Data = "Queued", []byte(`{"wire":"x"}`) })
 }
 
 // alter adds the last event of a stream once more, with a change.

@@ -50,7 +50,7 @@ func TestStagesOfACallAreMeasured(t *testing.T) {
 		got := series(t, r.measured)
 		for name, want := range map[string]float64{
 			"call_seconds light taken none": 1, "call_seconds light queued none": 1, "call_seconds light written mqtt": 1, "call_seconds light acknowledged mqtt": 1,
-			"call_seconds light answered mqtt": 1, "call_seconds light told mqtt": 1, "call_seconds persistent queued none": 1,
+			"call_seconds light answered mqtt": 1, "call_seconds light replied mqtt": 1, "call_seconds persistent queued none": 1,
 			"calls_ended_total light succeeded": 1, "open_calls": 1, "sessions mqtt": 1, "inbox_waiting rpc": 0, "inbox_oldest_seconds rpc": 0, "ready": 1,
 		} {
 			if value, ok := got[name]; !ok || value != want {

@@ -15,8 +15,9 @@ import (
 	"callchain/engine/bus"
 	"callchain/engine/bus/memory"
 	"callchain/engine/projection"
-	"callchain/engine/sim"
+	"callchain/engine/wire"
 	"callchain/eventstore"
+	"callchain/eventstore/memstore"
 )
 
 // hand is a bus.Group of which the test says which node gets what, and when a node hears of it.
@@ -54,7 +55,7 @@ func inHands(t *testing.T, test func(a, b byHand)) {
 func inHandsWith(t *testing.T, change func(*node), test func(a, b byHand)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &nodesRig{t: t, store: sim.NewStore(), bus: memory.New(partitions, engine.Codec{})}
+		c := &nodesRig{t: t, store: memstore.New(), bus: memory.New(partitions, wire.Codec{})}
 		var two [2]byHand
 		for i := range two {
 			h := &hand{joined: make(chan struct{})}
@@ -157,7 +158,7 @@ func TestNothingIsMendedHalf(t *testing.T) {
 			return before(ctx, b)
 		}
 		mend := a.cutReads()
-		call := b.call(in(1), chosen("c1"))
+		call := b.call(in(1), nil)
 		pass(4 * time.Second) // it waits a second now before it tries again
 		mend()
 		a.Assigned(everything) // 3 is loaded at once
@@ -350,7 +351,7 @@ func (h *begunHalf) Begin(ctx context.Context, from []bus.From) error {
 // TestInboxBegunHalf: what the inbox delivers of a partition that is not loaded after all is not lost.
 func TestInboxBegunHalf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &nodesRig{t: t, store: sim.NewStore(), bus: memory.New(partitions, engine.Codec{})}
+		c := &nodesRig{t: t, store: memstore.New(), bus: memory.New(partitions, wire.Codec{})}
 		ha, hb := &hand{joined: make(chan struct{})}, &hand{joined: make(chan struct{})}
 		a := c.prepared(func(n *node) { n.group, n.inbox = ha, &begunHalf{Inbox: n.inbox} })
 		b := c.prepared(func(n *node) { n.group = hb })

@@ -11,6 +11,7 @@ import (
 
 	"callchain/engine"
 	"callchain/engine/bus"
+	"callchain/engine/deadletter"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
 	"callchain/transports"
@@ -447,7 +448,7 @@ func TestLettersAcrossNodes(t *testing.T) {
 			l := a.letter("command_rejected")
 			if again {
 				_, err := b.engine.RerunDeadLetter(context.Background(), tenant, l.id, "user:u")
-				var failed *engine.RerunError
+				var failed *deadletter.RerunError
 				if !errors.As(err, &failed) || !strings.Contains(failed.Detail, "panicked") {
 					t.Errorf("run again while the chain is broken: %v", err)
 				}
@@ -462,7 +463,7 @@ func TestLettersAcrossNodes(t *testing.T) {
 			}
 			a.noLetter()
 		}
-		if err := b.engine.DropDeadLetter(context.Background(), tenant, named("none"), "user:u"); !errors.Is(err, engine.ErrNoLetter) {
+		if err := b.engine.DropDeadLetter(context.Background(), tenant, named("none"), "user:u"); !errors.Is(err, deadletter.ErrUnknown) {
 			t.Errorf("one that is not there: %v", err)
 		}
 	})

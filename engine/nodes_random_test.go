@@ -16,8 +16,9 @@ import (
 	"callchain/engine/bus/memory"
 	"callchain/engine/projection"
 	"callchain/engine/rpc"
-	"callchain/engine/sim"
+	"callchain/engine/wire"
 	"callchain/eventstore"
+	"callchain/eventstore/memstore"
 	"callchain/transports"
 
 	"github.com/google/uuid"
@@ -66,7 +67,7 @@ func TestRandomHistories(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &history{
-					nodesRig: &nodesRig{t: t, store: sim.NewStore(), bus: memory.New(partitions, engine.Codec{})},
+					nodesRig: &nodesRig{t: t, store: memstore.New(), bus: memory.New(partitions, wire.Codec{})},
 					rand:     rand.New(rand.NewPCG(seed, 0)), troubles: map[*node]*trouble{}, frozen: map[*node]bool{},
 				}
 				for range 3 {
@@ -248,7 +249,7 @@ func (h *history) check() {
 			h.t.Errorf("the caller of %s at %s waits for ever; stored is %v", one.id, one.at.name(), one.at.types(one.id))
 			continue
 		}
-		events, err := h.nodesRig.store.Open().Stream(context.Background(), projection.StreamOf(tenant, one.id), 0, 100)
+		events, err := h.nodesRig.store.Open().Stream(context.Background(), projection.CallStream(tenant, one.id), 0, 100)
 		if err != nil {
 			h.t.Error(err)
 		}

@@ -10,18 +10,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"callchain/engine"
 	"callchain/engine/bus/memory"
 	"callchain/engine/cluster"
 	"callchain/engine/projection"
-	"callchain/engine/sim"
+	"callchain/engine/wire"
 	"callchain/eventstore"
+	"callchain/eventstore/memstore"
 )
 
 // nodesRig is several engines over one store, in a bubble.
 type nodesRig struct {
 	t     *testing.T
-	store *sim.Store
+	store *memstore.Store
 	bus   *memory.Cluster
 	nodes []*node
 	blind atomic.Bool // no node sees the rows of calls
@@ -76,7 +76,7 @@ func (p *pause) wait(appends bool) error {
 func inNodes(t *testing.T, count int, test func(*nodesRig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &nodesRig{t: t, store: sim.NewStore(), bus: memory.New(partitions, engine.Codec{})}
+		c := &nodesRig{t: t, store: memstore.New(), bus: memory.New(partitions, wire.Codec{})}
 		for range count {
 			c.add()
 		}

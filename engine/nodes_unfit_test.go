@@ -16,14 +16,13 @@ type newer struct {
 	unreadable *atomic.Bool
 }
 
-func (n newer) Streams(ctx context.Context, streams []string) ([]eventstore.Event, error) {
-	events, err := n.Store.Streams(ctx, streams)
-	for i := range events {
+func (n newer) Streams(ctx context.Context, streams []string, each func(*eventstore.Event) error) error {
+	return n.Store.Streams(ctx, streams, func(e *eventstore.Event) error {
 		if n.unreadable.Load() {
-			events[i].Type = "FromTheFuture"
+			e.Type = "FromTheFuture"
 		}
-	}
-	return events, err
+		return each(e)
+	})
 }
 
 // wantUnfit says that a node owns nothing and says why, and that the other one answers for all partitions.

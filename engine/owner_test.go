@@ -51,7 +51,7 @@ func TestNothingLeavesBeforeItIsCommitted(t *testing.T) {
 		r.store.Before = answer.before
 		acked := make(chan error, 2)
 		r.engine.Inbound().Reply(d.session, cmd.Wire, []byte(`1`), func(err error) { acked <- err })
-		if !c.waits() || len(acked) > 0 != r.inbox.Remembers() {
+		if !c.waits() || len(acked) > 0 != r.inbox.Durable() {
 			t.Fatalf("the caller was answered before the answer was committed, or the device too early or late (acknowledged: %d)", len(acked))
 		}
 		close(answer.open)

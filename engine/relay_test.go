@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"callchain/engine/bus"
-	"callchain/engine/sim"
 )
 
 // choosy topics refuse, miss or keep each record by itself, as Kafka's do.
@@ -71,7 +70,7 @@ func (c *choosy) Publish(ctx context.Context, topic bus.Topic, records []bus.Rec
 
 // choosyRig is a rig that publishes to choosy topics.
 func choosyRig(t *testing.T, test func(*rig, *choosy)) {
-	kept(t, func(r *rig, in *sim.Inbox) {
+	kept(t, func(r *rig, in *durable) {
 		r.mustStop()
 		c := &choosy{topics: &topics{}, refuses: never, misses: never, sent: map[string]int{}}
 		r.topics, r.inbox = c, in.Open()
@@ -164,7 +163,7 @@ func TestPartitionOfTheTopicAway(t *testing.T) {
 // so many and no more; one that is refused is left out.
 func TestLettersHoldNothingUp(t *testing.T) {
 	choosyRig(t, func(r *rig, c *choosy) {
-		spoil := func(text string) { r.inbox.(*sim.Inbox).Keep(bus.RPC, 1, []byte(text)) }
+		spoil := func(text string) { r.inbox.(*durable).Keep(bus.RPC, 1, []byte(text)) }
 		letters := func() (n int) { synctest.Wait(); return len(c.got[bus.DeadLetters]) }
 		c.change(func() { c.misses = func(topic bus.Topic, _ bus.Record) bool { return topic == bus.DeadLetters } })
 		spoil("nonsense 1")

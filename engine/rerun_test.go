@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"callchain/engine"
+	"callchain/engine/deadletter"
 	"callchain/engine/rpc"
 	"callchain/eventstore"
 
@@ -17,13 +18,13 @@ import (
 )
 
 func codeOf(err error) string {
-	var failed *engine.RerunError
+	var failed *deadletter.RerunError
 	switch {
 	case err == nil:
 		return ""
 	case errors.As(err, &failed):
 		return failed.Code
-	case errors.Is(err, engine.ErrNoLetter):
+	case errors.Is(err, deadletter.ErrUnknown):
 		return "no letter"
 	}
 	return err.Error()
@@ -54,7 +55,7 @@ func TestRerun(t *testing.T) {
 		d := r.connect("d1", "A")
 		l := r.rejectedCall(rootChain)
 		ctx := context.Background()
-		if _, err := r.engine.RerunDeadLetter(ctx, named("another tenant"), l.id, "user:u"); !errors.Is(err, engine.ErrNoLetter) {
+		if _, err := r.engine.RerunDeadLetter(ctx, named("another tenant"), l.id, "user:u"); !errors.Is(err, deadletter.ErrUnknown) {
 			t.Errorf("another tenant's: %v", err)
 		}
 		appends := 0
@@ -68,7 +69,7 @@ func TestRerun(t *testing.T) {
 			return nil
 		}
 		out := r.wantRerun(l.id, "")
-		if want := (engine.Rerun{Letter: l.id, Device: d.id, Kind: "call", Call: named("c1")}); out != want || appends != 1 {
+		if want := (engine.Rerun{DeadLetter: l.id, Device: d.id, Kind: "call", Call: named("c1")}); out != want || appends != 1 {
 			t.Errorf("the rerun is %+v in %d appends, want %+v", out, appends, want)
 		}
 		r.noLetter()
@@ -143,13 +144,13 @@ func TestRerunFailsAgain(t *testing.T) {
 			t.Errorf("the letter's detail: %s", again.detail)
 		}
 		r.gone.Store(named("d1"), nil)
-		r.wantRerun(l.id, engine.RerunNoDevice)
+		r.wantRerun(l.id, deadletter.CodeNoDevice)
 		r.gone.Delete(named("d1"))
 		var outcomes []string
 		for _, fact := range r.systemFacts("DeadLetterRerun") {
 			outcomes = append(outcomes, strings.SplitN(strings.SplitN(fact, `"outcome":"`, 2)[1], `"`, 2)[0])
 		}
-		if want := []string{"command_rejected", string(rpc.CodeKnown), engine.RerunNoDevice}; !slices.Equal(outcomes, want) {
+		if want := []string{"command_rejected", string(rpc.CodeKnown), deadletter.CodeNoDevice}; !slices.Equal(outcomes, want) {
 			t.Errorf("the facts tell of %q, want %q", outcomes, want)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,11 +16,15 @@ import (
 	"callchain/engine"
 	"callchain/engine/bus"
 	"callchain/engine/bus/local"
+	"callchain/engine/bus/memory"
+	"callchain/engine/observe"
+	"callchain/engine/owner"
 	"callchain/engine/replay"
 	"callchain/engine/rpc"
-	"callchain/engine/sim"
 	"callchain/engine/step"
+	"callchain/engine/wire"
 	"callchain/eventstore"
+	"callchain/eventstore/memstore"
 	"callchain/nodes"
 	"callchain/nodes/builtin"
 	"callchain/transports"
@@ -55,7 +60,7 @@ nodes:
 // rig is an engine in a synctest bubble: time stands still until everything waits.
 type rig struct {
 	t      *testing.T
-	store  *sim.Store
+	store  *memstore.Store
 	inbox  bus.Inbox
 	topics bus.Topics                              // may be nil; set before start
 	most   int                                     // dead letters; 0: the default; set before start
@@ -67,15 +72,19 @@ type rig struct {
 	info   func(device uuid.UUID) step.Info
 	gone   *sync.Map    // devices that were deleted
 	asked  func() error // before the directory answers; may be nil
-	stop   func() error
+
+	asking     sync.Mutex
+	generation *atomic.Uint64
+	unchecked  bool // the test has stored what cannot be folded
+	stop       func() error
 
 	measured *prometheus.Registry
 }
 
 // inBubble runs a test with an engine of its own over a fresh store, once for each kind of inbox.
 func inBubble(t *testing.T, test func(*rig)) {
-	t.Run("in process", func(t *testing.T) { bubble(t, func() bus.Inbox { return local.New(waitMost) }, test) })
-	t.Run("kept", func(t *testing.T) { bubble(t, func() bus.Inbox { return keptInbox() }, test) })
+	t.Run("in process", func(t *testing.T) { bubble(t, func(t *testing.T) bus.Inbox { return local.New(waitMost) }, test) })
+	t.Run("kept", func(t *testing.T) { bubble(t, func(t *testing.T) bus.Inbox { return durableInbox(t) }, test) })
 }
 
 const (
@@ -83,16 +92,51 @@ const (
 	waitMost   = 2_000 // commands a lane
 )
 
-func keptInbox() *sim.Inbox { return sim.NewInbox(partitions, waitMost, engine.Codec{}) }
+// durable is an inbox that keeps commands, as Kafka does, of a process that is alone.
+type durable struct {
+	bus.Inbox
+	t       *testing.T
+	cluster *memory.Cluster
+	node    *memory.Node
+}
 
-func bubble(t *testing.T, open func() bus.Inbox, test func(*rig)) {
+func durableInbox(t *testing.T) *durable {
+	c := memory.New(partitions, wire.Codec{})
+	c.Most = waitMost
+	t.Cleanup(c.Close)
+	return (&durable{t: t, cluster: c}).Open()
+}
+
+// Open is the same inbox in another process: what nobody took is there, what was ephemeral is not.
+func (d *durable) Open() *durable {
+	if d.node != nil {
+		d.node.Close()
+	}
+	n := d.cluster.Node("node")
+	return &durable{n.Inbox(), d.t, d.cluster, n}
+}
+
+// Away lets the brokers go away, or come back.
+func (d *durable) Away(away bool) { d.cluster.SetAway(away) }
+
+// Recreate makes a lane's topic anew: what it had is gone.
+func (d *durable) Recreate(lane bus.Lane) { d.cluster.Renew(lane) }
+
+// Keep puts raw bytes where commands are kept, as a stranger would.
+func (d *durable) Keep(lane bus.Lane, partition int32, value []byte) {
+	d.cluster.Spoil(lane, partition, value)
+}
+
+func bubble(t *testing.T, open func(*testing.T) bus.Inbox, test func(*rig)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, sim.NewStore(), open())
+		r := newRig(t, memstore.New(), open(t))
 		test(r)
 		if err := r.stop(); err != nil {
 			t.Errorf("the engine ends with %v", err)
 		}
-		r.rowsAreTheFold()
+		if !r.unchecked {
+			r.rowsAreTheFold()
+		}
 	})
 }
 
@@ -105,14 +149,14 @@ func (r *rig) rowsAreTheFold() {
 	}
 }
 
-func newRig(t *testing.T, store *sim.Store, inbox bus.Inbox) *rig {
+func newRig(t *testing.T, store *memstore.Store, inbox bus.Inbox) *rig {
 	r := unstarted(t, store, inbox)
 	r.start()
 	return r
 }
 
-func unstarted(t *testing.T, store *sim.Store, inbox bus.Inbox) *rig {
-	r := &rig{t: t, store: store, inbox: inbox, chain: compiled(t, rootChain), gone: new(sync.Map)}
+func unstarted(t *testing.T, store *memstore.Store, inbox bus.Inbox) *rig {
+	r := &rig{t: t, store: store, inbox: inbox, chain: compiled(t, rootChain), gone: new(sync.Map), generation: new(atomic.Uint64)}
 	r.info = func(uuid.UUID) step.Info {
 		return step.Info{Name: "d", Type: "default", Chain: r.chain, Settings: rpc.DefaultSettings()}
 	}
@@ -125,13 +169,10 @@ func (r *rig) start() {
 	c := engine.DefaultConfig()
 	c.Partitions, c.Tenant, c.Node = partitions, tenant, cmp.Or(r.node, c.Node)
 	c.DeadLetters = cmp.Or(r.most, c.DeadLetters)
-	r.engine = engine.New(c, r.seen(), r.inbox, directory{r}, engine.NewMetrics(r.measured), slog.New(slog.DiscardHandler))
-	if r.topics != nil {
-		r.engine.PublishTo(r.topics)
-	}
-	if r.group != nil {
-		r.engine.ShareWith(r.group, r.topics)
-	}
+	r.engine = engine.New(c, engine.Deps{
+		Store: r.seen(), Inbox: r.inbox, Directory: directory{r}, Topics: r.topics, Group: r.group,
+		Metrics: observe.NewMetrics(r.measured), Log: slog.New(slog.DiscardHandler),
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.engine.Run(ctx) }()
@@ -165,7 +206,7 @@ func (r *rig) again() *rig {
 
 // opened is the inbox as the next process finds it.
 func opened(inbox bus.Inbox) bus.Inbox {
-	if kept, ok := inbox.(*sim.Inbox); ok {
+	if kept, ok := inbox.(*durable); ok {
 		return kept.Open()
 	}
 	return local.New(waitMost)
@@ -173,20 +214,35 @@ func opened(inbox bus.Inbox) bus.Inbox {
 
 type directory struct{ r *rig }
 
-func (d directory) Device(_ context.Context, id uuid.UUID) (engine.Device, error) {
+// Cached has all rows, unless a test looks at how they are read.
+func (d directory) Cached(id uuid.UUID) (owner.Device, bool) { return d.row(id), d.r.asked == nil }
+
+func (d directory) Device(_ context.Context, id uuid.UUID) (owner.Device, error) {
 	if d.r.asked != nil {
+		d.r.asking.Lock()
+		defer d.r.asking.Unlock()
 		if err := d.r.asked(); err != nil {
-			return engine.Device{}, err
+			return owner.Device{}, err
 		}
 	}
-	if _, gone := d.r.gone.Load(id); gone || id == named("nobody") {
-		return engine.Device{}, engine.ErrNoDevice
-	}
-	return engine.Device{Tenant: tenant, Partition: int32(id[15]) % 4, Info: d.r.info(id)}, nil
+	return d.row(id), nil
 }
 
-func (d directory) Chain(uuid.UUID) *chains.Program       { return d.r.chain }
-func (d directory) Pinned(uuid.UUID, int) *chains.Program { return d.r.chain }
+func (d directory) row(id uuid.UUID) owner.Device {
+	if _, gone := d.r.gone.Load(id); gone || id == named("nobody") {
+		return owner.Device{ID: id, Deleted: true}
+	}
+	return owner.Device{ID: id, Tenant: tenant, Partition: int32(id[15]) % 4, Info: d.r.info(id)}
+}
+
+func (d directory) Chain(uuid.UUID) *chains.Program { return d.r.chain }
+
+func (d directory) Version(context.Context, step.Version) (*chains.Program, error) {
+	return d.r.chain, nil
+}
+
+// Generation changes all the time: what is known of a device is read anew for each command.
+func (d directory) Generation() uint64 { return d.r.generation.Add(1) }
 
 // broken is a node that panics.
 type broken struct{}
@@ -271,7 +327,7 @@ func (r *rig) mustBe(what string, want error) func(error) {
 
 // unlessKept is what a device hears of a command that its owner does not accept: nothing, if the inbox had kept it by then.
 func (r *rig) unlessKept(err error) error {
-	if r.inbox.Remembers() {
+	if r.inbox.Durable() {
 		return nil
 	}
 	return err

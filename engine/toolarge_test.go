@@ -28,7 +28,7 @@ func (n narrow) Put(m bus.Message) error {
 
 // TestTooLargeForTheInbox: what the inbox never takes is refused for good. A device that is told that the server is busy would send it for ever.
 func TestTooLargeForTheInbox(t *testing.T) {
-	bubble(t, func() bus.Inbox { return narrow{keptInbox()} }, func(r *rig) {
+	bubble(t, func(t *testing.T) bus.Inbox { return narrow{durableInbox(t)} }, func(r *rig) {
 		d := r.connect("d1", "A")
 		r.call("d1", func(q *engine.CallRequest) { q.Method = "large" }).want(engine.ErrTooLarge.Error() + ": " + bus.ErrTooLarge.Error() + ": it has 7 bytes")
 		r.call("d1", nil)

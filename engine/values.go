@@ -1,57 +1,57 @@
 package engine
 
 import (
-	"callchain/nodes"
+	"context"
+	"encoding/json"
+
+	"callchain/engine/bus"
+	"callchain/engine/step"
+	"callchain/engine/submit"
 
 	"github.com/google/uuid"
 )
 
-// seen is a value at hand, under the claim of its device's partition.
-type seen struct {
-	nodes.Value
-	epoch int64
+// AttributeChange sets or deletes attributes of a device from outside.
+type AttributeChange struct {
+	Tenant uuid.UUID
+	Device uuid.UUID
+	Scope  string            // CLIENT_SCOPE, SHARED_SCOPE, SERVER_SCOPE
+	Set    map[string][]byte // JSON by key
+	Delete []string
+	Actor  string
 }
 
-// valueOf is a value at hand. Those of devices that this owner has are so until it has them no more; with other nodes about, those of others
-// only while one command is stepped.
-func (o *owner) valueOf(k nodes.Key) (nodes.Value, bool) {
-	epoch, mine := o.epochOf(k.Entity.ID)
-	if !mine {
-		v, ok := o.foreign[k]
-		return v, ok
-	}
-	v, ok := o.values.get(k)
-	if !ok || v.epoch != epoch {
-		return nodes.Value{}, false
-	}
-	return v.Value, true
+// SeriesChange stores or deletes latest values of a device's time series from outside.
+type SeriesChange struct {
+	Tenant uuid.UUID
+	Device uuid.UUID
+	Points []Point
+	Delete []string
+	Actor  string
 }
 
-func (o *owner) setValue(k nodes.Key, v nodes.Value) {
-	epoch, mine := o.epochOf(k.Entity.ID)
-	if !mine {
-		o.foreign[k] = v
-		return
+// Point is one value of a time series.
+type Point = step.Point
+
+// ChangeAttributes sets or deletes attributes of a device and waits until that is stored. Errors as of Call.
+func (e *Engine) ChangeAttributes(ctx context.Context, c AttributeChange) error {
+	set := make(map[string]json.RawMessage, len(c.Set))
+	for name, value := range c.Set {
+		set[name] = value
 	}
-	o.values.set(k, seen{v, epoch}, len(v.JSON)+len(k.Name)+96)
+	return e.change(ctx, c.Tenant, c.Device, c.Actor, step.ChangeAttributes{Scope: c.Scope, Set: set, Delete: c.Delete})
 }
 
-// epochOf is the epoch of a device's partition, and whether only this owner writes its values.
-func (o *owner) epochOf(entity uuid.UUID) (int64, bool) {
-	if o.e.group == nil {
-		return 0, true
-	}
-	dh := o.devices[entity]
-	if dh == nil {
-		return 0, false
-	}
-	return o.parts[dh.partition].cp.Epoch, true
+// ChangeSeries stores or deletes latest values of time series and waits until that is stored. Errors as of Call.
+func (e *Engine) ChangeSeries(ctx context.Context, c SeriesChange) error {
+	return e.change(ctx, c.Tenant, c.Device, c.Actor, step.ChangeSeries{Points: c.Points, Delete: c.Delete})
 }
 
-// partitionOf is the partition of a device that is at hand.
-func (o *owner) partitionOf(device uuid.UUID) int32 {
-	if dh := o.devices[device]; dh != nil {
-		return dh.partition
+func (e *Engine) change(ctx context.Context, tenant, device uuid.UUID, actor string, do step.Action) error {
+	row, err := e.Device(ctx, tenant, device)
+	if err != nil {
+		return err
 	}
-	return 0
+	cmd := step.Command{Meta: submit.Meta(actor, "rest"), Device: device, Info: &row.Info, Generation: row.Generation, Do: do}
+	return e.await(ctx, bus.Data, row.Partition, cmd)
 }

@@ -96,13 +96,17 @@ type Store interface {
 	// Stream reads the events of one stream with a version greater than after, in order, at most limit.
 	Stream(ctx context.Context, stream string, after int64, limit int) ([]Event, error)
 
-	// Streams reads all events of up to MaxStreams streams, by the stream's name and version. Names that are not there have none;
-	// a name that is there twice counts once.
-	Streams(ctx context.Context, streams []string) ([]Event, error)
+	// Streams hands all events of up to MaxStreams streams to each, one by one, so that they need not be in memory together: those of a stream
+	// together, in the order of versions. Names that are not there have none; a name that is there twice counts once. It fails when each does; what
+	// was handed over before an error counts for nothing.
+	Streams(ctx context.Context, streams []string, each func(*Event) error) error
 
 	// Partition reads the events of one partition with a seq greater than after, in order, at most limit. It never skips: once
 	// an event was returned, no event with a lower seq appears.
 	Partition(ctx context.Context, partition int32, after int64, limit int) ([]Event, error)
+
+	// Page is Partition, but ends behind the event with which the data is larger than bytes. No events: there are no more.
+	Page(ctx context.Context, partition int32, after int64, limit, bytes int) ([]Event, error)
 
 	// Checkpoints reads the rows of all partitions that were ever claimed, by partition.
 	Checkpoints(ctx context.Context) ([]Checkpoint, error)

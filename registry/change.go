@@ -64,10 +64,17 @@ func (r *Registry) Apply(c Change) {
 }
 
 // Forget drops all devices from memory: changes of them may have been missed.
-func (r *Registry) Forget() { r.devices.dropIf(func(*Facts) bool { return true }) }
+func (r *Registry) Forget() {
+	r.devices.dropIf(func(*Facts) bool { return true })
+	r.generation.Add(1)
+}
+
+// Generation grows when devices or profiles may have changed, after the outdated ones are dropped from memory.
+func (r *Registry) Generation() uint64 { return r.generation.Load() }
 
 func (r *Registry) apply(c Change) {
 	r.forget(c)
+	r.generation.Add(1)
 	if p := r.listeners.Load(); p != nil {
 		for _, fn := range *p {
 			fn(c)

@@ -44,6 +44,8 @@ type Registry struct {
 	revoked revocations
 	process uuid.UUID // this one, in the outbox
 
+	generation atomic.Uint64
+
 	listenersMu sync.Mutex
 	listeners   atomic.Pointer[[]func(Change)]
 }

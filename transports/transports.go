@@ -24,6 +24,16 @@ var (
 	ErrRefused = errors.New("refused")
 )
 
+// The transports, as sessions, events and metrics name them.
+const (
+	MQTT = "mqtt"
+	HTTP = "http"
+	CoAP = "coap"
+)
+
+// Names are all transports.
+func Names() []string { return []string{MQTT, HTTP, CoAP} }
+
 // Credentials are what a device shows. Kinds that a protocol does not have stay empty.
 type Credentials struct {
 	Token    string // access token (MQTT user name, HTTP and CoAP path)
@@ -54,13 +64,13 @@ type Authenticator interface {
 type Session struct {
 	ID        uuid.UUID // unique for ever; a Disconnect of an older session never ends a newer one
 	Identity  Identity
-	Transport string // "mqtt", "http", "coap"
+	Transport string // MQTT, HTTP, CoAP
 	Remote    string // address of the peer, for the log
 	Link      Link
-	// Aside: the session carries messages of the device and their answers, and does not take the device's place. Older sessions
+	// Secondary: the session carries messages of the device and their answers, and does not take the device's place. Older sessions
 	// go on, no calls or updates come, and its Connect and Disconnect leave no trace. It is for protocols whose devices send
 	// without being connected.
-	Aside bool
+	Secondary bool
 	// Once: each Subscribe is for one call only, the first in order (ThingsBoard's SYNC sessions). It is for protocols whose devices
 	// fetch their calls one by one.
 	Once bool

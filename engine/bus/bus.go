@@ -45,10 +45,10 @@ type Message struct {
 	Lane      Lane
 	Key       uuid.UUID // the originator: messages of one key in one lane stay in order
 	Value     any       // the command; an inbox outside the process encodes it with its Codec
-	Vital     bool      // an answer or its proof: taken beyond the bound, up to twice of it
-	// Fleeting: nobody was promised anything on the strength of this message, and it makes sense to this process only. An inbox that
+	Priority  bool      // an answer or its proof: taken beyond the bound, up to twice of it
+	// Ephemeral: nobody was promised anything on the strength of this message, and it makes sense to this process only. An inbox that
 	// remembers hands it over without writing it down; it may overtake others of its key that are being written.
-	Fleeting bool
+	Ephemeral bool
 	// Done is called once with the outcome: nil when the message is durable. An inbox that remembers calls it when it has written the
 	// message, and takes it off; otherwise the owner calls it when the step is committed. It may be nil, and must not block.
 	Done func(error)
@@ -56,8 +56,8 @@ type Message struct {
 	Place Place
 }
 
-// Spoiled is the Value of a taken message whose bytes the Codec cannot read.
-type Spoiled struct {
+// Malformed is the Value of a taken message whose bytes the Codec cannot read.
+type Malformed struct {
 	Bytes []byte
 	Err   error
 }
@@ -107,18 +107,18 @@ type Inbox interface {
 	// Close refuses further messages; those that wait can still be taken.
 	Close()
 
-	// Remembers tells whether the inbox keeps messages by itself, until Begin names a later place.
-	Remembers() bool
+	// Durable tells whether the inbox keeps messages by itself, until Begin names a later place.
+	Durable() bool
 	// Begin lets an inbox that remembers deliver these partitions from these places on, beside those that it delivers already. It fails with
 	// *LostError, or when what remembers cannot be reached. Where an operator lets it go on elsewhere, it writes into from where. One without a memory
 	// does nothing.
 	Begin(ctx context.Context, from []From) error
-	// End stops the delivery of partitions and takes what waits of them out of the inbox. It answers what is fleeting: nobody else has that.
+	// End stops the delivery of partitions and takes what waits of them out of the inbox. It answers what is ephemeral: nobody else has that.
 	// Afterwards nothing of them is taken until Begin names them again. One without a memory answers all that waits of them.
 	End(partitions []int32) []Message
-	// Behind tells whether RPC messages are kept, or may be, that cannot be taken yet: no deadline is judged before they are. After Begin,
+	// CatchingUp tells whether RPC messages are kept, or may be, that cannot be taken yet: no deadline is judged before they are. After Begin,
 	// and after a time when what remembers could not be reached, it is true until everything kept by then was handed over.
-	Behind() bool
-	// Trouble is why the inbox cannot serve now, nil while it can.
-	Trouble() error
+	CatchingUp() bool
+	// Err is why the inbox cannot serve now, nil while it can.
+	Err() error
 }

@@ -13,18 +13,18 @@ import (
 
 // Message is what an owner has for one node: one of the fields is set.
 type Message struct {
-	Judged  *Judged     `json:"judged,omitempty"`
-	Settled *Settled    `json:"settled,omitempty"`
-	Taken   *Taken      `json:"taken,omitempty"`
-	Deliver *Delivery   `json:"deliver,omitempty"`
-	Respond *Response   `json:"respond,omitempty"`
-	Close   *Close      `json:"close,omitempty"`
-	Give    *Attributes `json:"give,omitempty"`
-	Push    *Push       `json:"push,omitempty"`
+	Decided   *Decided    `json:"judged,omitempty"`
+	Completed *Completed  `json:"settled,omitempty"`
+	Sent      *Sent       `json:"taken,omitempty"`
+	Deliver   *Delivery   `json:"deliver,omitempty"`
+	Respond   *Response   `json:"respond,omitempty"`
+	Close     *Close      `json:"close,omitempty"`
+	Give      *Attributes `json:"give,omitempty"`
+	Push      *Push       `json:"push,omitempty"`
 }
 
-// Judged tells who waits what the owner made of its command.
-type Judged struct {
+// Decided gives the sender of a command the owner's decision.
+type Decided struct {
 	Waiter uuid.UUID `json:"waiter"`
 	Code   string    `json:"code,omitempty"` // of a refusal; "" and no error: accepted
 	Detail string    `json:"detail,omitempty"`
@@ -33,8 +33,8 @@ type Judged struct {
 	Name   string    `json:"name,omitempty"`  // of that error, if both sides know it
 }
 
-// Settled tells callers how a call ended, or that it is stored and goes on without them.
-type Settled struct {
+// Completed tells callers how a call ended, or that it is stored and goes on without them.
+type Completed struct {
 	Call     uuid.UUID   `json:"call"`
 	Phase    rpc.Phase   `json:"phase"`
 	Code     rpc.Code    `json:"code,omitempty"`
@@ -43,8 +43,8 @@ type Settled struct {
 	Content  []byte      `json:"content,omitempty"` // digest of the call, for callers who may not know yet that it is theirs
 }
 
-// Taken tells callers of a one-way call that it left for its device.
-type Taken struct {
+// Sent tells callers of a one-way call that it left for its device.
+type Sent struct {
 	Call uuid.UUID `json:"call"`
 }
 
@@ -125,8 +125,8 @@ func (m *Message) Bytes() (n int) {
 	switch {
 	case m.Deliver != nil:
 		n = len(m.Deliver.Params)
-	case m.Settled != nil:
-		n = len(m.Settled.Response.Bytes)
+	case m.Completed != nil:
+		n = len(m.Completed.Response.Bytes)
 	case m.Respond != nil:
 		n = len(m.Respond.Body)
 	case m.Give != nil:

@@ -11,15 +11,27 @@ import (
 	"github.com/google/uuid"
 )
 
-// Call is a row of Calls with its types.
+// Head is the end of a stream.
+type Head struct {
+	Began   int64 // At of the stream's first event
+	Version int64 // of its last event; 0: it has none
+	Hash    eventstore.Hash
+}
+
+// HeadAfter is the end of an event's stream after the event.
+func HeadAfter(e *eventstore.Event) Head {
+	return Head{Began: e.Began, Version: e.Version, Hash: e.Hash}
+}
+
+// Call is a row of Calls with its types, and the end of the call's stream; a row has only its version.
 type Call struct {
+	Head
 	Tenant    uuid.UUID
 	Device    uuid.UUID
 	Partition int32
 	State     rpc.Call
 	Body      rpc.Body
 	Ended     rpc.Instant // 0 while open
-	Version   int64       // of the call's stream
 }
 
 // Row is the row of a call.
@@ -57,9 +69,19 @@ func compact(shown json.RawMessage) []byte {
 	return buf.Bytes()
 }
 
+// CallsByWire asks for the persistent call of a device that had a wire id last.
+func CallsByWire(tenant, device uuid.UUID, wire int32) eventstore.Query {
+	return eventstore.Query{Table: Calls, Limit: 1, Order: []eventstore.Order{{Column: "created", Desc: true}}, Where: []eventstore.Cond{
+		{Column: "tenant", Op: eventstore.Eq, Value: tenant},
+		{Column: "device", Op: eventstore.Eq, Value: device},
+		{Column: "wire", Op: eventstore.Eq, Value: int64(wire)},
+		{Column: "persistent", Op: eventstore.Eq, Value: true},
+	}}
+}
+
 // ReadCall reads a row that Row made. What only matters while a call is open is not in it.
 func ReadCall(v []any) (Call, error) {
-	c := Call{Partition: int32(number(v[3])), Version: number(v[19]), Ended: rpc.Instant(number(v[15]))}
+	c := Call{Head: Head{Version: number(v[19])}, Partition: int32(number(v[3])), Ended: rpc.Instant(number(v[15]))}
 	c.Tenant, _ = v[0].(uuid.UUID)
 	c.State.ID, _ = v[1].(uuid.UUID)
 	c.Device, _ = v[2].(uuid.UUID)

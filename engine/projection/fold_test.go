@@ -24,7 +24,7 @@ func stored(t *testing.T, version int64, f rpc.Fact) *eventstore.Event {
 		t.Fatal(err)
 	}
 	return &eventstore.Event{
-		Stream: projection.StreamOf(tenant, callID), Version: version, Type: f.Name(), TypeVersion: rpc.DataVersion, At: 100 + version,
+		Stream: projection.CallStream(tenant, callID), Version: version, Type: f.Name(), TypeVersion: rpc.DataVersion, At: 100 + version,
 		Tenant: tenant, Data: data, Actor: "system",
 	}
 }
@@ -45,9 +45,9 @@ func TestARowIsTheSameBeforeAndAfterStoring(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			folded.Apply(e, fact)
+			folded.Apply(e, fact, rpc.Settings{})
 			fact.Fact = f
-			fresh.Apply(e, fact)
+			fresh.Apply(e, fact, rpc.Settings{})
 		}
 		if folded.Ended != 103 || folded.Version != 4 || folded.State.Phase != rpc.PhaseSucceeded {
 			t.Errorf("folded to %+v", folded)
@@ -88,7 +88,7 @@ func TestALightCallHasARowFromItsEndOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Apply(e, fact)
+		c.Apply(e, fact, rpc.Settings{})
 		if c.HasRow() != (i == 1) {
 			t.Errorf("after %s it has a row: %t", f.Name(), c.HasRow())
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"callchain/eventstore"
+	"callchain/nodes"
 )
 
 // Calls holds a row a call: of a persistent call from its first event on, of a light call from its end on.
@@ -82,6 +83,19 @@ var DeadLetters = &eventstore.Table{Name: "dead_letters", Key: 1, Columns: []eve
 
 // Storable is a text from outside as the columns of texts keep it. PostgreSQL has no NUL in them; JSON does, and keeps it.
 func Storable(text string) string { return strings.ReplaceAll(text, "\x00", "\uFFFD") }
+
+// ValueRow is the row of a value that a node writes, in Attributes or, if the value is in no scope, in Latest.
+func ValueRow(w *nodes.Write) eventstore.Row {
+	row := eventstore.Row{Table: Latest, Delete: w.Delete, Values: []any{w.Key.Entity.ID}}
+	if w.Key.Scope != "" {
+		row.Table, row.Values = Attributes, append(row.Values, w.Key.Scope)
+	}
+	row.Values = append(row.Values, Storable(w.Key.Name))
+	if !w.Delete {
+		row.Values = append(row.Values, w.Value.JSON, w.Value.TS)
+	}
+	return row
+}
 
 // Tables is the one list of all tables.
 func Tables() []*eventstore.Table {

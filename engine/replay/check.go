@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"callchain/engine/projection"
+	"callchain/engine/rpc"
 	"callchain/eventstore"
 
 	"github.com/google/uuid"
@@ -192,10 +193,10 @@ const settledTries = 1000
 // settled compares a call with its row between two folds that are the same: the row is written with the facts, so it cannot be older or
 // newer than they are.
 func (c *checker) settled(ctx context.Context, tenant, id uuid.UUID) ([]Difference, error) {
-	stream := projection.StreamOf(tenant, id)
-	before, err := Call(ctx, c.store, stream)
+	stream := projection.CallStream(tenant, id)
+	before, err := Call(ctx, c.store, stream, rpc.Settings{})
 	for range settledTries {
-		if errors.Is(err, errFold) {
+		if errors.Is(err, ErrFold) {
 			return nil, nil // told as broken
 		}
 		if err != nil {
@@ -205,7 +206,7 @@ func (c *checker) settled(ctx context.Context, tenant, id uuid.UUID) ([]Differen
 		if failed != nil {
 			return nil, failed
 		}
-		after, failed := Call(ctx, c.store, stream)
+		after, failed := Call(ctx, c.store, stream, rpc.Settings{})
 		if failed == nil && after.Version == before.Version {
 			after.Tenant, after.State.ID = tenant, id // also of a stream without events
 			return compare(&after, row)

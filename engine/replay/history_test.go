@@ -9,8 +9,8 @@ import (
 	"callchain/engine/projection"
 	"callchain/engine/replay"
 	"callchain/engine/rpc"
-	"callchain/engine/sim"
 	"callchain/eventstore"
+	"callchain/eventstore/memstore"
 	"callchain/eventstore/pgtest"
 	"callchain/eventstore/postgres"
 	"callchain/eventstore/sqlite"
@@ -29,7 +29,7 @@ const partitions = 8
 // there is one.
 func stores(t *testing.T, test func(*testing.T, eventstore.Store)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, embedded(t)) })
-	t.Run("memory", func(t *testing.T) { test(t, sim.NewStore()) })
+	t.Run("memory", func(t *testing.T) { test(t, memstore.New()) })
 	t.Run("postgres", func(t *testing.T) {
 		s, err := postgres.Open(t.Context(), postgres.Options{URL: pgtest.Database(t)})
 		if err != nil {
@@ -108,7 +108,7 @@ func (h *history) tell(call uuid.UUID, facts ...rpc.Fact) {
 		}
 		p.Next.Seq++
 		e := eventstore.Event{
-			Stream: projection.StreamOf(named("tenant"), call), Began: began, Version: c.call.Version + 1, Partition: p.Next.Partition, Seq: p.Next.Seq,
+			Stream: projection.CallStream(named("tenant"), call), Began: began, Version: c.call.Version + 1, Partition: p.Next.Partition, Seq: p.Next.Seq,
 			Type: f.Name(), TypeVersion: rpc.DataVersion, At: h.now, Occurred: h.now, Tenant: named("tenant"), Device: named("device"),
 			Actor: "user:5a1c0f5e-0000-4000-8000-000000000001", Cause: "rest", Data: data,
 		}
@@ -116,7 +116,7 @@ func (h *history) tell(call uuid.UUID, facts ...rpc.Fact) {
 		c.hash = e.Hash
 		p.Next.Head = eventstore.Link(p.Next.Head, e.Hash)
 		p.Events = append(p.Events, e)
-		c.call.Apply(&e, rpc.Event{Meta: rpc.Meta{At: rpc.Instant(e.At), Occurred: rpc.Instant(e.At)}, Call: call, Fact: f})
+		c.call.Apply(&e, rpc.Event{Meta: rpc.Meta{At: rpc.Instant(e.At), Occurred: rpc.Instant(e.At)}, Call: call, Fact: f}, rpc.Settings{})
 	}
 	if h.rows && c.call.HasRow() {
 		row, err := c.call.Row()

@@ -11,6 +11,7 @@ import (
 	"runtime"
 
 	"callchain/engine/projection"
+	"callchain/engine/rpc"
 	"callchain/eventstore"
 
 	"github.com/google/uuid"
@@ -121,7 +122,7 @@ func (f *folder) one(ctx context.Context, it *item) error {
 		f.spoil(k, it.event.Stream, gap(c.Version, it.event.Version))
 		return nil
 	}
-	c.Apply(it.event, it.fact)
+	c.Apply(it.event, it.fact, rpc.Settings{})
 	if !c.State.Phase.Terminal() {
 		return nil
 	}
@@ -138,9 +139,9 @@ func (f *folder) again(ctx context.Context, k key, stream string) error {
 	if _, ok := f.broken[k]; ok {
 		return nil
 	}
-	c, err := Call(ctx, f.store, stream)
+	c, err := Call(ctx, f.store, stream, rpc.Settings{})
 	switch {
-	case errors.Is(err, errFold):
+	case errors.Is(err, ErrFold):
 		f.spoil(k, stream, err)
 		return nil
 	case err != nil:
@@ -172,11 +173,11 @@ func (f *folder) end() error {
 	return nil
 }
 
-// errFold marks events that are stored and cannot be folded; reading them again does not help.
-var errFold = errors.New("the stream cannot be folded")
+// ErrFold marks events that are stored and cannot be folded; reading them again does not help.
+var ErrFold = errors.New("the stream cannot be folded")
 
-// Call folds the stream of one call as of now; of a stream without events it is the zero Call.
-func Call(ctx context.Context, store eventstore.Store, stream string) (projection.Call, error) {
+// Call folds the stream of one call as of now; of a stream without events it is the zero Call. What is due is right if these are the settings of its device.
+func Call(ctx context.Context, store eventstore.Store, stream string, settings rpc.Settings) (projection.Call, error) {
 	var c projection.Call
 	for {
 		events, err := store.Stream(ctx, stream, c.Version, pageDefault)
@@ -184,14 +185,15 @@ func Call(ctx context.Context, store eventstore.Store, stream string) (projectio
 			return c, err
 		}
 		for i := range events {
-			fact, err := projection.DecodeCall(&events[i])
-			if err == nil && events[i].Version != c.Version+1 {
+			var err error
+			if events[i].Version != c.Version+1 {
 				err = gap(c.Version, events[i].Version)
+			} else {
+				err = c.Fold(&events[i], settings)
 			}
 			if err != nil {
-				return c, fmt.Errorf("folding %s at version %d: %w: %w", stream, events[i].Version, errFold, err)
+				return c, fmt.Errorf("folding %s at version %d: %w: %w", stream, events[i].Version, ErrFold, err)
 			}
-			c.Apply(&events[i], fact)
 		}
 		if len(events) < pageDefault {
 			return c, nil

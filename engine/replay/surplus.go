@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"callchain/engine/projection"
+	"callchain/engine/rpc"
 	"callchain/eventstore"
 
 	"github.com/google/uuid"
@@ -34,8 +35,8 @@ func owed(ctx context.Context, store eventstore.Store, row []any) (key, bool, er
 	var k key
 	k.tenant, _ = row[0].(uuid.UUID)
 	k.call, _ = row[1].(uuid.UUID)
-	call, err := Call(ctx, store, projection.StreamOf(k.tenant, k.call))
-	if errors.Is(err, errFold) {
+	call, err := Call(ctx, store, projection.CallStream(k.tenant, k.call), rpc.Settings{})
+	if errors.Is(err, ErrFold) {
 		return k, true, nil
 	}
 	return k, call.HasRow(), err

@@ -65,11 +65,13 @@ func (d Device) withRequested(f Requested, e Event) Device {
 }
 
 // sent keeps the session that the call was issued to last: the attempt may have left over an earlier one, which cannot
-// acknowledge it any more.
+// acknowledge it any more. While no session is known, the one that it left over may live: the owner has just changed.
 func (d *Device) sent(f Sent, was, is *Call) {
-	if f.Session != d.Session.ID {
+	switch {
+	case d.Session.ID == uuid.Nil:
+	case f.Session != d.Session.ID:
 		is.AckDue, is.Session = 0, was.Session
-	} else if was.Session != uuid.Nil {
+	case was.Session != uuid.Nil:
 		is.Session = was.Session
 	}
 }
@@ -217,10 +219,10 @@ func (b *branch) next(a *ahead) *Call {
 	return b.right.next(a)
 }
 
-// CatchUp brings the wire counter of a device up to date with a Queued that its stored row has not seen.
-func CatchUp(d Device, e Event) Device {
-	if f, ok := e.Fact.(Queued); ok && !f.Again {
-		d.NextWire = wireAfter(f.Wire)
+// CatchUp brings the wire counter of a device up to date with a fact that its stored row has not seen.
+func CatchUp(next int32, f Fact) int32 {
+	if q, ok := f.(Queued); ok && !q.Again {
+		return wireAfter(q.Wire)
 	}
-	return d
+	return next
 }

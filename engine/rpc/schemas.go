@@ -86,6 +86,9 @@ func factSchema[T Fact]() (string, Schema[Fact]) {
 	}}
 }
 
+// Version is the version in which a fact is stored.
+func Version(f Fact) int16 { return factSchemas[f.Name()].Version }
+
 // DecodeFact reads the stored form of a fact of a call or a device. Errors: see Schemas.Decode.
 func DecodeFact(name string, version int16, data []byte) (Fact, error) {
 	return factSchemas.Decode(name, version, data)

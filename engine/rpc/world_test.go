@@ -180,7 +180,7 @@ func (w *world) crash() {
 	seen := map[uuid.UUID]bool{}
 	var open []rpc.Call
 	for _, e := range w.history {
-		d = rpc.CatchUp(d, e)
+		d.NextWire = rpc.CatchUp(d.NextWire, e.Fact)
 		if e.Call == uuid.Nil || seen[e.Call] {
 			continue
 		}

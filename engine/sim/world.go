@@ -1,49 +1,45 @@
+// Package sim lets worlds live under a seed, in which everything fails: owners crash, freeze and lose partitions to each other, reads and appends fail or are slow,
+// clocks differ and jump, lines to devices are cut. In each, the owner of package owner decides, as in the server; what a driver does around it is done here without
+// goroutines. Whatever happens, the promises must hold.
 package sim
 
 import (
 	"container/heap"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
 	"callchain/chains"
+	"callchain/engine/bus/memory"
 	"callchain/engine/rpc"
-	"callchain/engine/step"
+	"callchain/engine/wire"
+	"callchain/eventstore/memstore"
 	"callchain/nodes/builtin"
 
 	"github.com/google/uuid"
 )
 
-// Rule is how the owner of a world treats its promises.
-type Rule uint8
-
-// The rules. All but Sound are broken on purpose: a simulation that does not notice them proves nothing.
-const (
-	Sound          Rule = iota
-	EffectsFirst        // lets effects out before the append
-	NewWireIDs          // forgets the counter of wire ids in a crash
-	ForgetsOpen         // does not load open calls after a crash
-	DoublesAnswers      // takes what a device repeats for a second end
-)
-
 // Report is what happened in a world.
 type Report struct {
-	Commands, Events, Calls, Crashes, FailedAppends, TornAppends, Delivered, Told int
+	Calls, Commands, Events, Crashes, Freezes, Rebalances, ClockJumps, FailedAppends, TornAppends, Conflicts, FailedReads, SlowReads, Outages, Upgrades, Delivered, Replies int
 }
 
 // began is the time at which every world begins.
 const began = rpc.Instant(1_800_000_000_000_000)
 
-// horizon is how long users wish for things; scriptMost bounds what a failure prints.
+// The bounds of a world: users act for horizon, and after settle everything must have ended.
 const (
-	horizon    = 5 * time.Minute
-	scriptMost = 400
+	horizon    = 4 * time.Minute
+	settle     = 4 * time.Minute
+	scriptMost = 400 // lines that a failure prints
+	partitions = 2
 )
 
-// world is one partition with a few devices under one seed.
+// world is an installation with a few devices under one seed.
 type world struct {
-	rule   Rule
+	fault  Fault
 	rng    *rand.Rand
 	now    rpc.Instant
 	tasks  tasks
@@ -51,36 +47,52 @@ type world struct {
 	script []string
 	report Report
 
-	owner   *owner
-	devices []*device
-	calls   []uuid.UUID
-	promise promises
-	broken  error
+	store     *memstore.Store
+	bus       *memory.Cluster // nil: there is one process, and commands stay in it
+	registry  registry
+	processes []*process // that live
+	group     group
+	outage    rpc.Instant // until then the store does not answer
+	back      rpc.Instant // when the brokers were back last
+	runs      int         // of processes
+	devices   []*device
+	calls     []*call
+	promises  promises
+	broken    error
 }
 
-// Run lets a world live until everything in it must have ended. Its error names the promise that was broken, and tells what
-// happened before.
-func Run(seed uint64, rule Rule) (Report, error) {
+// Run lets a world live until everything in it must have ended. Its error names the promise that was broken, and tells what happened before.
+func Run(seed uint64, fault Fault) (Report, error) {
 	//nolint:gosec // G404: a world must be the same again under its seed
-	w := &world{rule: rule, rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), now: began}
-	w.promise = promises{w: w, shadow: newFolded(), persistent: map[uuid.UUID]bool{}, ended: map[uuid.UUID]rpc.Phase{}}
+	w := &world{fault: fault, rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), now: began, store: memstore.New()}
+	w.promises = newPromises(w)
 	chain, err := w.chain()
 	if err != nil {
 		return w.report, err
 	}
-	w.owner = newOwner(w, chain)
-	for i := range 3 {
+	w.registry = registry{w: w, chain: chain, rows: map[uuid.UUID]*row{}}
+	nodes := 1 + w.rng.IntN(3)
+	if nodes > 1 || w.chance(50) {
+		w.bus = memory.New(partitions, wire.Codec{})
+		w.bus.Sync = true
+	}
+	for i := range 4 {
 		w.devices = append(w.devices, newDevice(w, i))
 	}
-	w.plan()
-	for len(w.tasks) > 0 && w.broken == nil {
+	for n := range nodes {
+		w.start(fmt.Sprint("node-", n))
+	}
+	w.plan(nodes)
+	for w.now < began.Add(horizon+settle) && w.broken == nil {
 		one := heap.Pop(&w.tasks).(task)
 		w.now = max(w.now, one.at)
 		one.do()
-		w.owner.turn()
+		for _, p := range slices.Clone(w.processes) {
+			p.turn()
+		}
 	}
 	if w.broken == nil {
-		w.promise.atTheEnd()
+		w.promises.atTheEnd()
 	}
 	if w.broken != nil {
 		return w.report, fmt.Errorf("seed %d: %w\n%s", seed, w.broken, strings.Join(w.script, "\n"))
@@ -88,8 +100,8 @@ func Run(seed uint64, rule Rule) (Report, error) {
 	return w.report, nil
 }
 
-// chainsOfWorlds are what the message of a call may run through.
-var chainsOfWorlds = []string{`
+// rules are the rule chains of worlds: what the message of a call may run through.
+var rules = []string{`
 name: Straight
 nodes:
   - name: send
@@ -134,7 +146,7 @@ nodes:
 `}
 
 func (w *world) chain() (*chains.Program, error) {
-	def, err := chains.Parse("sim.yaml", []byte(chainsOfWorlds[w.rng.IntN(len(chainsOfWorlds))]))
+	def, err := chains.Parse("sim.yaml", []byte(rules[w.rng.IntN(len(rules))]))
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +164,8 @@ func (w *world) chance(percent int) bool { return w.rng.IntN(100) < percent }
 // within is a random time up to d.
 func (w *world) within(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d))) }
 
-func (w *world) tell(format string, args ...any) {
+// log adds a line to what a failure prints.
+func (w *world) log(format string, args ...any) {
 	w.script = append(w.script, fmt.Sprintf("%12s ", time.Duration(w.now-began)*time.Microsecond)+fmt.Sprintf(format, args...))
 	if len(w.script) > scriptMost {
 		w.script = w.script[1:]
@@ -166,56 +179,75 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
-// plan writes down what users and devices will do: calls, cancels, removals, connections.
-func (w *world) plan() {
+// calm tells whether nothing goes wrong any more: the world comes to its end.
+func (w *world) calm() bool { return w.now >= began.Add(horizon) }
+
+// plan writes down what users, operators and fate will do.
+func (w *world) plan(nodes int) {
 	for _, d := range w.devices {
 		w.after(w.within(time.Minute), d.connect)
 	}
+	often := func(most int, do func()) {
+		for range w.rng.IntN(most + 1) {
+			w.after(w.within(horizon), do)
+		}
+	}
 	for range 5 + w.rng.IntN(25) {
-		w.after(w.within(horizon), w.call)
+		w.after(w.within(horizon-time.Minute), w.call)
 	}
-	for range w.rng.IntN(8) {
-		w.after(w.within(horizon), w.meddle)
+	often(8, w.cancelSome)
+	often(4, func() { w.some().crash("for no reason") })
+	often(3, func() { w.some().jump() })
+	often(3, w.storeAway)
+	often(3, func() { w.registry.change() })
+	if w.bus != nil {
+		often(2, w.brokersAway)
 	}
-	for range w.rng.IntN(4) {
-		w.after(w.within(horizon), func() { w.owner.crash("between two turns") })
+	if nodes > 1 {
+		often(4, func() { w.some().freeze() })
+		often(4, func() { w.group.share() })
+		often(2, w.upgrade)
 	}
-	w.after(horizon+3*time.Minute, func() {}) // everything has ended by then
+	w.promises.nobodyWaits()
+	w.after(horizon+settle, func() { w.log("the end") })
 }
 
-// call is a wish of a user.
-func (w *world) call() {
-	id := w.id()
-	if w.chance(10) && len(w.calls) > 0 {
-		id = w.calls[w.rng.IntN(len(w.calls))] // somebody tries again
-	} else {
-		w.calls = append(w.calls, id)
-		w.report.Calls++
-	}
-	d := w.devices[int(id[0])%len(w.devices)]
-	r := rpc.Request{
-		ID: id, Method: "m", Oneway: id[1]%3 == 0, Persistent: id[2]%2 == 0, Order: rpc.Order(id[3] % 4),
-		Expires: w.now.Add(time.Second + w.within(time.Minute)), Content: [32]byte(append(id[:], id[:]...)),
-	}
-	r.Waiting = !r.Persistent
-	w.tell("user: call %.8s to device %d, oneway %t, persistent %t, order %d", id, d.number, r.Oneway, r.Persistent, r.Order)
-	w.owner.put(d.id, step.Call{Request: r, FailOffline: id[4]%8 == 0})
+// some is a process that lives.
+func (w *world) some() *process { return w.processes[w.rng.IntN(len(w.processes))] }
+
+// storeAway lets the store be away for a while.
+func (w *world) storeAway() {
+	w.report.Outages++
+	away := w.within(8 * time.Second)
+	w.log("the store is away for %s", away)
+	w.outage = w.now.Add(away)
+	w.after(away, func() {})
 }
 
-// meddle cancels or removes a call, whatever has become of it.
-func (w *world) meddle() {
-	if len(w.calls) == 0 {
-		return
-	}
-	id := w.calls[w.rng.IntN(len(w.calls))]
-	d := w.devices[int(id[0])%len(w.devices)]
-	if w.chance(50) {
-		w.tell("user: cancel %.8s", id)
-		w.owner.put(d.id, step.RPC{Do: rpc.Cancel{Call: id}})
-		return
-	}
-	w.tell("user: remove %.8s", id)
-	w.owner.put(d.id, step.RPC{Do: rpc.Remove{Call: id, Ended: w.owner.hasEnded(id)}})
+// brokersAway lets the brokers be away for a while.
+func (w *world) brokersAway() {
+	w.log("the brokers are away")
+	w.bus.SetAway(true)
+	w.after(w.within(8*time.Second), func() {
+		w.log("the brokers are back")
+		w.bus.SetAway(false)
+		w.back = w.now
+		w.group.share()
+	})
+}
+
+// upgrade lets one process write facts for a while that the others cannot read: theirs is an older program.
+func (w *world) upgrade() {
+	w.report.Upgrades++
+	p := w.some()
+	w.log("%s is an older program now", p.name)
+	p.older = true
+	w.after(30*time.Second, func() {
+		w.log("%s is upgraded", p.name)
+		p.older = false
+		p.unfit = false
+		w.group.share()
+	})
 }
 
 // task is something that happens at a time.

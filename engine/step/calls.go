@@ -34,7 +34,7 @@ func (t *turn) call(a Call) {
 // again answers the repetition of an open call: a persistent one is queued, of a light one the end is told to all who wait.
 func (t *turn) again(known *rpc.Call) {
 	if known.Persistent {
-		t.effect(Settle{Call: known.ID, Phase: rpc.PhaseQueued})
+		t.effect(NotifyCallers{Call: known.ID, Phase: rpc.PhaseQueued})
 	}
 }
 

@@ -17,8 +17,8 @@ type Deliver struct {
 	Body *rpc.Body // nil: to be read from the call's stream
 }
 
-// Settle answers those who wait for a call: it ended, or (Phase queued) it is stored and goes on without them.
-type Settle struct {
+// NotifyCallers answers those who wait for a call: it ended, or (Phase queued) it is stored and goes on without them.
+type NotifyCallers struct {
 	Call     uuid.UUID
 	Phase    rpc.Phase
 	Code     rpc.Code
@@ -28,6 +28,7 @@ type Settle struct {
 
 // Respond answers a call that a device made.
 type Respond struct {
+	Call    uuid.UUID
 	Session uuid.UUID
 	Request int32
 	Body    []byte
@@ -60,6 +61,12 @@ type LogLine struct {
 	Text   string
 }
 
+// The reasons of DeadLetter.
+const (
+	ReasonCausationLoop = "causation_loop" // life-cycle facts re-entered the chain too often
+	ReasonChainGone     = "chain_gone"     // a parked run cannot go on: its version of the chain was removed
+)
+
 // DeadLetter reports that a part of a chain's work was cut off; the command itself was processed.
 type DeadLetter struct {
 	Reason string
@@ -67,7 +74,7 @@ type DeadLetter struct {
 }
 
 func (Deliver) isEffect()        {}
-func (Settle) isEffect()         {}
+func (NotifyCallers) isEffect()  {}
 func (Respond) isEffect()        {}
 func (CloseSession) isEffect()   {}
 func (GiveAttributes) isEffect() {}

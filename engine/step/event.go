@@ -25,6 +25,14 @@ func (e *Event) Name() string {
 	return e.Event.Fact.Name()
 }
 
+// Version is the version of the event's stored form.
+func (e *Event) Version() int16 {
+	if e.Run != nil {
+		return runSchemas[e.Run.Name()].Version
+	}
+	return rpc.Version(e.Event.Fact)
+}
+
 // AppendData appends the stored form of the event's content.
 func (e *Event) AppendData(dst []byte) ([]byte, error) {
 	if e.Run == nil {

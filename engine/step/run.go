@@ -44,7 +44,7 @@ func (t *turn) resume(run Run, p Parked, a nodes.Answer, kind string) {
 	r.emit(RunResumed{Number: p.Number, Answer: kind})
 	if program == nil {
 		r.emit(RunFailed{Chain: p.Token.Chain, Node: p.Token.Node, Error: fmt.Sprintf("version %d of the chain is gone", p.Token.Version)})
-		t.effect(DeadLetter{Reason: "chain_gone", Detail: fmt.Sprintf("run %s cannot go on: chain %s@%d is gone", run.ID, p.Token.Chain, p.Token.Version)})
+		t.effect(DeadLetter{Reason: ReasonChainGone, Detail: fmt.Sprintf("run %s cannot go on: chain %s@%d is gone", run.ID, p.Token.Chain, p.Token.Version)})
 		r.end(nil)
 		return
 	}
@@ -119,7 +119,7 @@ func (r *running) end(failures []chains.NodeFailure) {
 	t := r.turn
 	if len(r.run.Tokens) > 0 {
 		if c := t.device.Find(r.server); c != nil && c.Persistent && c.Phase == rpc.PhaseRequested {
-			t.effect(Settle{Call: c.ID, Phase: rpc.PhaseQueued}) // the caller of a persistent call need not wait for the chain
+			t.effect(NotifyCallers{Call: c.ID, Phase: rpc.PhaseQueued}) // the caller of a persistent call need not wait for the chain
 		}
 		return
 	}

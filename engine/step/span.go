@@ -68,3 +68,15 @@ func ParseTraceparent(text string) (trace [16]byte, s Span, ok bool) {
 	}
 	return trace, s, true
 }
+
+// TraceContext is a place in a trace: what follows from what stands there is a child of its span. The zero TraceContext is in no trace.
+type TraceContext struct {
+	Trace [16]byte
+	Span  Span
+}
+
+// None tells whether it is in no trace.
+func (t TraceContext) None() bool { return t.Trace == [16]byte{} }
+
+// Traceparent is its W3C traceparent; empty if it has none.
+func (t TraceContext) Traceparent() string { return Traceparent(t.Trace, t.Span) }

@@ -27,6 +27,10 @@ type Command struct {
 	Span   Span
 	Waiter Waiter
 	Do     Action
+
+	// Info is the row of the device as the sender read it, in a generation of the registry; nil: it must be read. It stays in the process.
+	Info       *Info
+	Generation uint64
 }
 
 // Span is the place of a command's sender in the trace Meta.Trace (W3C trace context: parent-id and the flag sampled); the step does not look

@@ -155,16 +155,16 @@ func (t *turn) answer(c consequence) {
 	switch f := c.event.Fact.(type) {
 	case rpc.Queued:
 		if c.is.Persistent && !f.Again {
-			t.effect(Settle{Call: c.is.ID, Phase: rpc.PhaseQueued})
+			t.effect(NotifyCallers{Call: c.is.ID, Phase: rpc.PhaseQueued})
 		}
 	case rpc.Succeeded:
-		t.effect(Settle{Call: c.is.ID, Phase: rpc.PhaseSucceeded, Response: f.Response})
+		t.effect(NotifyCallers{Call: c.is.ID, Phase: rpc.PhaseSucceeded, Response: f.Response})
 	case rpc.Failed:
-		t.effect(Settle{Call: c.is.ID, Phase: rpc.PhaseFailed, Code: f.Code, Detail: f.Detail})
+		t.effect(NotifyCallers{Call: c.is.ID, Phase: rpc.PhaseFailed, Code: f.Code, Detail: f.Detail})
 	case rpc.Rejected:
-		t.effect(Settle{Call: c.is.ID, Phase: rpc.PhaseRejected, Code: f.Code, Detail: f.Detail})
+		t.effect(NotifyCallers{Call: c.is.ID, Phase: rpc.PhaseRejected, Code: f.Code, Detail: f.Detail})
 	case rpc.Expired, rpc.Cancelled:
-		t.effect(Settle{Call: c.is.ID, Phase: c.is.Phase, Code: c.is.Reason})
+		t.effect(NotifyCallers{Call: c.is.ID, Phase: c.is.Phase, Code: c.is.Reason})
 	}
 }
 
@@ -180,7 +180,7 @@ func (t *turn) respond(c consequence) {
 	default:
 		return
 	}
-	t.effect(Respond{Session: c.is.Session, Request: c.is.Wire, Body: body})
+	t.effect(Respond{Call: c.is.ID, Session: c.is.Session, Request: c.is.Wire, Body: body})
 }
 
 // announce lets a life-cycle fact re-enter the chain as RPC_QUEUED … RPC_DELETED, if the call is persistent or the profile
@@ -199,7 +199,7 @@ func (t *turn) announce(c consequence) {
 		return
 	}
 	if t.hops >= HopsMax {
-		t.effect(DeadLetter{Reason: "causation_loop", Detail: fmt.Sprintf("life-cycle facts of call %s re-entered the chain more than %d times", c.is.ID, HopsMax)})
+		t.effect(DeadLetter{Reason: ReasonCausationLoop, Detail: fmt.Sprintf("life-cycle facts of call %s re-entered the chain more than %d times", c.is.ID, HopsMax)})
 		return
 	}
 	t.hops++

@@ -74,6 +74,14 @@ type envelope struct {
 	Do       json.RawMessage `json:"do"`
 }
 
+// NameOf names an action for metrics and logs, also one that never enters an inbox.
+func NameOf(do Action) string {
+	if r, ok := do.(RPC); ok {
+		return reflect.TypeOf(r.Do).Name()
+	}
+	return reflect.TypeOf(do).Name()
+}
+
 // KindOf names an action as the inbox does; empty if it does not travel.
 func KindOf(do Action) string {
 	if k := kindOf(do); k != nil {

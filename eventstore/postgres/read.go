@@ -32,34 +32,75 @@ func (s *Store) Stream(ctx context.Context, stream string, after int64, limit in
 
 // Streams reads streams; see eventstore.Store. OFFSET 0 keeps the planner from turning the query inside out: whatever it believes of the
 // tables' sizes, each stream is looked up by the index of its own month.
-func (s *Store) Streams(ctx context.Context, streams []string) ([]eventstore.Event, error) {
+func (s *Store) Streams(ctx context.Context, streams []string, each func(*eventstore.Event) error) error {
 	const query = "SELECT e.* FROM unnest($1::bytea[]) AS k(stream) CROSS JOIN LATERAL (SELECT " + readColumns +
 		" FROM events WHERE stream = k.stream AND began = (SELECT began FROM streams WHERE stream = k.stream) ORDER BY version OFFSET 0) e"
 	names, err := eventstore.StreamNames(streams)
 	if err != nil || len(names) == 0 {
-		return nil, err
+		return err
 	}
 	keys := make([][]byte, 0, len(names))
 	for _, name := range names {
 		keys = append(keys, pack(name))
 	}
-	events, err := collect(ctx, s, eventsGuess, decodeEvent, query, []any{keys})
-	if err != nil {
-		return nil, fmt.Errorf("reading %d streams: %w", len(names), err)
+	if err := s.each(ctx, each, query, keys); err != nil {
+		return fmt.Errorf("reading %d streams: %w", len(names), err)
 	}
-	eventstore.SortByStream(events)
-	return events, nil
+	return nil
 }
 
-// Partition reads a partition; see eventstore.Store. Each append compares the seq of the one before, so commits are in the order of seqs.
+// each hands the events of a query over one by one. A torn connection begins it again only while the reader has none of them.
+func (s *Store) each(ctx context.Context, each func(*eventstore.Event) error, query string, args ...any) error {
+	var failed error // what ends it for good
+	err := s.retry(ctx, func() error {
+		given := false
+		err := eachRow(ctx, s.pool, func(raw [][]byte) error {
+			var e eventstore.Event
+			if failed = decodeEvent(&e, raw); failed == nil {
+				given = true
+				failed = each(&e)
+			}
+			return failed
+		}, query, args)
+		if given && failed == nil {
+			failed = outage(err)
+		}
+		if failed != nil {
+			return nil
+		}
+		return err
+	})
+	return errors.Join(failed, err)
+}
+
+// partitionQuery reads a partition. Each append compares the seq of the one before, so commits are in the order of seqs.
+const partitionQuery = "SELECT " + readColumns + " FROM events WHERE partition = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+
+// Partition reads a partition; see eventstore.Store.
 func (s *Store) Partition(ctx context.Context, partition int32, after int64, limit int) ([]eventstore.Event, error) {
-	const query = "SELECT " + readColumns + " FROM events WHERE partition = $1 AND seq > $2 ORDER BY seq LIMIT $3"
-	events, err := s.events(ctx, limit, query, partition, after, int64(limit))
+	events, err := s.events(ctx, limit, partitionQuery, partition, after, int64(limit))
 	if err != nil {
 		return nil, fmt.Errorf("reading partition %d: %w", partition, err)
 	}
 	return events, nil
 }
+
+// Page reads a part of a partition; see eventstore.Store. What is left of the answer is not kept.
+func (s *Store) Page(ctx context.Context, partition int32, after int64, limit, bytes int) (out []eventstore.Event, err error) {
+	err = s.each(ctx, func(e *eventstore.Event) error {
+		out = append(out, *e)
+		if bytes -= len(e.Data); bytes < 0 {
+			return errEnough
+		}
+		return nil
+	}, partitionQuery, partition, after, int64(limit))
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, fmt.Errorf("reading partition %d: %w", partition, err)
+	}
+	return out, nil
+}
+
+var errEnough = errors.New("enough was read")
 
 const eventsGuess = 512 // events for which room is made before a read
 
@@ -86,19 +127,33 @@ type asked interface {
 
 // read runs a query once and decodes its rows.
 func read[T any](ctx context.Context, from asked, guess int, decode func(*T, [][]byte) error, query string, args []any) ([]T, error) {
-	rows, err := from.Query(ctx, query, append([]any{inBinary}, args...)...)
+	out := make([]T, 0, guess)
+	err := eachRow(ctx, from, func(raw [][]byte) error {
+		out = append(out, *new(T))
+		if err := decode(&out[len(out)-1], raw); err != nil {
+			return malformed{err}
+		}
+		return nil
+	}, query, args)
 	if err != nil {
 		return nil, err
 	}
+	return out, nil
+}
+
+// eachRow runs a query once and hands its rows over until each fails.
+func eachRow(ctx context.Context, from asked, each func(raw [][]byte) error, query string, args []any) error {
+	rows, err := from.Query(ctx, query, append([]any{inBinary}, args...)...)
+	if err != nil {
+		return err
+	}
 	defer rows.Close()
-	out := make([]T, 0, guess)
 	for rows.Next() {
-		out = append(out, *new(T))
-		if err := decode(&out[len(out)-1], rows.RawValues()); err != nil {
-			return nil, malformed{err}
+		if err := each(rows.RawValues()); err != nil {
+			return err
 		}
 	}
-	return out, rows.Err()
+	return rows.Err()
 }
 
 // malformed marks what was read and cannot be understood: reading it again does not help.

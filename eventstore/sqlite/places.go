@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 
 	"callchain/eventstore"
@@ -181,7 +182,12 @@ func (r *reader) find(ctx context.Context, c *connection, partition int32, after
 const partitionQuery = "SELECT " + readColumns + ", e.pos FROM json_each(?) j CROSS JOIN events e ON e.pos = j.value"
 
 // Partition reads a partition; see eventstore.Store. There is one writer, so what one read saw is never preceded later.
-func (s *Store) Partition(ctx context.Context, partition int32, after int64, limit int) (out []eventstore.Event, err error) {
+func (s *Store) Partition(ctx context.Context, partition int32, after int64, limit int) ([]eventstore.Event, error) {
+	return s.Page(ctx, partition, after, limit, math.MaxInt)
+}
+
+// Page reads a part of a partition; see eventstore.Store.
+func (s *Store) Page(ctx context.Context, partition int32, after int64, limit, bytes int) (out []eventstore.Event, err error) {
 	if limit <= 0 {
 		return nil, nil
 	}
@@ -190,14 +196,23 @@ func (s *Store) Partition(ctx context.Context, partition int32, after int64, lim
 		if err != nil || f.count == 0 {
 			return err
 		}
-		out, err = c.events(ctx, f.origins, f.count, partitionQuery, string(f.positions))
-		return err
+		out = make([]eventstore.Event, 0, f.count)
+		return c.eachEvent(ctx, f.origins, partitionQuery, func(e *eventstore.Event) error {
+			out = append(out, *e)
+			if bytes -= len(e.Data); bytes < 0 {
+				return errEnough
+			}
+			return nil
+		}, string(f.positions))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading partition %d: %w", partition, err)
 	}
 	return out, nil
 }
+
+// scanGuess is the room that is made before a scan, in events.
+const scanGuess = 512
 
 var _ eventstore.Scanner = (*Store)(nil)
 
@@ -247,5 +262,5 @@ func (c *connection) scan(ctx context.Context, after, last int64) ([]eventstore.
 	if err != nil {
 		return nil, err
 	}
-	return c.events(ctx, origins, int(min(last-after, pageGuess)), scanQuery, after, last)
+	return c.events(ctx, origins, int(min(last-after, scanGuess)), scanQuery, after, last)
 }

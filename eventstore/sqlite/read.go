@@ -96,10 +96,10 @@ func (s *Store) Stream(ctx context.Context, stream string, after int64, limit in
 var streamChunks = [...]int{8, 64, eventstore.MaxStreams / 2, eventstore.MaxStreams}
 
 // Streams reads streams; see eventstore.Store.
-func (s *Store) Streams(ctx context.Context, streams []string) (out []eventstore.Event, err error) {
+func (s *Store) Streams(ctx context.Context, streams []string, each func(*eventstore.Event) error) error {
 	names, err := eventstore.StreamNames(streams)
 	if err != nil || len(names) == 0 {
-		return nil, err
+		return err
 	}
 	at, _ := slices.BinarySearch(streamChunks[:], len(names))
 	keys := make([]driver.Value, streamChunks[at])
@@ -108,20 +108,17 @@ func (s *Store) Streams(ctx context.Context, streams []string) (out []eventstore
 	}
 	query := "SELECT " + readColumns + ", " + appendOf + " FROM events e WHERE e.stream IN " + places(len(keys)) + " ORDER BY e.stream, e.version"
 	err = s.reader.use(ctx, func(c *connection) (err error) {
-		out, err = c.events(ctx, nil, pageGuess, query, keys...)
-		return err
+		return c.eachEvent(ctx, nil, query, each, keys...)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading %d streams: %w", len(names), err)
+		return fmt.Errorf("reading %d streams: %w", len(names), err)
 	}
-	eventstore.SortByStream(out)
-	return out, nil
+	return nil
 }
 
 // Room that is made before a read, in events.
 const (
 	streamGuess = 16
-	pageGuess   = 512
 )
 
 // origin is an append: what stands at pos and behind it, up to the next one, came with it.
@@ -130,13 +127,21 @@ type origin struct {
 	id  uuid.UUID
 }
 
-// events reads readColumns and a last column that tells the append: its id, or the event's pos among origins.
+// events reads events as eachEvent does.
 func (c *connection) events(ctx context.Context, origins []origin, room int, query string, args ...driver.Value) ([]eventstore.Event, error) {
 	out := make([]eventstore.Event, 0, room)
+	err := c.eachEvent(ctx, origins, query, func(e *eventstore.Event) error {
+		out = append(out, *e)
+		return nil
+	}, args...)
+	return out, err
+}
+
+// eachEvent reads readColumns and a last column that tells the append: its id, or the event's pos among origins.
+func (c *connection) eachEvent(ctx context.Context, origins []origin, query string, each func(*eventstore.Event) error, args ...driver.Value) error {
 	at := 0
-	err := c.each(ctx, query, func(row []driver.Value) (err error) {
-		out = append(out, eventstore.Event{})
-		e := &out[len(out)-1]
+	return c.each(ctx, query, func(row []driver.Value) (err error) {
+		var e eventstore.Event
 		switch last := row[len(row)-1].(type) {
 		case []byte:
 			copy(e.AppendID[:], last)
@@ -148,9 +153,11 @@ func (c *connection) events(ctx context.Context, origins []origin, room int, que
 				e.AppendID = origins[at].id
 			}
 		}
-		return scanEvent(row, e)
+		if err := scanEvent(row, &e); err != nil {
+			return err
+		}
+		return each(&e)
 	}, args...)
-	return out, err
 }
 
 // scanEvent takes readColumns. Of what was changed from outside, as much as fits is taken: the digest will not match, which is for

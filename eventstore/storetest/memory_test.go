@@ -30,7 +30,9 @@ type faults struct {
 	sharedBeside   bool // Shared does not see who holds the store exclusively
 	oneStream      bool // Streams leaves out all events of a stream but its first
 	twiceStream    bool // Streams gives a stream as often as it is named
+	deafStreams    bool // Streams goes on after its reader has failed
 	skips          bool // Partition misses the event after each page
+	pageByCount    bool // Page does not look at the bytes
 }
 
 // shared is the database of the memory stores that one function opened.
@@ -222,10 +224,20 @@ func (m *memory) Stream(ctx context.Context, stream string, after int64, limit i
 	return out, err
 }
 
-func (m *memory) Streams(ctx context.Context, streams []string) (out []eventstore.Event, err error) {
+func (m *memory) Page(ctx context.Context, partition int32, after int64, limit, bytes int) ([]eventstore.Event, error) {
+	events, err := m.Partition(ctx, partition, after, limit)
+	for i := range events {
+		if bytes -= len(events[i].Data); bytes < 0 && !m.faults.pageByCount {
+			return events[:i+1], err
+		}
+	}
+	return events, err
+}
+
+func (m *memory) Streams(ctx context.Context, streams []string, each func(*eventstore.Event) error) error {
 	names, err := eventstore.StreamNames(streams)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if m.faults.twiceStream {
 		names = slices.Sorted(slices.Values(streams))
@@ -237,11 +249,15 @@ func (m *memory) Streams(ctx context.Context, streams []string) (out []eventstor
 	for _, name := range names {
 		events, err := m.Stream(ctx, name, 0, limit)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out = append(out, events...)
+		for i := range events {
+			if err := each(&events[i]); err != nil && !m.faults.deafStreams {
+				return err
+			}
+		}
 	}
-	return out, nil
+	return nil
 }
 
 func (m *memory) Partition(ctx context.Context, partition int32, after int64, limit int) (out []eventstore.Event, err error) {

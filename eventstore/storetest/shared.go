@@ -79,11 +79,23 @@ func streamsAtOnce(t testing.TB, open func() eventstore.Store) {
 	}
 	most := slices.Concat(names, CallStreams(eventstore.MaxStreams-len(names)))
 	wantStreams(t, s, most, want)
-	if events, err := s.Streams(t.Context(), nil); err != nil || len(events) > 0 {
-		t.Errorf("Streams of no names = %d events, %v", len(events), err)
+	none := func(*eventstore.Event) error {
+		t.Error("Streams of no names gives an event")
+		return nil
 	}
-	if _, err := s.Streams(t.Context(), append(most, "one/more")); err == nil {
+	if err := s.Streams(t.Context(), nil, none); err != nil {
+		t.Errorf("Streams of no names: %v", err)
+	}
+	if err := s.Streams(t.Context(), append(most, "one/more"), func(*eventstore.Event) error { return nil }); err == nil {
 		t.Error("Streams takes more names than it says")
+	}
+	enough, given := errors.New("enough"), 0
+	err := s.Streams(t.Context(), names, func(*eventstore.Event) error {
+		given++
+		return enough
+	})
+	if !errors.Is(err, enough) || given != 1 {
+		t.Errorf("Streams whose reader fails goes on for %d events and says %v", given, err)
 	}
 }
 
@@ -103,7 +115,16 @@ func wantStreams(t testing.TB, s eventstore.Store, asked []string, stored map[st
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(asked))) {
 		want = append(want, stored[name]...)
 	}
-	got, err := s.Streams(t.Context(), asked)
+	var got []eventstore.Event
+	versions := map[string]int64{}
+	err := s.Streams(t.Context(), asked, func(e *eventstore.Event) error {
+		if versions[e.Stream]++; e.Version != versions[e.Stream] || e.Version > 1 && got[len(got)-1].Stream != e.Stream {
+			t.Errorf("version %d of %s is event %d of it", e.Version, e.Stream, versions[e.Stream])
+		}
+		got = append(got, *e)
+		return nil
+	})
+	eventstore.SortByStream(got)
 	if err != nil || len(got) != len(want) {
 		t.Fatalf("Streams of %d names = %d events, %v, want %d", len(asked), len(got), err, len(want))
 	}

@@ -14,8 +14,10 @@ import (
 	"strings"
 	"testing"
 
-	"callchain/engine"
+	"callchain/engine/deadletter"
+	"callchain/engine/owner"
 	"callchain/engine/projection"
+	"callchain/engine/relay"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
 
@@ -25,7 +27,7 @@ import (
 const eventSchemaPage = "docs/events.schema.json"
 
 // engineFacts are the facts that the engine makes itself, beside those of calls, devices and runs.
-var engineFacts = map[string]any{"Carried": engine.Carried{}, "CommandRejected": engine.CommandRejected{}, "DeadLetterRerun": engine.DeadLetterRerun{}, "DeadLetterDropped": engine.DeadLetterDropped{}}
+var engineFacts = map[string]any{"Carried": owner.Carried{}, "CommandRejected": deadletter.CommandRejected{}, "DeadLetterRerun": deadletter.DeadLetterRerun{}, "DeadLetterDropped": deadletter.DeadLetterDropped{}}
 
 // TestGeneratedEventSchema compares the schema of events with the types of the code.
 func TestGeneratedEventSchema(t *testing.T) {
@@ -46,7 +48,7 @@ func TestGeneratedEventSchema(t *testing.T) {
 func eventSchema(t *testing.T, strict bool) []byte {
 	t.Helper()
 	w := &schemaWriter{comments: map[string]string{}, defs: map[string]any{"Payload": payloadSchema}, strict: strict}
-	for _, dir := range []string{"engine/rpc", "engine/step", "engine/projection", "engine"} {
+	for _, dir := range []string{"engine/rpc", "engine/step", "engine/projection", "engine/deadletter", "engine/owner"} {
 		w.readComments(t, dir)
 	}
 	facts := eventFacts(t)
@@ -145,7 +147,7 @@ func typesWith(t *testing.T, dir, method string) []string {
 // TestEventsOfTheEngineAreKnown: whoever has the engine make a fact of a new type must document it here.
 func TestEventsOfTheEngineAreKnown(t *testing.T) {
 	found := map[string]bool{}
-	for _, f := range sources(t, "engine") {
+	for _, f := range sources(t, "engine/owner") {
 		ast.Inspect(f, func(n ast.Node) bool {
 			lit, ok := n.(*ast.CompositeLit)
 			if !ok || !isEventType(lit.Type) {
@@ -270,7 +272,7 @@ func TestAsyncAPINamesTheHeaders(t *testing.T) {
 	headers := at(t, page, "components", "messages", "event", "headers").(map[string]any)
 	got := slices.Sorted(maps.Keys(headers["properties"].(map[string]any)))
 	want := []string{
-		engine.HeaderType, engine.HeaderTypeVersion, engine.HeaderSeq, engine.HeaderTenant, engine.HeaderEventDevice, engine.HeaderTraceID, "_watermill_message_uuid",
+		relay.HeaderType, relay.HeaderTypeVersion, relay.HeaderSeq, relay.HeaderTenant, relay.HeaderDevice, relay.HeaderTraceID, "_watermill_message_uuid",
 	}
 	slices.Sort(want)
 	if !slices.Equal(got, want) {

@@ -17,7 +17,7 @@ import (
 
 	"callchain/cmd/callchain/client"
 	"callchain/cmd/callchain/fleet"
-	"callchain/engine"
+	"callchain/engine/relay"
 
 	"github.com/IBM/sarama"
 	"github.com/google/uuid"
@@ -190,8 +190,8 @@ func checkHeaders(t *testing.T, m *sarama.ConsumerMessage, value map[string]any)
 	}
 	delete(got, "_watermill_message_uuid")
 	for header, field := range map[string]string{
-		engine.HeaderType: "type", engine.HeaderTypeVersion: "typeVersion", engine.HeaderSeq: "seq", engine.HeaderTenant: "tenantId",
-		engine.HeaderEventDevice: "deviceId", engine.HeaderTraceID: "trace",
+		relay.HeaderType: "type", relay.HeaderTypeVersion: "typeVersion", relay.HeaderSeq: "seq", relay.HeaderTenant: "tenantId",
+		relay.HeaderDevice: "deviceId", relay.HeaderTraceID: "trace",
 	} {
 		if v, ok := value[field]; ok {
 			want[header] = fmt.Sprint(v)

@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"time"
 
-	"callchain/engine"
 	"callchain/engine/bus"
+	"callchain/engine/relay"
 	"callchain/eventstore"
 
 	"github.com/IBM/sarama"
@@ -74,7 +74,7 @@ func (c *crashing) readPartition(reader sarama.Consumer, cp eventstore.Checkpoin
 // seqOf is the seq of a record; -1 if it has none.
 func seqOf(m *sarama.ConsumerMessage) int64 {
 	for _, h := range m.Headers {
-		if string(h.Key) == engine.HeaderSeq {
+		if string(h.Key) == relay.HeaderSeq {
 			if n, err := strconv.ParseInt(string(h.Value), 10, 64); err == nil {
 				return n
 			}

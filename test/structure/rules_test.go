@@ -36,10 +36,22 @@ var importRules = []importRule{
 	{anchored(`chains(/.+)?`), anchored(`nodes(/.+)?|chains(/.+)?`), pureThird, "pure packages see only pure packages"},
 	{anchored(`engine/rpc`), none, pureThird, "the life cycle is pure and a leaf"},
 	{anchored(`engine/step(/.+)?`), anchored(`engine/(rpc|step)(/.+)?|nodes(/.+)?|chains(/.+)?`), pureThird, "pure packages see only pure packages"},
-	{anchored(`engine/projection`), anchored(`eventstore|engine/(rpc|step)`), ids, "projections see facts and tables"},
+	{anchored(`engine/projection`), anchored(`eventstore|nodes|engine/(rpc|step)`), ids, "projections see facts and tables"},
+	{anchored(`engine/cluster`), anchored(`engine/rpc`), ids, "what nodes tell each other is pure"},
+	{anchored(`engine/(deadletter|wire)`), anchored(`eventstore|engine/(bus|deadletter|projection|rpc|step)`), ids, "forms of messages and rows are pure"},
+	{anchored(`engine/nodetrace`), anchored(`eventstore|chains|nodes|engine/projection`), ids, "rows of traces are pure"},
+	{
+		anchored(`engine/owner`), anchored(`eventstore|transports|chains|nodes|engine/(bus|cluster|deadletter|nodetrace|projection|rpc|step|wire)`),
+		anchored(`github\.com/google/uuid|github\.com/hashicorp/golang-lru/v2/simplelru`), "the owner sees facts and forms, and nobody who does I/O",
+	},
+	{anchored(`engine/retry`), none, anything, "a leaf"},
+	{
+		anchored(`engine/recovery`), anchored(`eventstore|nodes|engine/(deadletter|owner|projection|replay|rpc|step)`), ids,
+		"reading gives values: it knows no inbox, no device and no loop",
+	},
 	{anchored(`engine/bus/(kafka|memory)`), anchored(`engine/bus(/bustest|/local)?`), anything, "what Kafka gave waits in the process, as in the local bus; so does what its double gave"},
 	{anchored(`engine/bus/.+`), anchored(`engine/bus(/bustest)?`), anything, "an adapter sees one contract"},
-	{anchored(`engine/sim(/.+)?`), anchored(contracts + `|engine(/.+)?`), anything, "the simulation drives the engine through contracts"},
+	{anchored(`engine/sim`), anchored(contracts + `|engine/.+|eventstore/memstore`), anything, "the simulation drives an owner over doubles"},
 	{anchored(`engine/replay`), anchored(`eventstore|engine/(rpc|projection)`), ids, "folding sends nothing (P5): it knows no transport"},
 	{anchored(`engine(/.+)?`), anchored(contracts + `|engine/[a-z]+`), anything, "the shell sees contracts"},
 	{anchored(`eventstore/storetest`), anchored(`eventstore|engine/projection`), anything, "a suite sees its contract"},
@@ -47,7 +59,7 @@ var importRules = []importRule{
 	{anchored(`transports/.+`), anchored(`transports(/internal/.+|/transporttest)?`), anything, "an adapter sees one contract"},
 	{anchored(`registry(/.+)?`), anchored(`registry(/.+)?|eventstore|migrations|transports`), anything, "the registry sees the databases, and the devices' Authenticator that it implements"},
 	{anchored(`migrations`), anchored(`eventstore`), anything, "migrations know the store's errors only"},
-	{anchored(`api(/.+)?`), anchored(contracts + `|engine|registry/(auth|password)|api(/.+)?|web`), anything, "the shell sees contracts"},
+	{anchored(`api(/.+)?`), anchored(contracts + `|engine|engine/(deadletter|replay)|registry/(auth|password)|api(/.+)?|web`), anything, "the shell sees contracts"},
 	{anchored(`web`), none, none, "the console is files"},
 	{anchored(`cmd/.+|test/.+|examples(/.+)?|scripts(/.+)?|deploy(/.+)?`), anything, anything, "the edge sees all"},
 }
@@ -57,7 +69,7 @@ var suite = regexp.MustCompile(`(^|/)[a-z]+test$`)
 
 // pure matches the packages of rule R2; an adapter under nodes/script is none, and a suite is none.
 var (
-	pure   = anchored(`engine/rpc|engine/step(/.+)?|nodes(/.+)?|chains(/.+)?`)
+	pure   = anchored(`engine/(rpc|cluster|deadletter|nodetrace|owner|projection|wire)|engine/step(/.+)?|nodes(/.+)?|chains(/.+)?`)
 	impure = anchored(`nodes/script/.+|(.+/)?[a-z]+test`)
 )
 

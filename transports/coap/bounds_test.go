@@ -286,18 +286,18 @@ func TestExchangesAreBounded(t *testing.T) {
 	}
 }
 
-// TestIdleSessionsEnd: a device that only sends has a session aside, which ends when it sends no more; its peer is forgotten, too.
+// TestIdleSessionsEnd: a device that only sends has a secondary session, which ends when it sends no more; its peer is forgotten, too.
 func TestIdleSessionsEnd(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(c *coap.Config) { c.SessionIdle, c.EndpointIdle = time.Second, time.Second })
 	p := h.peer()
 	h.answers(p, p.request(codes.POST, telemetry("d"), "{}"), codes.Created, "")
 	h.answers(p, p.request(codes.POST, telemetry("d"), "{}"), codes.Created, "")
-	h.happened(transporttest.ConnectAside, 1)
-	if ev := h.engine.Next(t, transporttest.DisconnectAside); ev.Text != "idle" {
+	h.happened(transporttest.ConnectSecondary, 1)
+	if ev := h.engine.Next(t, transporttest.DisconnectSecondary); ev.Text != "idle" {
 		t.Fatalf("the session ended for %q", ev.Text)
 	}
 	h.waitFor("the peer is forgotten", func(st coap.Stats) bool { return st.Endpoints == 0 && st.Sessions == 0 })
 	h.answers(p, p.request(codes.POST, telemetry("d"), "{}"), codes.Created, "")
-	h.happened(transporttest.ConnectAside, 2)
+	h.happened(transporttest.ConnectSecondary, 2)
 }

@@ -148,8 +148,8 @@ func FuzzDatagrams(f *testing.F) {
 		if err := <-served; err != nil {
 			t.Fatal(err)
 		}
-		begun := len(engine.Events(transporttest.Connect)) + len(engine.Events(transporttest.ConnectAside))
-		ended := len(engine.Events(transporttest.Disconnect)) + len(engine.Events(transporttest.DisconnectAside))
+		begun := len(engine.Events(transporttest.Connect)) + len(engine.Events(transporttest.ConnectSecondary))
+		ended := len(engine.Events(transporttest.Disconnect)) + len(engine.Events(transporttest.DisconnectSecondary))
 		if st := s.Stats(); begun != ended || st.Endpoints != 0 || st.Sessions != 0 || st.Observers != 0 || s.transfers.Load() != 0 {
 			t.Fatalf("%d sessions began and %d ended, %d bytes of transfers are left, %+v", begun, ended, s.transfers.Load(), st)
 		}

@@ -316,7 +316,7 @@ func TestShutdownWhileASessionEnds(t *testing.T) {
 	}
 	close(in.may)
 	<-stopped
-	in.Next(t, transporttest.DisconnectAside)
+	in.Next(t, transporttest.DisconnectSecondary)
 }
 
 // TestShutdownAfterTheAnswer: whoever was answered that he observes is told of the end, however soon that comes.

@@ -12,23 +12,23 @@ import (
 	"callchain/transports"
 )
 
-// presence is what a device has here: a session while it observes, and one aside for what it only sends. The server's mu guards it.
+// presence is what a device has here: a session while it observes, and a secondary one for what it only sends. The server's mu guards it.
 type presence struct {
 	opening   *session // the newest that the engine has not judged yet
 	observing *session // the newest that the engine accepted
-	aside     *session
+	secondary *session
 }
 
 // session is one session of a device in the engine. One goroutine at a time, which runs while there is something to do, writes to
 // the device and reports to the engine, so that reports come in order.
 type session struct {
-	srv      *Server
-	id       uuid.UUID
-	identity transports.Identity
-	aside    bool
-	ready    chan struct{} // closed when the engine has judged the session, and who opened it has made use of that
-	err      error         // its judgement, once ready
-	gone     chan struct{} // closed when the session has ended and the engine was told
+	srv       *Server
+	id        uuid.UUID
+	identity  transports.Identity
+	secondary bool
+	ready     chan struct{} // closed when the engine has judged the session, and who opened it has made use of that
+	err       error         // its judgement, once ready
+	gone      chan struct{} // closed when the session has ended and the engine was told
 
 	order sync.Mutex // held while a command is written and reported: the device's answer to it waits
 
@@ -57,9 +57,9 @@ type pending struct {
 }
 
 // open makes a session and lets the engine judge it; judged is called once with the outcome.
-func (s *Server) open(id transports.Identity, remote string, aside bool, judged func(*session, error)) (*session, error) {
+func (s *Server) open(id transports.Identity, remote string, secondary bool, judged func(*session, error)) (*session, error) {
 	one := &session{
-		srv: s, id: uuid.New(), identity: id, aside: aside, ready: make(chan struct{}), gone: make(chan struct{}), used: time.Now(),
+		srv: s, id: uuid.New(), identity: id, secondary: secondary, ready: make(chan struct{}), gone: make(chan struct{}), used: time.Now(),
 		code: codes.ServiceUnavailable,
 	}
 	s.mu.Lock()
@@ -68,15 +68,15 @@ func (s *Server) open(id transports.Identity, remote string, aside bool, judged 
 		return nil, transports.ErrBusy
 	}
 	s.sessions[one] = struct{}{}
-	if p := s.presence(id.Device); aside {
-		p.aside = one
+	if p := s.presence(id.Device); secondary {
+		p.secondary = one
 	} else {
 		p.opening = one
 	}
 	s.mu.Unlock()
 	s.count.sessions.Add(1)
 	s.in.Connect(transports.Session{
-		ID: one.id, Identity: id, Transport: "coap", Remote: remote, Link: link{one}, Aside: aside,
+		ID: one.id, Identity: id, Transport: transports.CoAP, Remote: remote, Link: link{one}, Secondary: secondary,
 	}, func(err error) {
 		one.judge(err)
 		judged(one, err)
@@ -105,7 +105,7 @@ func (o *session) judge(err error) {
 		o.stop(err.Error())
 		return
 	}
-	if o.aside {
+	if o.secondary {
 		return
 	}
 	o.srv.mu.Lock()
@@ -153,17 +153,17 @@ func (s *Server) current(id transports.Identity) (_ *session, valid bool) {
 	return one, one == nil || one.identity.Credentials == id.Credentials
 }
 
-// sessionOf finds the session for what a device sends: the one in which it observes, or one aside.
+// sessionOf finds the session for what a device sends: the one in which it observes, or a secondary one.
 func (s *Server) sessionOf(id transports.Identity, remote string) (*session, error) {
 	s.mu.Lock()
 	p := s.presence(id.Device)
 	one := p.observing
 	if one == nil {
-		one = p.aside
+		one = p.secondary
 	}
-	stale := one != nil && one.identity != id && one.aside
+	stale := one != nil && one.identity != id && one.secondary
 	if stale {
-		p.aside = nil
+		p.secondary = nil
 	}
 	s.mu.Unlock()
 	if stale { // the device was changed
@@ -209,7 +209,7 @@ func (o *session) await() error {
 
 // tidy forgets a device that has no session; mu is held.
 func (s *Server) tidy(device uuid.UUID) {
-	if p := s.devices[device]; p != nil && p.opening == nil && p.observing == nil && p.aside == nil {
+	if p := s.devices[device]; p != nil && p.opening == nil && p.observing == nil && p.secondary == nil {
 		delete(s.devices, device)
 	}
 }
@@ -240,8 +240,8 @@ func (o *session) finish() {
 		if p.observing == o {
 			p.observing = nil
 		}
-		if p.aside == o {
-			p.aside = nil
+		if p.secondary == o {
+			p.secondary = nil
 		}
 		s.tidy(o.identity.Device)
 	}
@@ -284,7 +284,7 @@ func (o *session) finish() {
 func (o *session) check(now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.aside {
+	if o.secondary {
 		if len(o.pending) == 0 && o.data == 0 && now.Sub(o.used) > o.srv.cfg.SessionIdle {
 			o.stopLocked("idle")
 		}

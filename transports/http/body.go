@@ -19,7 +19,7 @@ const (
 
 var (
 	errTooLarge = errors.New("the body is too large")
-	errNoRoom   = errors.New("the bodies being read take all the memory set aside for them")
+	errNoRoom   = errors.New("the bodies being read take all the memory reserved for them")
 )
 
 // oversize answers 413 to a body whose length is told and too large, before anything else is looked at (ThingsBoard's

@@ -1,5 +1,5 @@
 // Package httpdevice is the HTTP transport: ThingsBoard's device API under /api/v1/{token}/, with long polling for calls and for
-// changes of attributes. A device that polls has one session across its polls; what a device posts travels in a session aside, so that
+// changes of attributes. A device that polls has one session across its polls; what a device posts travels in a secondary session, so that
 // it never disturbs a connection that the device has elsewhere (docs/decisions/0014).
 //
 // It knows requests, paths and the contract in package transports; no database, no rule chain. Tokens stand in the paths, so paths are

@@ -140,7 +140,7 @@ func (d *device) opens() func() {
 	d.session, d.open, d.spent = id, false, true
 	d.s.count.sessions.Add(1)
 	session := transports.Session{
-		ID: id, Identity: d.identity, Transport: "http", Remote: d.remote, Link: link{d, id}, Once: true,
+		ID: id, Identity: d.identity, Transport: transports.HTTP, Remote: d.remote, Link: link{d, id}, Once: true,
 	}
 	return func() { d.s.in.Connect(session, func(err error) { d.connected(id, err) }) }
 }

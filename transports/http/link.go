@@ -30,7 +30,7 @@ func (l link) Send(c transports.Command) {
 	}()
 }
 
-// Respond has nothing to answer: a device's own calls come in sessions aside.
+// Respond has nothing to answer: a device's own calls come in secondary sessions.
 func (link) Respond(transports.Response) {}
 
 // AnswerAttributes has nothing to answer either.
@@ -70,7 +70,7 @@ func (l link) Close(why transports.Reason) {
 	go l.d.s.in.Disconnect(l.session, string(why)) // the engine may be in the middle of Close
 }
 
-// inquiry is the link of a session aside: it brings the one answer that the request waits for.
+// inquiry is the link of a secondary session: it brings the one answer that the request waits for.
 type inquiry struct {
 	result chan answer // holds one
 }
@@ -84,7 +84,7 @@ func (i inquiry) tell(a answer) {
 	}
 }
 
-// Send has no place here: no calls come to a session aside.
+// Send has no place here: no calls come to a secondary session.
 func (inquiry) Send(transports.Command) {}
 
 // Respond brings the answer to the device's call.

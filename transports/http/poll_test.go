@@ -241,7 +241,7 @@ func TestPollsOnOlderCredentials(t *testing.T) {
 func TestCredentialsThatChangeMeanwhile(t *testing.T) {
 	h := newHouse(t, nil)
 	h.engine.Deny(transporttest.Connect, transports.ErrUnauthorized)
-	h.engine.Deny(transporttest.ConnectAside, transports.ErrUnauthorized)
+	h.engine.Deny(transporttest.ConnectSecondary, transports.ErrUnauthorized)
 	if a := next(t, h.device.poll(patiently)); a.status != 401 {
 		t.Error(a)
 	}

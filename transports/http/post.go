@@ -28,7 +28,7 @@ func (s *Server) admit(w http.ResponseWriter) (leave func(), ok bool) {
 // bodyMissing is ThingsBoard's answer to a message without a body.
 func bodyMissing(w http.ResponseWriter) { badRequest(w, "Required request body is missing") }
 
-// post takes a message of a device: it judges the size, finds the device, reads the body, opens a session aside and lets the message in.
+// post takes a message of a device: it judges the size, finds the device, reads the body, opens a secondary session and lets the message in.
 func (s *Server) post(w http.ResponseWriter, r *http.Request, t target, limit int64, l transports.Link, take func(transports.Identity, uuid.UUID, []byte)) {
 	leave, ok := s.admit(w)
 	if !ok {
@@ -55,7 +55,7 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, t target, limit in
 		bodyMissing(w)
 		return
 	}
-	session, err := s.aside(r, id, l)
+	session, err := s.secondary(r, id, l)
 	if err != nil {
 		s.settled(w, err)
 		return
@@ -64,9 +64,9 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, t target, limit in
 	take(id, session, body)
 }
 
-// aside opens the session of one request.
-func (s *Server) aside(r *http.Request, id transports.Identity, l transports.Link) (uuid.UUID, error) {
-	session := transports.Session{ID: uuid.New(), Identity: id, Transport: "http", Remote: r.RemoteAddr, Link: l, Aside: true}
+// secondary opens the session of one request.
+func (s *Server) secondary(r *http.Request, id transports.Identity, l transports.Link) (uuid.UUID, error) {
+	session := transports.Session{ID: uuid.New(), Identity: id, Transport: transports.HTTP, Remote: r.RemoteAddr, Link: l, Secondary: true}
 	err := s.settle(r.Context(), func(done func(error)) { s.in.Connect(session, done) })
 	return session.ID, err
 }
@@ -162,7 +162,7 @@ func (s *Server) giveAttributes(w http.ResponseWriter, r *http.Request, t target
 		return
 	}
 	i := newInquiry()
-	session, err := s.aside(r, id, i)
+	session, err := s.secondary(r, id, i)
 	if err != nil {
 		s.settled(w, err)
 		return

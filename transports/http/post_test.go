@@ -128,13 +128,13 @@ func TestWhatADevicePostsIsDurable(t *testing.T) {
 		}
 		h.engine.Release(kind)
 	}
-	h.engine.Until(t, "an end of each session aside", func(all []transporttest.Event) bool {
+	h.engine.Until(t, "an end of each secondary session", func(all []transporttest.Event) bool {
 		n := 0
 		for _, ev := range all {
 			switch ev.Kind {
-			case transporttest.ConnectAside:
+			case transporttest.ConnectSecondary:
 				n++
-			case transporttest.DisconnectAside:
+			case transporttest.DisconnectSecondary:
 				n--
 			}
 		}

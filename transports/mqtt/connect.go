@@ -140,7 +140,7 @@ func (c *conn) adopt(pk *packets.Packet, id transports.Identity) {
 func (c *conn) openSession(ctx context.Context, id transports.Identity) error {
 	done := make(chan error, 1)
 	c.srv.in.Connect(transports.Session{
-		ID: c.id, Identity: id, Transport: "mqtt", Remote: c.nc.RemoteAddr().String(), Link: link{c},
+		ID: c.id, Identity: id, Transport: transports.MQTT, Remote: c.nc.RemoteAddr().String(), Link: link{c},
 	}, func(err error) { done <- err })
 	select {
 	case err := <-done:

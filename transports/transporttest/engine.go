@@ -25,20 +25,20 @@ type Kind string
 
 // The kinds of events that an Engine records.
 const (
-	Connect           Kind = "connect"
-	ConnectAside      Kind = "connect aside" // of a session that does not take the device's place
-	DisconnectAside   Kind = "disconnect aside"
-	Subscribe         Kind = "subscribe"
-	Unsubscribe       Kind = "unsubscribe"
-	Disconnect        Kind = "disconnect"
-	Written           Kind = "written"
-	Acknowledged      Kind = "acknowledged"
-	Failed            Kind = "failed"
-	Reply             Kind = "reply"
-	Call              Kind = "call"
-	Telemetry         Kind = "telemetry"
-	Attributes        Kind = "attributes"
-	RequestAttributes Kind = "request attributes"
+	Connect             Kind = "connect"
+	ConnectSecondary    Kind = "connect secondary" // of a session that does not take the device's place
+	DisconnectSecondary Kind = "disconnect secondary"
+	Subscribe           Kind = "subscribe"
+	Unsubscribe         Kind = "unsubscribe"
+	Disconnect          Kind = "disconnect"
+	Written             Kind = "written"
+	Acknowledged        Kind = "acknowledged"
+	Failed              Kind = "failed"
+	Reply               Kind = "reply"
+	Call                Kind = "call"
+	Telemetry           Kind = "telemetry"
+	Attributes          Kind = "attributes"
+	RequestAttributes   Kind = "request attributes"
 )
 
 // Event is one call of a transport to the engine.
@@ -59,18 +59,18 @@ type Event struct {
 // nil unless told otherwise. Tokens are the names of devices; the empty one and those that begin with "unknown" belong to
 // nobody. As an engine must, it ends an older session of a device when a newer one connects.
 type Engine struct {
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced at each event
-	events   []Event
-	seen     map[Kind]int // events of a kind that Next has returned
-	held     map[Kind]bool
-	denied   map[Kind]error
-	slow     map[Kind]time.Duration
-	sessions map[uuid.UUID]transports.Session // live ones by device
-	links    map[uuid.UUID]transports.Link    // by session, also of sessions aside
-	polls    map[uuid.UUID]*polling           // by session, of those with Once
-	reached  map[uuid.UUID]bool               // sessions whose subscription was accepted
-	aside    map[uuid.UUID]bool               // sessions aside
+	mu        sync.Mutex
+	changed   chan struct{} // closed and replaced at each event
+	events    []Event
+	seen      map[Kind]int // events of a kind that Next has returned
+	held      map[Kind]bool
+	denied    map[Kind]error
+	slow      map[Kind]time.Duration
+	sessions  map[uuid.UUID]transports.Session // live ones by device
+	links     map[uuid.UUID]transports.Link    // by session, also of secondary sessions
+	polls     map[uuid.UUID]*polling           // by session, of those with Once
+	reached   map[uuid.UUID]bool               // sessions whose subscription was accepted
+	secondary map[uuid.UUID]bool               // secondary sessions
 }
 
 // NewEngine returns an engine that settles everything.
@@ -78,7 +78,7 @@ func NewEngine() *Engine {
 	return &Engine{
 		changed: make(chan struct{}), seen: map[Kind]int{}, held: map[Kind]bool{}, denied: map[Kind]error{},
 		slow: map[Kind]time.Duration{}, sessions: map[uuid.UUID]transports.Session{}, links: map[uuid.UUID]transports.Link{},
-		polls: map[uuid.UUID]*polling{}, reached: map[uuid.UUID]bool{}, aside: map[uuid.UUID]bool{},
+		polls: map[uuid.UUID]*polling{}, reached: map[uuid.UUID]bool{}, secondary: map[uuid.UUID]bool{},
 	}
 }
 
@@ -265,10 +265,10 @@ func (e *Engine) String() string {
 	return text
 }
 
-// Connect records a session and, unless it is one aside, closes an older one of its device.
+// Connect records a session and, unless it is a secondary one, closes an older one of its device.
 func (e *Engine) Connect(s transports.Session, done func(error)) {
-	if s.Aside {
-		e.record(Event{Kind: ConnectAside, Session: s.ID, Text: s.Identity.Name}, done, func() { e.links[s.ID], e.aside[s.ID] = s.Link, true })
+	if s.Secondary {
+		e.record(Event{Kind: ConnectSecondary, Session: s.ID, Text: s.Identity.Name}, done, func() { e.links[s.ID], e.secondary[s.ID] = s.Link, true })
 		return
 	}
 	var older transports.Link
@@ -290,8 +290,8 @@ func (e *Engine) Connect(s transports.Session, done func(error)) {
 func (e *Engine) Disconnect(session uuid.UUID, why string) {
 	kind := Disconnect
 	e.set(func() {
-		if e.aside[session] {
-			kind = DisconnectAside
+		if e.secondary[session] {
+			kind = DisconnectSecondary
 		}
 	})
 	e.record(Event{Kind: kind, Session: session, Text: why}, nil, func() {
@@ -299,7 +299,7 @@ func (e *Engine) Disconnect(session uuid.UUID, why string) {
 		delete(e.links, session)
 		delete(e.polls, session)
 		delete(e.reached, session)
-		delete(e.aside, session)
+		delete(e.secondary, session)
 	})
 }
 

@@ -65,12 +65,12 @@ func storedCall(t *testing.T, withRow bool) (dir string, store *sqlite.Store) {
 		}
 		n := int64(i + 1)
 		e := eventstore.Event{
-			Stream: projection.StreamOf(tenant, id), Version: n, Seq: n, Type: f.Name(), TypeVersion: rpc.DataVersion, At: n, Occurred: n, Tenant: tenant, Data: data,
+			Stream: projection.CallStream(tenant, id), Version: n, Seq: n, Type: f.Name(), TypeVersion: rpc.DataVersion, At: n, Occurred: n, Tenant: tenant, Data: data,
 		}
 		e.Hash = e.Digest(hash)
 		hash = e.Hash
 		p.Events, p.Next.Seq, p.Next.Head = append(p.Events, e), n, eventstore.Link(p.Next.Head, hash)
-		call.Apply(&e, rpc.Event{Meta: rpc.Meta{At: rpc.Instant(n)}, Call: id, Fact: f})
+		call.Apply(&e, rpc.Event{Meta: rpc.Meta{At: rpc.Instant(n)}, Call: id, Fact: f}, rpc.Settings{})
 	}
 	if withRow {
 		row, err := call.Row()

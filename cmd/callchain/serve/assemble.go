@@ -7,6 +7,7 @@ import (
 
 	"callchain/api"
 	"callchain/engine"
+	"callchain/engine/observe"
 	"callchain/engine/rpc"
 	"callchain/registry"
 	"callchain/registry/auth"
@@ -29,14 +30,14 @@ func (s *Server) assemble(ctx context.Context) (err error) {
 	config.Node, config.Partitions, config.ClientTimeout = s.node, int32(s.settings.Partitions), s.settings.RPC.ClientSide
 	config.Tenant, config.DeadLetters = s.first.Tenant.ID, s.settings.Limits.DeadLetters
 	s.directory = &directory{registry: s.registry, programs: s.programs, rules: s.rules()}
-	s.engine = engine.New(config, s.store, s.inbox, s.directory, engine.NewMetrics(s.metrics), s.log)
+	deps := engine.Deps{Store: s.store, Inbox: s.inbox, Directory: s.directory, Metrics: observe.NewMetrics(s.metrics), Log: s.log}
 	if s.kafka != nil {
-		s.engine.PublishTo(s.kafka.Topics())
-		s.engine.ShareWith(s.kafka.Group(), s.kafka.Topics())
+		deps.Topics, deps.Group = s.kafka.Topics(), s.kafka.Group()
 	}
 	if s.traces != nil {
-		s.engine.TraceTo(s.traces.Engine())
+		deps.Tracing = s.traces.Engine()
 	}
+	s.engine = engine.New(config, deps)
 	s.registry.OnChange(s.changed)
 	if err := s.assembleHTTP(); err != nil {
 		return err

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"callchain/engine"
 	"callchain/engine/bus/kafka"
 	"callchain/engine/bus/local"
+	"callchain/engine/wire"
 )
 
 // openBus opens what commands come through: Kafka if the settings name brokers, else queues in this process.
@@ -20,7 +20,7 @@ func (s *Server) openBus(ctx context.Context) error {
 		Brokers: k.BrokerList(), Prefix: k.Prefix, Node: s.node, Partitions: int32(s.settings.Partitions), Replication: int16(k.Replication), Resume: k.Resume,
 		TLS:  kafka.TLS{Enabled: k.TLS.Enabled, CA: k.TLS.CA, Cert: k.TLS.Cert, Key: k.TLS.Key},
 		SASL: kafka.SASL{Mechanism: k.SASL.Mechanism, User: k.SASL.User, Password: k.SASL.Password.Reveal()},
-		Most: s.settings.Limits.Inbox, Codec: engine.Codec{}, Log: s.log,
+		Most: s.settings.Limits.Inbox, Codec: wire.Codec{}, Log: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("bus.kafka.brokers %s: %w", k.Brokers, err)

@@ -96,7 +96,7 @@ func wantOneOfAll(t *testing.T, servers []*Server, database string) {
 		if err != nil || !bytes.Equal(own, key) || s.first.Tenant.ID != first.first.Tenant.ID {
 			t.Errorf("node %d has another key or tenant: %v", i, err)
 		}
-		if s.programs.of(s.first.Tenant.ID, first.first.Tenant.ID) == nil {
+		if s.programs.of(t.Context(), s.first.Tenant.ID, first.first.Tenant.ID) == nil {
 			t.Errorf("node %d has no root chain", i)
 		}
 	}

@@ -40,7 +40,7 @@ func newObserver(t *testing.T, server *Server, c *client.Client, name string) (s
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d.ID.ID, observe(t, server, name)
+	return d.ID.ID, observeCalls(t, server, name)
 }
 
 // dialCoAP connects the device.
@@ -59,8 +59,8 @@ func dialCoAP(t *testing.T, server *Server, name string) *observer {
 	return &observer{t: t, base: "/api/v1/token-" + name, conn: conn, told: make(chan notification, 16)}
 }
 
-// observe connects the device and makes it observe its calls.
-func observe(t *testing.T, server *Server, name string) *observer {
+// observeCalls connects the device and makes it observe its calls.
+func observeCalls(t *testing.T, server *Server, name string) *observer {
 	t.Helper()
 	o := dialCoAP(t, server, name)
 	answered := make(chan struct{}, 1)
@@ -128,7 +128,7 @@ func TestStoredCallsOverCoAP(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, second := store(t, c, d.ID.ID, "first", false), store(t, c, d.ID.ID, "second", true)
-	o := observe(t, server, "d")
+	o := observeCalls(t, server, "d")
 	one, two := o.next(), o.next()
 	if one.Method != "first" || two.Method != "second" {
 		t.Fatalf("there came %v and %v", one, two)
@@ -159,7 +159,7 @@ func TestCoAPBesideMQTT(t *testing.T) {
 	}
 	f.Close()
 	reached(t, server, "callchain_mqtt_sessions", 0)
-	newer := observe(t, server, "d")
+	newer := observeCalls(t, server, "d")
 	call := store(t, c, id, "later", true)
 	if n := newer.next(); n.Method != "later" {
 		t.Errorf("there came %v", n)

@@ -6,6 +6,7 @@ import (
 
 	"callchain/chains"
 	"callchain/engine"
+	"callchain/engine/owner"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
 	"callchain/registry"
@@ -13,7 +14,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// directory answers the engine from the registry's memory of devices and from the compiled chains. It is asked for every command.
+// directory answers the engine from the registry and from the compiled chains.
 type directory struct {
 	registry *registry.Registry
 	programs *programs
@@ -22,32 +23,49 @@ type directory struct {
 
 var _ engine.Directory = (*directory)(nil)
 
-// Device implements engine.Directory.
-func (d *directory) Device(ctx context.Context, id uuid.UUID) (engine.Device, error) {
+// Cached implements engine.Directory.
+func (d *directory) Cached(id uuid.UUID) (owner.Device, bool) {
 	f, ok := d.registry.Cached(id)
 	if !ok {
-		var err error
-		if f, err = d.registry.Facts(ctx, id); errors.Is(err, registry.ErrNotFound) {
-			return engine.Device{}, engine.ErrNoDevice
-		} else if err != nil {
-			return engine.Device{}, err
-		}
+		return owner.Device{}, false
 	}
-	return engine.Device{
-		Tenant: f.Device.Tenant, Partition: f.Device.Partition,
+	chain, ok := d.programs.cached(f.Device.Tenant, f.Profile.Chain)
+	return d.device(f, chain), ok
+}
+
+// Device implements engine.Directory.
+func (d *directory) Device(ctx context.Context, id uuid.UUID) (owner.Device, error) {
+	f, err := d.registry.Facts(ctx, id)
+	switch {
+	case errors.Is(err, registry.ErrNotFound):
+		return owner.Device{ID: id, Deleted: true}, nil
+	case err != nil:
+		return owner.Device{}, err
+	}
+	return d.device(f, d.programs.of(ctx, f.Device.Tenant, f.Profile.Chain)), nil
+}
+
+func (d *directory) device(f *registry.Facts, chain *chains.Program) owner.Device {
+	return owner.Device{
+		ID: f.Device.ID, Tenant: f.Device.Tenant, Partition: f.Device.Partition,
 		Info: step.Info{
 			Name: f.Device.Name, Type: f.Device.Type, Customer: f.Device.Customer,
-			Chain: d.programs.of(f.Device.Tenant, f.Profile.Chain), Settings: d.settings(&f.Profile.RPC), LightFacts: f.Profile.RPC.LightFacts,
+			Chain: chain, Settings: d.settings(&f.Profile.RPC), LightFacts: f.Profile.RPC.LightFacts,
 		},
-	}, nil
+	}
 }
 
 // Chain implements engine.Directory.
 func (d *directory) Chain(id uuid.UUID) *chains.Program { return d.programs.active(id) }
 
-// Pinned implements engine.Directory.
-func (d *directory) Pinned(id uuid.UUID, version int) *chains.Program {
-	return d.programs.pinned(id, version)
+// Version implements engine.Directory.
+func (d *directory) Version(ctx context.Context, v step.Version) (*chains.Program, error) {
+	return d.programs.version(ctx, v.Chain, v.Number)
+}
+
+// Generation implements engine.Directory.
+func (d *directory) Generation() uint64 {
+	return d.registry.Generation() + d.programs.generation.Load()
 }
 
 // settings are a profile's rules for calls, with the server's where it has none.

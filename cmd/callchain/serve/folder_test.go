@@ -150,8 +150,8 @@ func TestChainsSurviveARestart(t *testing.T) {
 	if program == nil || program.Name != "Answering" || program.Version != chain.Version {
 		t.Errorf("after the restart the chain is %+v", program)
 	}
-	if program := server.programs.pinned(mustUUID(t, chain.ID), 99); program != nil {
-		t.Errorf("a version that does not exist is %+v", program)
+	if program, err := server.programs.version(t.Context(), mustUUID(t, chain.ID), 99); program != nil || err != nil {
+		t.Errorf("a version that does not exist is %+v, %v", program, err)
 	}
 }
 

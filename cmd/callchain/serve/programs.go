@@ -26,9 +26,10 @@ type programs struct {
 	mu       sync.Mutex // one change at a time
 	now      atomic.Pointer[snapshot]
 
-	oldMu sync.Mutex
-	old   map[pin]*chains.Program // versions that are not active, for parked runs
-	asked map[uuid.UUID]time.Time // when chains that were not here were looked for
+	generation atomic.Uint64 // grows when the snapshot was replaced
+	oldMu      sync.Mutex
+	old        map[pin]*chains.Program // versions that are not active, for parked runs
+	asked      map[uuid.UUID]time.Time // when chains that were not here were looked for
 }
 
 // snapshot never changes.
@@ -114,6 +115,7 @@ func (p *programs) reload(ctx context.Context) error {
 		}
 	}
 	p.now.Store(next)
+	p.generation.Add(1)
 	return nil
 }
 
@@ -135,23 +137,27 @@ func (p *programs) compile(c *registry.Chain) (*chains.Program, error) {
 	return stored.Text{File: c.Name, Format: c.Format, Body: c.Definition}.Compile(p.kinds, c.ID, c.Version)
 }
 
-// of is the chain of a device profile, or the tenant's root chain.
-func (p *programs) of(tenant, chain uuid.UUID) *chains.Program {
-	now := p.now.Load()
-	program := now.active[chain]
-	if program == nil && chain != uuid.Nil && p.unheard(chain) {
-		now = p.now.Load()
-		program = now.active[chain]
+// of is the chain of a device profile, or the tenant's root chain. It reads the chains again if the profile names one that is not here.
+func (p *programs) of(ctx context.Context, tenant, chain uuid.UUID) *chains.Program {
+	program, ok := p.cached(tenant, chain)
+	if !ok && p.look(ctx, chain) {
+		program, _ = p.cached(tenant, chain)
 	}
-	if program != nil {
-		return program
-	}
-	return now.active[now.roots[tenant]]
+	return program
 }
 
-// unheard reads the chains again because a profile names one that is not here: another node may have made it a moment ago. Of one that is not there
+// cached is the chain of a device profile, or the tenant's root chain, from memory; false: the profile names a chain that is not here.
+func (p *programs) cached(tenant, chain uuid.UUID) (*chains.Program, bool) {
+	now := p.now.Load()
+	if program := now.active[chain]; program != nil {
+		return program, true
+	}
+	return now.active[now.roots[tenant]], chain == uuid.Nil
+}
+
+// look reads the chains again because a profile names one that is not here: another node may have made it a moment ago. Of one that is not there
 // it asks once a second.
-func (p *programs) unheard(chain uuid.UUID) bool {
+func (p *programs) look(ctx context.Context, chain uuid.UUID) bool {
 	now := time.Now()
 	p.oldMu.Lock()
 	asked, before := p.asked[chain]
@@ -166,10 +172,10 @@ func (p *programs) unheard(chain uuid.UUID) bool {
 	if !again {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookUp)
+	ctx, cancel := context.WithTimeout(ctx, lookUp)
 	defer cancel()
 	if err := p.reload(ctx); err != nil {
-		p.log.Warn("the chain of a profile cannot be looked for", "chain", chain, "error", err)
+		p.log.Warn("could not look for the rule chain of a profile", "chain", chain, "error", err)
 		return false
 	}
 	return true
@@ -177,32 +183,36 @@ func (p *programs) unheard(chain uuid.UUID) bool {
 
 func (p *programs) active(id uuid.UUID) *chains.Program { return p.now.Load().active[id] }
 
-// pinned is one version of a chain, for a run that was parked in it.
-func (p *programs) pinned(id uuid.UUID, version int) *chains.Program {
+// version is one version of a chain, for a run that was parked in it; nil if it is gone or cannot be compiled. It fails if the registry does not answer.
+func (p *programs) version(ctx context.Context, id uuid.UUID, version int) (*chains.Program, error) {
 	if program := p.active(id); program != nil && program.Version == version {
-		return program
+		return program, nil
 	}
 	key := pin{id, version}
 	p.oldMu.Lock()
-	defer p.oldMu.Unlock()
-	if program := p.old[key]; program != nil {
-		return program
+	program := p.old[key]
+	p.oldMu.Unlock()
+	if program != nil {
+		return program, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookUp)
+	ctx, cancel := context.WithTimeout(ctx, lookUp)
 	defer cancel()
 	c, err := p.registry.AnyChainVersion(ctx, id, version)
-	if err == nil {
-		var program *chains.Program
-		if program, err = p.compile(&c); err == nil {
-			if len(p.old) >= oldMax {
-				clear(p.old)
-			}
-			p.old[key] = program
-			return program
-		}
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil, nil
 	}
-	if !errors.Is(err, registry.ErrNotFound) {
-		p.log.Error("a version of a rule chain cannot be used", "chain", id, "version", version, "error", err)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	if program, err = p.compile(&c); err != nil {
+		p.log.Error("version of a rule chain not usable", "chain", id, "version", version, "error", err)
+		return nil, nil
+	}
+	p.oldMu.Lock()
+	defer p.oldMu.Unlock()
+	if len(p.old) >= oldMax {
+		clear(p.old)
+	}
+	p.old[key] = program
+	return program, nil
 }

@@ -18,15 +18,15 @@ func TestChainOfAnotherNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	tenant := server.first.Tenant.ID
-	root := there.of(tenant, uuid.Nil)
-	if nobodys := uuid.New(); root == nil || there.of(tenant, nobodys) != root || there.unheard(nobodys) {
+	root := there.of(t.Context(), tenant, uuid.Nil)
+	if nobodys := uuid.New(); root == nil || there.of(t.Context(), tenant, nobodys) != root || there.look(t.Context(), nobodys) {
 		t.Error("of a chain that is not there the root chain takes the place, and it is looked for once")
 	}
 	chain, err := c.CreateChain(t.Context(), examples.GetTime)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := there.of(tenant, mustUUID(t, chain.ID)); got == nil || got.ID.String() != chain.ID {
+	if got := there.of(t.Context(), tenant, mustUUID(t, chain.ID)); got == nil || got.ID.String() != chain.ID {
 		t.Errorf("the chain is not found: %v", got)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"callchain/engine"
+	"callchain/engine/observe"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -107,8 +107,8 @@ func parseHeaders(text string) (map[string]string, error) {
 func (t *Traces) Provider() trace.TracerProvider { return t.provider }
 
 // Engine is how the engine traces.
-func (t *Traces) Engine() engine.Tracing {
-	return engine.Tracing{Provider: t.provider, Sampled: func(id trace.TraceID) bool {
+func (t *Traces) Engine() *observe.Tracing {
+	return &observe.Tracing{Provider: t.provider, Sampled: func(id trace.TraceID) bool {
 		return t.ratio.ShouldSample(sdk.SamplingParameters{TraceID: id}).Decision == sdk.RecordAndSample
 	}}
 }
@@ -135,7 +135,7 @@ func (g ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 
 // NewSpanID implements the SDK's IDGenerator.
 func (ids) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
-	id, _ := engine.SpanID(ctx)
+	id, _ := observe.SpanID(ctx)
 	for !id.IsValid() {
 		_, _ = rand.Read(id[:]) // it cannot fail
 	}

@@ -72,12 +72,12 @@ func Run(t *testing.T, f Fixture) {
 		{"closed", closed},
 	}
 	inbox, end := f.Site(t).Open(t)
-	remembers := inbox.Remembers()
+	remembers := inbox.Durable()
 	end()
 	if remembers {
 		all = append(append(sharing(), remembering()...), all...)
 	} else {
-		all = append(all, testCase{"a full lane refuses, vital messages go beyond", fullLane}, testCase{"closing races with producers", closeRace},
+		all = append(all, testCase{"a full lane refuses, priority messages go beyond", fullLane}, testCase{"closing races with producers", closeRace},
 			testCase{"a partition ends", endTakesAll})
 	}
 	for _, c := range all {
@@ -325,21 +325,21 @@ func fullLane(t *testing.T, p *place) {
 	if bound != p.fixture.Bound {
 		t.Fatalf("the lane took %d messages, its bound is %d", bound, p.fixture.Bound)
 	}
-	vital := 0
-	for ; vital <= boundMost; vital++ {
-		m := message(bus.Data, parcel{0, bound + vital})
-		m.Vital = true
+	priority := 0
+	for ; priority <= boundMost; priority++ {
+		m := message(bus.Data, parcel{0, bound + priority})
+		m.Priority = true
 		if err := in.Put(m); errors.Is(err, bus.ErrFull) {
 			break
 		} else if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if vital != bound {
-		t.Errorf("beyond the bound of %d the lane took %d vital messages, want up to twice of it", bound, vital)
+	if priority != bound {
+		t.Errorf("beyond the bound of %d the lane took %d priority messages, want up to twice of it", bound, priority)
 	}
-	if n := in.Len(bus.Data); n != bound+vital {
-		t.Errorf("%d messages wait, %d were taken", n, bound+vital)
+	if n := in.Len(bus.Data); n != bound+priority {
+		t.Errorf("%d messages wait, %d were taken", n, bound+priority)
 	}
 	for n, m := range in.Take(bus.Data, boundMost, nil) {
 		if parcelOf(t, m).n != n {
@@ -355,7 +355,7 @@ func lanesApart(t *testing.T, p *place) {
 	flood := 10 * p.fixture.Bound
 	for n := range flood {
 		m := message(bus.Data, parcel{n, 0})
-		m.Vital = p.in.Remembers() // then more is kept than waits here
+		m.Priority = p.in.Durable() // then more is kept than waits here
 		if err := p.in.Put(m); err != nil && !errors.Is(err, bus.ErrFull) {
 			t.Fatal(err)
 		}
@@ -417,11 +417,11 @@ func closed(t *testing.T, p *place) {
 	}
 	in.Close()
 	in.Close()
-	for _, vital := range []bool{false, true} {
+	for _, priority := range []bool{false, true} {
 		m := message(bus.RPC, parcel{0, 1})
-		m.Vital = vital
+		m.Priority = priority
 		if err := in.Put(m); !errors.Is(err, bus.ErrClosed) {
-			t.Errorf("Put after Close (vital %t): %v, want ErrClosed", vital, err)
+			t.Errorf("Put after Close (priority %t): %v, want ErrClosed", priority, err)
 		}
 	}
 	if got := in.Take(bus.RPC, 10, nil); len(got) != 1 {

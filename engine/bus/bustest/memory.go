@@ -26,7 +26,7 @@ func remembering() []testCase {
 		{"closing races with producers that are told", closeRaceTold},
 		{"what waits has a bound, what is written too", bounds},
 		{"each sender is told once", toldOnce},
-		{"what is fleeting is not kept", fleeting},
+		{"what is ephemeral is not kept", ephemeral},
 		{"bytes that nobody can read", spoiled},
 		{"a message that is too large", tooLarge},
 	}
@@ -140,7 +140,7 @@ func putKept(t *testing.T, in bus.Inbox, lane bus.Lane, producer, first, count i
 	told := newOutcomes()
 	for n := range count {
 		m := message(lane, parcel{producer, first + n})
-		m.Vital, m.Done = true, told.of(parcel{producer, first + n})
+		m.Priority, m.Done = true, told.of(parcel{producer, first + n})
 		mustPut(t, in, m)
 	}
 	told.wait(t, count)
@@ -233,13 +233,13 @@ func wantKept(t *testing.T, in bus.Inbox, told *outcomes, got []bus.Message) {
 func survive(t *testing.T, p *place, begin func(t *testing.T) (end func())) {
 	t.Helper()
 	up := begin(t)
-	until(t, "the inbox is in trouble", func() bool { return p.in.Trouble() != nil })
-	if !p.in.Behind() {
+	until(t, "the inbox is in trouble", func() bool { return p.in.Err() != nil })
+	if !p.in.CatchingUp() {
 		t.Error("while what remembers is away, nobody can say that all it keeps was handed over")
 	}
 	up()
 	came := time.Now()
-	until(t, "the inbox serves again", func() bool { return p.in.Trouble() == nil })
+	until(t, "the inbox serves again", func() bool { return p.in.Err() == nil })
 	if took := time.Since(came); took > backWithin {
 		t.Errorf("the inbox served %s after what remembers came back, want %s at most", took, backWithin)
 	}
@@ -248,13 +248,13 @@ func survive(t *testing.T, p *place, begin func(t *testing.T) (end func())) {
 // backWithin is how soon an inbox serves again, also on a busy machine; on an idle one it is about a second.
 const backWithin = 5 * time.Second
 
-// keepPutting puts a producer's messages, every second one vital, until stop.
+// keepPutting puts a producer's messages, every second one priority, until stop.
 func keepPutting(t *testing.T, in bus.Inbox, producer int, told *outcomes, stop <-chan struct{}) {
 	pause := time.NewTicker(2 * time.Millisecond)
 	defer pause.Stop()
 	for n := 0; ; n++ {
 		m := message(bus.RPC, parcel{producer, n})
-		m.Vital, m.Done = n%2 == 0, told.of(parcel{producer, n})
+		m.Priority, m.Done = n%2 == 0, told.of(parcel{producer, n})
 		switch err := in.Put(m); {
 		case err == nil:
 			told.put()
@@ -288,7 +288,7 @@ func wantOnceInOrder(t *testing.T, got []bus.Message) {
 	}
 }
 
-// away: while what remembers is away, what is not vital is refused at once, what is vital waits and is written afterwards, in order, and what
+// away: while what remembers is away, what is not priority is refused at once, what is priority waits and is written afterwards, in order, and what
 // was taken stays taken. It comes back without anybody asking.
 func away(t *testing.T, p *place) {
 	if p.Down == nil {
@@ -297,17 +297,17 @@ func away(t *testing.T, p *place) {
 	p.begin(t)
 	putKept(t, p.in, bus.RPC, 0, 0, 3)
 	take(t, p.in, bus.RPC, 3)
-	until(t, "the inbox is not behind", func() bool { return !p.in.Behind() })
+	until(t, "the inbox is not behind", func() bool { return !p.in.CatchingUp() })
 	up := p.Down(t)
-	until(t, "the inbox is in trouble", func() bool { return p.in.Trouble() != nil })
+	until(t, "the inbox is in trouble", func() bool { return p.in.Err() != nil })
 	if err := p.in.Put(message(bus.RPC, parcel{1, 0})); !errors.Is(err, bus.ErrAway) {
-		t.Errorf("Put of what is not vital: %v, want ErrAway", err)
+		t.Errorf("Put of what is not priority: %v, want ErrAway", err)
 	}
 	told := newOutcomes()
 	full := 0
 	for n := range 3 * p.fixture.Bound {
 		m := message(bus.RPC, parcel{0, 3 + n})
-		m.Vital, m.Done = true, told.of(parcel{0, 3 + n})
+		m.Priority, m.Done = true, told.of(parcel{0, 3 + n})
 		if err := p.in.Put(m); errors.Is(err, bus.ErrFull) {
 			break
 		} else if err != nil {
@@ -316,25 +316,25 @@ func away(t *testing.T, p *place) {
 		full++
 	}
 	if full != 2*p.fixture.Bound {
-		t.Errorf("%d vital messages were taken, want twice the bound of %d", full, p.fixture.Bound)
+		t.Errorf("%d priority messages were taken, want twice the bound of %d", full, p.fixture.Bound)
 	}
-	fleeting := message(bus.RPC, parcel{2, 0})
-	fleeting.Fleeting = true
-	mustPut(t, p.in, fleeting)
+	ephemeral := message(bus.RPC, parcel{2, 0})
+	ephemeral.Ephemeral = true
+	mustPut(t, p.in, ephemeral)
 	take(t, p.in, bus.RPC, 1)
 	if n := told.len(); n != 0 {
 		t.Errorf("%d senders were told anything", n)
 	}
 	up()
-	until(t, "the inbox serves again", func() bool { return p.in.Trouble() == nil })
+	until(t, "the inbox serves again", func() bool { return p.in.Err() == nil })
 	told.wait(t, full)
 	if kept := told.kept(t); len(kept) != full {
-		t.Errorf("%d of %d vital messages were kept", len(kept), full)
+		t.Errorf("%d of %d priority messages were kept", len(kept), full)
 	}
 	for n, m := range take(t, p.in, bus.RPC, full) {
 		if parcelOf(t, m) != (parcel{0, 3 + n}) {
 			t.Fatalf("message %d is %v", n, m.Value)
 		}
 	}
-	until(t, "the inbox is not behind", func() bool { return !p.in.Behind() })
+	until(t, "the inbox is not behind", func() bool { return !p.in.CatchingUp() })
 }

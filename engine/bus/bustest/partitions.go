@@ -15,7 +15,7 @@ func sharing() []testCase {
 		{"partitions end and begin while a flood arrives", endInFlood},
 		{"a partition that was lost harms no other", lostAlone},
 		{"a partition that ends makes room for others", endMakesRoom},
-		{"what is fleeting is given back", fleetingGivenBack},
+		{"what is ephemeral is given back", fleetingGivenBack},
 		{"a partition begins again at another place", beginAgain},
 		{"an inbox that reads nothing is not behind", readsNothing},
 	}
@@ -72,7 +72,7 @@ func endInFlood(t *testing.T, p *place) {
 	for round := range rounds {
 		one, two := int32(round%4), int32((round+1+round/4%3)%4)
 		if out := p.in.End([]int32{one, two}); len(out) != 0 {
-			t.Fatalf("End answered %d messages; none is fleeting", len(out))
+			t.Fatalf("End answered %d messages; none is ephemeral", len(out))
 		}
 		ended[one], ended[two] = true, true
 		drain(50)
@@ -104,7 +104,7 @@ func lostAlone(t *testing.T, p *place) {
 	if lost := new(bus.LostError); errors.As(err, &lost) && lost.Partition != 1 {
 		t.Errorf("%v is of partition %d, want 1", lost, lost.Partition)
 	}
-	if err := p.in.Trouble(); err != nil {
+	if err := p.in.Err(); err != nil {
 		t.Errorf("the inbox is in trouble: %v", err)
 	}
 	putKept(t, p.in, bus.RPC, 0, 2, 1)
@@ -117,7 +117,7 @@ func lostAlone(t *testing.T, p *place) {
 	if slices.SortFunc(came, func(a, b bus.Message) int { return int(a.Partition - b.Partition) }); came[0].Partition != 1 || came[1].Partition != 2 {
 		t.Errorf("%v and %v came", came[0].Value, came[1].Value)
 	}
-	until(t, "the inbox is not behind", func() bool { return !p.in.Behind() })
+	until(t, "the inbox is not behind", func() bool { return !p.in.CatchingUp() })
 }
 
 // endMakesRoom: a lane is full with what one partition has; when that ends, the others' messages come, though nobody took anything.
@@ -143,7 +143,7 @@ func fleetingGivenBack(t *testing.T, p *place) {
 	until(t, "they can be taken", func() bool { return p.in.Len(bus.RPC) == 5 })
 	for n := range 6 {
 		m := message(bus.RPC, parcel{1 + n%2, 10 + n})
-		m.Fleeting, m.Done = true, func(error) { t.Error("the inbox called Done; that is for the owner") }
+		m.Ephemeral, m.Done = true, func(error) { t.Error("the inbox called Done; that is for the owner") }
 		mustPut(t, p.in, m)
 	}
 	out := p.in.End([]int32{1, 3})
@@ -151,7 +151,7 @@ func fleetingGivenBack(t *testing.T, p *place) {
 		t.Fatalf("End answered %d messages, want 3", len(out))
 	}
 	for n, m := range out {
-		if parcelOf(t, m) != (parcel{1, 10 + 2*n}) || !m.Fleeting || m.Done == nil || m.Partition != 1 {
+		if parcelOf(t, m) != (parcel{1, 10 + 2*n}) || !m.Ephemeral || m.Done == nil || m.Partition != 1 {
 			t.Errorf("End answered %+v", m)
 		}
 	}
@@ -200,20 +200,20 @@ func beginAgain(t *testing.T, p *place) {
 func readsNothing(t *testing.T, p *place) {
 	putKept(t, p.in, bus.RPC, 0, 0, p.fixture.Bound)
 	putKept(t, p.in, bus.RPC, 0, p.fixture.Bound, p.fixture.Bound)
-	if !p.in.Behind() {
+	if !p.in.CatchingUp() {
 		t.Error("before it began, the inbox is not behind")
 	}
 	p.beginAt(t)
-	if p.in.Behind() {
+	if p.in.CatchingUp() {
 		t.Error("it reads nothing, but the inbox is behind")
 	}
 	wantEmpty(t, p.in)
 	p.beginAt(t, at(0, [bus.Lanes]bus.Place{}))
-	if !p.in.Behind() {
+	if !p.in.CatchingUp() {
 		t.Error("more is kept than waits, but the inbox is not behind")
 	}
 	p.in.End([]int32{0})
-	until(t, "the inbox is not behind", func() bool { return !p.in.Behind() })
+	until(t, "the inbox is not behind", func() bool { return !p.in.CatchingUp() })
 	wantEmpty(t, p.in)
 }
 

@@ -43,8 +43,8 @@ func madeAnewWhileRead(t *testing.T, p *place) {
 	take(t, p.in, bus.RPC, 5)
 	p.Renew(t, bus.RPC)
 	var lost *bus.LostError
-	until(t, "the inbox names what was lost", func() bool { return errors.As(p.in.Trouble(), &lost) })
-	wantLost(t, p.in.Trouble(), bus.RPC, "")
+	until(t, "the inbox names what was lost", func() bool { return errors.As(p.in.Err(), &lost) })
+	wantLost(t, p.in.Err(), bus.RPC, "")
 	if err := p.in.Put(message(bus.RPC, parcel{1, 5})); !errors.Is(err, bus.ErrAway) {
 		t.Errorf("Put: %v, want ErrAway", err)
 	}
@@ -61,19 +61,19 @@ func removedWhileRead(t *testing.T, p *place) {
 	take(t, p.in, bus.Data, 5)
 	p.Remove(t, bus.Data)
 	until(t, "the inbox names the topic that is gone", func() bool {
-		err := p.in.Trouble()
+		err := p.in.Err()
 		return err != nil && strings.Contains(err.Error(), "data")
 	})
 	if err := p.in.Put(message(bus.RPC, parcel{1, 5})); !errors.Is(err, bus.ErrAway) {
 		t.Errorf("Put: %v, want ErrAway", err)
 	}
-	if !p.in.Behind() {
+	if !p.in.CatchingUp() {
 		t.Error("a lane is gone, but the inbox is not behind")
 	}
 	p.Renew(t, bus.Data)
 	var lost *bus.LostError
-	until(t, "the inbox names what was lost", func() bool { return errors.As(p.in.Trouble(), &lost) })
-	wantLost(t, p.in.Trouble(), bus.Data, "")
+	until(t, "the inbox names what was lost", func() bool { return errors.As(p.in.Err(), &lost) })
+	wantLost(t, p.in.Err(), bus.Data, "")
 }
 
 // trimmedWhileRead: the consumer is slow, and what it has not taken is removed, further than the inbox has read ahead. What was read ahead may still come, in
@@ -84,7 +84,7 @@ func trimmedWhileRead(t *testing.T, p *place) {
 	for range rounds {
 		told := make(chan error, most)
 		for range most {
-			mustPut(t, p.in, bus.Message{Lane: bus.Data, Vital: true, Value: bulk(size), Done: func(err error) { told <- err }})
+			mustPut(t, p.in, bus.Message{Lane: bus.Data, Priority: true, Value: bulk(size), Done: func(err error) { told <- err }})
 		}
 		for range most {
 			if err := <-told; err != nil {
@@ -104,9 +104,9 @@ func trimmedWhileRead(t *testing.T, p *place) {
 			}
 			next++
 		}
-		return errors.As(p.in.Trouble(), &lost)
+		return errors.As(p.in.Err(), &lost)
 	})
-	wantLost(t, p.in.Trouble(), bus.Data, "partition 0")
+	wantLost(t, p.in.Err(), bus.Data, "partition 0")
 	for _, m := range p.in.Take(bus.Data, rounds*most, nil) {
 		if m.Place.Offset >= kept {
 			t.Fatalf("the message at offset %d came from behind the gap", m.Place.Offset)
@@ -186,16 +186,16 @@ func notBegun(t *testing.T, p *place) {
 	if n := p.in.Len(bus.RPC); n != 0 {
 		t.Errorf("%d messages wait before the inbox began", n)
 	}
-	if !p.in.Behind() {
+	if !p.in.CatchingUp() {
 		t.Error("nobody knows what is kept, but the inbox is not behind")
 	}
-	if err := p.in.Trouble(); err != nil {
+	if err := p.in.Err(); err != nil {
 		t.Errorf("trouble: %v", err)
 	}
 	p.begin(t)
 	var got []bus.Message
 	until(t, "the inbox is not behind", func() bool {
-		settled := !p.in.Behind() // asked before: what it handed over by then can be taken
+		settled := !p.in.CatchingUp() // asked before: what it handed over by then can be taken
 		got = p.in.Take(bus.RPC, 7, got)
 		return settled && p.in.Len(bus.RPC) == 0
 	})

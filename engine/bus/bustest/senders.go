@@ -34,14 +34,14 @@ func closeRaceTold(t *testing.T, p *place) {
 	}
 }
 
-// bounds: no more messages than the bound wait to be taken, or are written at once; vital ones up to twice of it. All come in the end.
+// bounds: no more messages than the bound wait to be taken, or are written at once; priority ones up to twice of it. All come in the end.
 func bounds(t *testing.T, p *place) {
 	p.begin(t)
 	var unknown, most atomic.Int64
 	told := newOutcomes()
-	put := func(n int, vital bool) error {
+	put := func(n int, priority bool) error {
 		m := message(bus.RPC, parcel{1, n})
-		m.Vital = vital
+		m.Priority = priority
 		tell := told.of(parcel{1, n})
 		m.Done = func(err error) {
 			unknown.Add(-1)
@@ -106,20 +106,20 @@ func toldOnce(t *testing.T, p *place) {
 	}
 }
 
-// fleeting: a message that makes sense to this process only is handed over with its sender, even before the inbox begins, and is gone with it.
-func fleeting(t *testing.T, p *place) {
+// ephemeral: a message that makes sense to this process only is handed over with its sender, even before the inbox begins, and is gone with it.
+func ephemeral(t *testing.T, p *place) {
 	told := 0
 	m := message(bus.RPC, parcel{1, 0})
-	m.Fleeting, m.Done = true, func(error) { told++ }
+	m.Ephemeral, m.Done = true, func(error) { told++ }
 	mustPut(t, p.in, m)
 	got := take(t, p.in, bus.RPC, 1)[0]
 	if got.Place != (bus.Place{}) || got.Done == nil || told != 0 {
-		t.Errorf("a fleeting message came with the place %v, a sender: %t, told %d times", got.Place, got.Done != nil, told)
+		t.Errorf("a ephemeral message came with the place %v, a sender: %t, told %d times", got.Place, got.Done != nil, told)
 	}
 	p.end()
 	p.in, p.end = p.Open(t)
 	p.begin(t)
-	until(t, "the inbox is not behind", func() bool { return !p.in.Behind() })
+	until(t, "the inbox is not behind", func() bool { return !p.in.CatchingUp() })
 	wantEmpty(t, p.in)
 }
 
@@ -131,7 +131,7 @@ func spoiled(t *testing.T, p *place) {
 	putKept(t, p.in, bus.RPC, 1, 1, 1)
 	p.begin(t)
 	got := take(t, p.in, bus.RPC, 3)
-	bad, ok := got[1].Value.(bus.Spoiled)
+	bad, ok := got[1].Value.(bus.Malformed)
 	if !ok || string(bad.Bytes) != string(bytes) || bad.Err == nil {
 		t.Errorf("the bytes came as %#v", got[1].Value)
 	}
@@ -147,7 +147,7 @@ func spoiled(t *testing.T, p *place) {
 func tooLarge(t *testing.T, p *place) {
 	p.begin(t)
 	m := message(bus.RPC, parcel{1, 0})
-	m.Value, m.Vital, m.Done = bulk(256<<20), true, func(error) { t.Error("the sender of a refused message was told") }
+	m.Value, m.Priority, m.Done = bulk(256<<20), true, func(error) { t.Error("the sender of a refused message was told") }
 	if err := p.in.Put(m); !errors.Is(err, bus.ErrTooLarge) {
 		t.Errorf("Put: %v, want ErrTooLarge", err)
 	}
@@ -155,7 +155,7 @@ func tooLarge(t *testing.T, p *place) {
 	take(t, p.in, bus.RPC, 1)
 	m.Value, m.Done = bulk(16<<20), nil // what REST takes
 	mustPut(t, p.in, m)
-	if bad, ok := take(t, p.in, bus.RPC, 1)[0].Value.(bus.Spoiled); !ok || len(bad.Bytes) != 16<<20 {
+	if bad, ok := take(t, p.in, bus.RPC, 1)[0].Value.(bus.Malformed); !ok || len(bad.Bytes) != 16<<20 {
 		t.Error("a message of 16 MiB did not come whole")
 	}
 }

@@ -24,9 +24,9 @@ func troubled(t *testing.T, in bus.Inbox, parts ...string) {
 		}
 		return true
 	}
-	for deadline := time.Now().Add(20 * time.Second); !tells(in.Trouble()); <-look.C {
+	for deadline := time.Now().Add(20 * time.Second); !tells(in.Err()); <-look.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("trouble: %v, want one that tells of %q", in.Trouble(), parts)
+			t.Fatalf("trouble: %v, want one that tells of %q", in.Err(), parts)
 		}
 	}
 }
@@ -49,7 +49,7 @@ func TestEventsMadeAnewWhileUsed(t *testing.T) {
 	s.again(t, events, partitions)
 	troubled(t, in, events, "made anew while it was used")
 	var lost *bus.LostError
-	if err := in.Trouble(); !errors.As(err, &lost) || lost.Topic != events {
+	if err := in.Err(); !errors.As(err, &lost) || lost.Topic != events {
 		t.Errorf("trouble: %v", err)
 	}
 }

@@ -170,7 +170,7 @@ func serves(t *testing.T, b *kafka.Bus) {
 	t.Helper()
 	in := b.Inbox()
 	told := make(chan error, 1)
-	if err := in.Put(bus.Message{Value: bustest.Parcel(1), Vital: true, Done: func(err error) { told <- err }}); err != nil {
+	if err := in.Put(bus.Message{Value: bustest.Parcel(1), Priority: true, Done: func(err error) { told <- err }}); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-told; err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Inbox is a bus.Inbox on two topics, one a lane. What was read, and what is fleeting, waits in queues of this process.
+// Inbox is a bus.Inbox on two topics, one a lane. What was read, and what is ephemeral, waits in queues of this process.
 type Inbox struct {
 	options *Options
 	waiting *local.Inbox
@@ -66,7 +66,7 @@ func (in *Inbox) Put(m bus.Message) error {
 	switch {
 	case in.closed.Load():
 		return bus.ErrClosed
-	case m.Fleeting:
+	case m.Ephemeral:
 		return in.waiting.Put(m)
 	}
 	return in.writers[m.Lane].put(m)
@@ -89,8 +89,8 @@ func (in *Inbox) Take(lane bus.Lane, most int, into []bus.Message) []bus.Message
 // Len implements bus.Inbox.
 func (in *Inbox) Len(lane bus.Lane) int { return in.waiting.Len(lane) }
 
-// Remembers implements bus.Inbox.
-func (in *Inbox) Remembers() bool { return true }
+// Durable implements bus.Inbox.
+func (in *Inbox) Durable() bool { return true }
 
 // Begin implements bus.Inbox.
 func (in *Inbox) Begin(ctx context.Context, from []bus.From) error {
@@ -131,7 +131,7 @@ func (in *Inbox) End(partitions []int32) []bus.Message {
 	for _, r := range in.readers {
 		r.madeRoom()
 	}
-	return slices.DeleteFunc(out, func(m bus.Message) bool { return !m.Fleeting })
+	return slices.DeleteFunc(out, func(m bus.Message) bool { return !m.Ephemeral })
 }
 
 // undo ends partitions that were begun by halves.
@@ -173,11 +173,11 @@ func (in *Inbox) checkEvents(from []bus.From) error {
 	return nil
 }
 
-// Behind implements bus.Inbox.
-func (in *Inbox) Behind() bool { return in.health.away() != nil || in.readers[bus.RPC].behind() }
+// CatchingUp implements bus.Inbox.
+func (in *Inbox) CatchingUp() bool { return in.health.away() != nil || in.readers[bus.RPC].behind() }
 
-// Trouble implements bus.Inbox.
-func (in *Inbox) Trouble() error {
+// Err implements bus.Inbox.
+func (in *Inbox) Err() error {
 	if lost := in.lost.Load(); lost != nil {
 		return lost
 	}

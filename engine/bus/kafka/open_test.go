@@ -138,7 +138,7 @@ func TestTopicThatShrinks(t *testing.T) {
 	}
 	put := func(bytes int) chan error {
 		told := make(chan error, 1)
-		if err := in.Put(bus.Message{Value: bustest.Bulk(bytes), Vital: true, Done: func(err error) { told <- err }}); err != nil {
+		if err := in.Put(bus.Message{Value: bustest.Bulk(bytes), Priority: true, Done: func(err error) { told <- err }}); err != nil {
 			t.Fatal(err)
 		}
 		return told
@@ -172,7 +172,7 @@ func TestTopicThatShrinks(t *testing.T) {
 			t.Errorf("message %d is too large, and its sender is told %v", n, err)
 		}
 	}
-	if err := in.Trouble(); err != nil {
+	if err := in.Err(); err != nil {
 		t.Errorf("trouble: %v", err)
 	}
 }

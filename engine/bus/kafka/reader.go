@@ -199,7 +199,7 @@ func (r *reader) messages(partition int32, p *part) {
 		}
 		value, err := r.in.options.Codec.Decode(record.Value)
 		if m.Value = value; err != nil {
-			m.Value = bus.Spoiled{Bytes: record.Value, Err: err}
+			m.Value = bus.Malformed{Bytes: record.Value, Err: err}
 		}
 		if !r.handOver(p, m) {
 			return

@@ -55,12 +55,12 @@ type outgoing struct {
 
 // entry is a message on its way.
 type entry struct {
-	record *sarama.Record
-	bytes  int
-	put    time.Time
-	vital  bool
-	told   atomic.Bool
-	tell   func(error)
+	record   *sarama.Record
+	bytes    int
+	put      time.Time
+	priority bool
+	told     atomic.Bool
+	tell     func(error)
 }
 
 // outcome tells the sender, once.
@@ -70,7 +70,7 @@ func (e *entry) outcome(err error) {
 	}
 }
 
-// The bounds of a batch, and how long a sender waits for what is not vital.
+// The bounds of a batch, and how long a sender waits for what is not priority.
 const (
 	batchRecords   = 2_000
 	batchBytes     = 1 << 20 // but for a message that is larger alone
@@ -111,7 +111,7 @@ func (w *writer) put(m bus.Message) error {
 	if m.Partition < 0 || int(m.Partition) >= len(w.parts) {
 		return fmt.Errorf("the inbox has no partition %d, it has %d", m.Partition, len(w.parts))
 	}
-	if !m.Vital && w.in.Trouble() != nil {
+	if !m.Priority && w.in.Err() != nil {
 		return bus.ErrAway
 	}
 	e, err := w.entry(&m)
@@ -119,7 +119,7 @@ func (w *writer) put(m bus.Message) error {
 		return err
 	}
 	bound := w.in.options.Most
-	if m.Vital {
+	if m.Priority {
 		bound *= 2
 	}
 	w.mu.Lock()
@@ -149,7 +149,7 @@ func (w *writer) entry(m *bus.Message) (*entry, error) {
 		return nil, fmt.Errorf("encoding a message: %w", err)
 	}
 	key := []byte(m.Key.String())
-	e := &entry{record: &sarama.Record{Key: key, Value: value}, put: time.Now(), vital: m.Vital, tell: m.Done, bytes: len(key) + len(value) + recordOverhead}
+	e := &entry{record: &sarama.Record{Key: key, Value: value}, put: time.Now(), priority: m.Priority, tell: m.Done, bytes: len(key) + len(value) + recordOverhead}
 	for name, text := range headers {
 		e.record.Headers = append(e.record.Headers, &sarama.RecordHeader{Key: []byte(name), Value: []byte(text)})
 		e.bytes += len(name) + len(text) + recordOverhead
@@ -179,7 +179,7 @@ func (w *writer) waiting() int {
 	return w.count
 }
 
-// loseHope tells the senders of what is not vital, and waited for long, that nobody knows what becomes of it. What was not sent yet is taken
+// loseHope tells the senders of what is not priority, and waited for long, that nobody knows what becomes of it. What was not sent yet is taken
 // back.
 func (w *writer) loseHope(now time.Time) {
 	var lost []*entry
@@ -188,7 +188,7 @@ func (w *writer) loseHope(now time.Time) {
 		w.mu.Unlock()
 		return
 	}
-	hopeless := func(e *entry) bool { return !e.vital && now.Sub(e.put) > patience }
+	hopeless := func(e *entry) bool { return !e.priority && now.Sub(e.put) > patience }
 	for i := range w.parts {
 		p := &w.parts[i]
 		if p.batch != nil {

@@ -28,7 +28,7 @@ var _ bus.Inbox = (*Inbox)(nil)
 func (in *Inbox) Put(m bus.Message) error {
 	in.mu.Lock()
 	bound := in.most
-	if m.Vital {
+	if m.Priority {
 		bound *= 2
 	}
 	lane := &in.lanes[m.Lane]
@@ -88,8 +88,8 @@ func (in *Inbox) Close() {
 	in.mu.Unlock()
 }
 
-// Remembers implements bus.Inbox.
-func (in *Inbox) Remembers() bool { return false }
+// Durable implements bus.Inbox.
+func (in *Inbox) Durable() bool { return false }
 
 // Begin implements bus.Inbox.
 func (in *Inbox) Begin(context.Context, []bus.From) error { return nil }
@@ -111,11 +111,11 @@ func (in *Inbox) End(partitions []int32) (out []bus.Message) {
 	return out
 }
 
-// Behind implements bus.Inbox.
-func (in *Inbox) Behind() bool { return false }
+// CatchingUp implements bus.Inbox.
+func (in *Inbox) CatchingUp() bool { return false }
 
-// Trouble implements bus.Inbox.
-func (in *Inbox) Trouble() error { return nil }
+// Err implements bus.Inbox.
+func (in *Inbox) Err() error { return nil }
 
 // ring is a queue that grows by doubling; its memory is bounded by the inbox's bound.
 type ring struct {

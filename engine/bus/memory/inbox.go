@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Inbox is a bus.Inbox that remembers. What was read, and what is fleeting, waits in queues of the node.
+// Inbox is a bus.Inbox that remembers. What was read, and what is ephemeral, waits in queues of the node.
 type Inbox struct {
 	n       *Node
 	waiting *local.Inbox
@@ -39,7 +39,7 @@ var (
 type entry struct {
 	partition int32
 	record    record
-	vital     bool
+	priority  bool
 	tell      func(error)
 }
 
@@ -55,15 +55,24 @@ const (
 
 // Put implements bus.Inbox.
 func (in *Inbox) Put(m bus.Message) error {
-	if m.Fleeting {
+	if m.Ephemeral {
 		return in.waiting.Put(m)
 	}
 	value, _, err := in.n.c.codec.Encode(m.Value)
 	if err != nil {
 		return fmt.Errorf("encoding a message: %w", err)
 	}
+	if err := in.add(m, value); err != nil || !in.n.c.Sync {
+		return err
+	}
+	in.write()
+	return nil
+}
+
+// add lets a message wait to be written.
+func (in *Inbox) add(m bus.Message, value []byte) error {
 	bound := in.n.c.Most
-	if m.Vital {
+	if m.Priority {
 		bound *= 2
 	}
 	in.n.c.mu.Lock()
@@ -75,13 +84,13 @@ func (in *Inbox) Put(m bus.Message) error {
 		return fmt.Errorf("the inbox has no partition %d, it has %d", m.Partition, in.n.c.partitions)
 	case len(value) > bytesMax:
 		return bus.ErrTooLarge
-	case !m.Vital && in.trouble() != nil, in.n.killed:
+	case !m.Priority && in.trouble() != nil, in.n.killed:
 		return bus.ErrAway
 	case in.count[m.Lane] >= bound:
 		return bus.ErrFull
 	}
 	in.count[m.Lane]++
-	in.out[m.Lane] = append(in.out[m.Lane], entry{m.Partition, record{m.Key, value}, m.Vital, m.Done})
+	in.out[m.Lane] = append(in.out[m.Lane], entry{m.Partition, record{m.Key, value}, m.Priority, m.Done})
 	signal(in.wake)
 	return nil
 }
@@ -106,7 +115,7 @@ func (in *Inbox) run() {
 			}
 		case <-late.C:
 			waits = false
-			in.abandon(func(e *entry) bool { return !e.vital })
+			in.abandon(func(e *entry) bool { return !e.priority })
 		case <-in.stop:
 			in.write()
 			in.abandon(func(*entry) bool { return true })
@@ -209,7 +218,7 @@ func (in *Inbox) read() {
 func (in *Inbox) message(r record) bus.Message {
 	value, err := in.n.c.codec.Decode(r.bytes)
 	if err != nil {
-		value = bus.Spoiled{Bytes: r.bytes, Err: err}
+		value = bus.Malformed{Bytes: r.bytes, Err: err}
 	}
 	return bus.Message{Key: r.key, Value: value}
 }
@@ -272,8 +281,8 @@ func (in *Inbox) Close() {
 	in.waiting.Close()
 }
 
-// Remembers implements bus.Inbox.
-func (in *Inbox) Remembers() bool { return true }
+// Durable implements bus.Inbox.
+func (in *Inbox) Durable() bool { return true }
 
 // Begin implements bus.Inbox. While the node is paused, it waits.
 func (in *Inbox) Begin(ctx context.Context, from []bus.From) error {
@@ -338,11 +347,11 @@ func (in *Inbox) End(partitions []int32) []bus.Message {
 	}
 	out := in.waiting.End(partitions)
 	in.read() // there is room for others
-	return slices.DeleteFunc(out, func(m bus.Message) bool { return !m.Fleeting })
+	return slices.DeleteFunc(out, func(m bus.Message) bool { return !m.Ephemeral })
 }
 
-// Behind implements bus.Inbox.
-func (in *Inbox) Behind() bool {
+// CatchingUp implements bus.Inbox.
+func (in *Inbox) CatchingUp() bool {
 	in.n.c.mu.Lock()
 	defer in.n.c.mu.Unlock()
 	if !in.begun || in.n.c.away || in.n.killed {
@@ -356,8 +365,8 @@ func (in *Inbox) Behind() bool {
 	return false
 }
 
-// Trouble implements bus.Inbox.
-func (in *Inbox) Trouble() error {
+// Err implements bus.Inbox.
+func (in *Inbox) Err() error {
 	in.n.c.mu.Lock()
 	defer in.n.c.mu.Unlock()
 	return in.trouble()

@@ -4,6 +4,8 @@
 package memory
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 
 	"callchain/engine/bus"
@@ -16,6 +18,8 @@ import (
 type Cluster struct {
 	// Most bounds the messages of a lane that wait to be taken, and those that wait to be written, at each node. It is set before a node is made.
 	Most int
+	// Sync lets Put write at once, so that nothing runs beside its callers: a simulation calls it. It is set before a node is made.
+	Sync bool
 
 	partitions int32
 	codec      bus.Codec
@@ -72,7 +76,6 @@ func (c *Cluster) makeLane() *lane {
 // expelled; that is made good when they are back.
 func (c *Cluster) SetAway(away bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.away = away; !away {
 		for n := range c.nodes {
 			n.in.lookAhead()
@@ -80,6 +83,22 @@ func (c *Cluster) SetAway(away bool) {
 		c.group.settle()
 	}
 	c.wakeAll()
+	waiting := c.waitingSync()
+	c.mu.Unlock()
+	for _, in := range waiting {
+		in.write()
+	}
+}
+
+// waitingSync are the inboxes that have something to write that nothing beside them writes.
+func (c *Cluster) waitingSync() (out []*Inbox) {
+	for n := range c.nodes {
+		if c.Sync && !n.killed {
+			out = append(out, n.in)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Inbox) int { return cmp.Compare(a.n.name, b.n.name) })
+	return out
 }
 
 // wakeAll lets everybody look again.
@@ -119,7 +138,11 @@ func (c *Cluster) Node(name string) *Node {
 	c.mu.Lock()
 	c.nodes[n] = struct{}{}
 	c.mu.Unlock()
-	go n.in.run()
+	if c.Sync {
+		close(n.in.done)
+	} else {
+		go n.in.run()
+	}
 	return n
 }
 

@@ -43,11 +43,15 @@ func (n *Node) Pause() {
 // Resume lets a paused node go on.
 func (n *Node) Resume() {
 	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
 	if n.paused != nil {
 		close(n.paused)
 		n.paused = nil
 		n.c.wakeAll()
+	}
+	sync := n.c.Sync
+	n.c.mu.Unlock()
+	if sync {
+		n.in.write()
 	}
 }
 

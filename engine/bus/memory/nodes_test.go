@@ -51,7 +51,7 @@ func TestKill(t *testing.T) {
 		synctest.Wait()
 		asked := len(first.revoked)
 		c.SetAway(true)
-		if err := a.Inbox().Put(bus.Message{Value: bustest.Parcel(1), Vital: true, Done: func(error) { t.Error("its sender was told") }}); err != nil {
+		if err := a.Inbox().Put(bus.Message{Value: bustest.Parcel(1), Priority: true, Done: func(error) { t.Error("its sender was told") }}); err != nil {
 			t.Fatal(err)
 		}
 		a.Kill()

@@ -1,0 +1,270 @@
+package membership
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"callchain/engine/bus"
+	"callchain/engine/cluster"
+	"callchain/engine/retry"
+	"callchain/transports"
+)
+
+// The bounds of what waits to be sent to another node.
+const (
+	queueMost  = 50_000           // messages a node
+	queueBytes = 64 << 20         // of payload a node
+	queueBatch = 500              // messages at once
+	staleAfter = 30 * time.Second // see stale
+	closeAfter = 10 * time.Minute // likewise
+	sweepEvery = time.Second      // how often it is looked what is stale: many may wait that are not
+	quietAfter = time.Minute      // a queue in which nothing waits then is closed: its node may be gone
+	sendAgain  = 100 * time.Millisecond
+	sendLatest = time.Second
+	sendWithin = 5 * time.Second
+)
+
+// queues hold what waits for other nodes.
+type queues struct {
+	*Membership
+	most int // bytes a node
+
+	mu      sync.Mutex
+	byNode  map[string]*queue
+	stopped bool
+	running sync.WaitGroup
+	ctx     context.Context //nolint:containedctx // of the sending, which outlives those who send
+}
+
+// queue is what waits for one node.
+type queue struct {
+	node    string
+	waiting []outgoing
+	bytes   int
+	swept   time.Time
+	wake    chan struct{}
+}
+
+type outgoing struct {
+	message cluster.Message
+	bytes   int
+	since   time.Time
+}
+
+// stale tells whether nobody needs the message any more: a command after its deadline, and after a while what somebody waited for. A session that must end does not
+// end by itself, but its node may be gone.
+func (o *outgoing) stale(now time.Time) bool {
+	switch {
+	case o.message.Close != nil:
+		return now.Sub(o.since) > closeAfter
+	case o.message.Deliver != nil:
+		return o.message.Deliver.Late(now)
+	}
+	return now.Sub(o.since) > staleAfter
+}
+
+func (q *queues) start(ctx context.Context) {
+	q.mu.Lock()
+	q.ctx = ctx
+	q.mu.Unlock()
+}
+
+// Send implements delivery.Peers. What finds no room is dropped, of which the owner hears if it was for a device.
+func (m *Membership) Send(process string, msg cluster.Message) {
+	one := outgoing{message: msg, bytes: msg.Bytes(), since: time.Now()}
+	if !m.queues.add(cluster.NodeOf(process), one) {
+		m.drop([]outgoing{one}, transports.FailedQueueFull)
+	}
+}
+
+// add puts a message into the queue of a node; false: it is full.
+func (q *queues) add(node string, one outgoing) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.stopped || q.ctx == nil {
+		return true // nobody is told any more
+	}
+	to := q.byNode[node]
+	if to == nil {
+		to = &queue{node: node, wake: make(chan struct{}, 1)}
+		q.byNode[node] = to
+		q.running.Go(func() { q.send(to) })
+	}
+	most := queueMost
+	if one.message.Close != nil {
+		most *= 2 // its session must not go on because calls take the room
+	}
+	if len(to.waiting) >= most || one.bytes > 0 && to.bytes+one.bytes > q.most {
+		return false
+	}
+	to.waiting, to.bytes = append(to.waiting, one), to.bytes+one.bytes
+	signal(to.wake)
+	return true
+}
+
+// drop gives up what cannot be sent.
+func (m *Membership) drop(some []outgoing, reason string) {
+	m.Metrics.PeerDropped.Add(float64(len(some)))
+	for i := range some {
+		if d := some[i].message.Deliver; d != nil {
+			m.delivery.Undelivered(d, reason)
+		}
+	}
+}
+
+// send publishes what waits for a node, in order.
+func (q *queues) send(to *queue) {
+	quiet := time.NewTimer(quietAfter)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-to.wake:
+		case <-quiet.C:
+			if q.closed(to) {
+				return
+			}
+			quiet.Reset(quietAfter)
+		case <-q.ctx.Done():
+			return
+		}
+		for q.sendSome(to) {
+		}
+	}
+}
+
+// sendSome publishes what is next, again and again until some of it is through; false: nothing waits.
+func (q *queues) sendSome(to *queue) bool {
+	more := false
+	retry.Until(q.ctx, retry.Waits{First: sendAgain, Longest: sendLatest}, func(ctx context.Context) error {
+		some := q.next(to)
+		if more = len(some) > 0; !more {
+			return nil
+		}
+		err := q.publishTo(ctx, to.node, some)
+		if n := q.through(some, err); n > 0 {
+			q.done(to, n)
+			return nil
+		}
+		return err
+	}, func(err error, _ time.Duration) {
+		q.Log.Warn("messages to another node not published", "node", to.node, "waiting", q.count(), "error", err)
+	})
+	return more && q.ctx.Err() == nil
+}
+
+// closed closes a queue in which nothing waits; the next message for its node opens another one.
+func (q *queues) closed(to *queue) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(to.waiting) > 0 {
+		return false
+	}
+	delete(q.byNode, to.node)
+	return true
+}
+
+// next are the messages that are sent next, without those that have become stale.
+func (q *queues) next(to *queue) []outgoing {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	old := 0
+	for now.Sub(to.swept) >= sweepEvery && old < len(to.waiting) && now.Sub(to.waiting[old].since) > staleAfter {
+		old++
+	}
+	if old > 0 {
+		to.swept = now
+		rest := make([]outgoing, 0, len(to.waiting))
+		for _, one := range to.waiting[:old] {
+			if one.stale(now) {
+				to.bytes -= one.bytes
+				q.Metrics.PeerDropped.Inc()
+			} else {
+				rest = append(rest, one)
+			}
+		}
+		to.waiting = append(rest, to.waiting[old:]...)
+	}
+	return to.waiting[:min(queueBatch, len(to.waiting))]
+}
+
+// through is how many of the first messages need not be sent again: kept, or such that the topic never takes them.
+func (q *queues) through(some []outgoing, err error) int {
+	var partly *bus.PartlyError
+	switch {
+	case err == nil:
+		return len(some)
+	case !errors.As(err, &partly):
+		return 0
+	}
+	through := len(some)
+	if len(partly.Missed) > 0 {
+		through = partly.Missed[0]
+	}
+	for _, i := range partly.Refused {
+		if i >= through {
+			break
+		}
+		q.Log.Warn("message to another node too large for its topic", "error", partly.Err)
+		q.drop(some[i:i+1], transports.FailedTooLarge)
+	}
+	return through
+}
+
+func (q *queues) done(to *queue, n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range n {
+		to.bytes -= to.waiting[i].bytes
+	}
+	clear(to.waiting[:n]) // what was sent takes no memory while others wait behind it
+	if to.waiting = to.waiting[n:]; len(to.waiting) == 0 {
+		to.waiting = nil
+	}
+}
+
+func (q *queues) publishTo(ctx context.Context, node string, some []outgoing) error {
+	records := make([]bus.Record, 0, len(some))
+	for i := range some {
+		value, err := some[i].message.Append(nil)
+		if err != nil {
+			return err
+		}
+		records = append(records, bus.Record{Value: value})
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendWithin)
+	defer cancel()
+	return q.Topics.Publish(ctx, bus.NodeTopic(node), records)
+}
+
+// drain waits until nothing waits any more, or ctx ends.
+func (q *queues) drain(ctx context.Context) {
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for q.count() > 0 {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (q *queues) count() (n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, to := range q.byNode {
+		n += len(to.waiting)
+	}
+	return n
+}
+
+// stop ends the sending. Its context has ended before.
+func (q *queues) stop() {
+	q.mu.Lock()
+	q.stopped = true
+	q.mu.Unlock()
+	q.running.Wait()
+}

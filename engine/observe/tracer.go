@@ -1,0 +1,187 @@
+package observe
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"callchain/engine/bus"
+	"callchain/engine/owner"
+	"callchain/engine/step"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Tracing is how the spans of OpenTelemetry are made.
+type Tracing struct {
+	Provider trace.TracerProvider
+	// Sampled tells whether a trace is recorded of which nothing but the id is known: its call was found in the store after a restart.
+	Sampled func(trace.TraceID) bool
+}
+
+// The attributes of spans.
+const (
+	AttrCall      = attribute.Key("callchain.rpc.id")
+	AttrDevice    = attribute.Key("callchain.device.id")
+	AttrTenant    = attribute.Key("callchain.tenant.id")
+	AttrPartition = attribute.Key("callchain.partition")
+	AttrMethod    = attribute.Key("callchain.rpc.method")
+	AttrTransport = attribute.Key("callchain.transport")
+	AttrAttempt   = attribute.Key("callchain.delivery.attempt")
+	AttrEvidence  = attribute.Key("callchain.delivery.evidence")
+	AttrPhase     = attribute.Key("callchain.rpc.phase")
+	AttrReason    = attribute.Key("callchain.rpc.reason")
+)
+
+// The names of spans.
+const (
+	spanInbox     = "inbox write"
+	spanStep      = "step " // and the name of the command
+	spanDelivery  = "deliver"
+	SpanAnswer    = "device answer"
+	SpanCall      = "device call"
+	SpanResult    = "answer to caller"
+	SpanResponded = "answer to device"
+)
+
+// Tracer makes the engine's spans. Those of a call hang together by ids alone, so that any process can add to them: the trace id is in the call's events, and the
+// step that began it has a span id that is made of the call's. A nil Tracer makes none, and passes the trace contexts of callers on as they came.
+type Tracer struct {
+	tracer  trace.Tracer
+	sampled func(trace.TraceID) bool
+
+	mu         sync.Mutex
+	deliveries map[uuid.UUID]*delivery // by call: the last of each that has not ended
+	wires      map[wireKey]uuid.UUID   // their calls
+}
+
+// NewTracer makes a tracer.
+func NewTracer(t Tracing) *Tracer {
+	return &Tracer{tracer: t.Provider.Tracer("callchain/engine"), sampled: t.Sampled, deliveries: map[uuid.UUID]*delivery{}, wires: map[wireKey]uuid.UUID{}}
+}
+
+// Sampled is owner.Config.Sampled; nil if no spans are made.
+func (t *Tracer) Sampled() func([16]byte) bool {
+	if t == nil {
+		return nil
+	}
+	return func(id [16]byte) bool { return t.sampled(id) }
+}
+
+// contextOf holds a span as one that somebody else made.
+func contextOf(at step.TraceContext) context.Context {
+	c := trace.SpanContextConfig{TraceID: at.Trace, SpanID: at.Span.ID, Remote: true}
+	if at.Span.Sampled {
+		c.TraceFlags = trace.FlagsSampled
+	}
+	return trace.ContextWithSpanContext(context.Background(), trace.NewSpanContext(c))
+}
+
+func placeOf(c trace.SpanContext) step.TraceContext {
+	return step.TraceContext{Trace: c.TraceID(), Span: step.Span{ID: c.SpanID(), Sampled: c.IsSampled()}}
+}
+
+// FromContext is where a request is in its trace: in the span of its context, else where its caller says.
+func FromContext(ctx context.Context, caller step.TraceContext) step.TraceContext {
+	c := trace.SpanContextFromContext(ctx)
+	if !c.IsValid() || !c.IsSampled() && caller.None() {
+		return caller // a trace that nobody asked for and nobody records leaves no mark
+	}
+	return placeOf(c)
+}
+
+// spanIDKey is where a span id waits in a context until the span is made.
+type spanIDKey struct{}
+
+// SpanID is the id that the span about to be made is to have; false: any.
+func SpanID(ctx context.Context) (trace.SpanID, bool) {
+	id, ok := ctx.Value(spanIDKey{}).(trace.SpanID)
+	return id, ok
+}
+
+// Steps makes the spans of the steps of a batch, which end now: it is stored.
+func (t *Tracer) Steps(r *owner.Release, now time.Time) {
+	if t == nil {
+		return
+	}
+	r.Spans(func(s *owner.Span) {
+		attrs := append(make([]attribute.KeyValue, 0, 5), AttrDevice.String(s.Device.String()), AttrTenant.String(s.Tenant.String()), AttrPartition.Int(int(s.Partition)))
+		if s.Call != uuid.Nil {
+			attrs = append(attrs, AttrCall.String(s.Call.String()), AttrMethod.String(s.Method))
+		}
+		ctx := context.WithValue(contextOf(s.Parent), spanIDKey{}, trace.SpanID(s.ID))
+		_, span := t.tracer.Start(ctx, spanStep+s.Name, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(s.Began.Time()), trace.WithAttributes(attrs...))
+		span.End(trace.WithTimestamp(now))
+	})
+}
+
+// InboxWrite begins the span of a command on its way into the inbox; the function returned is called with what Put answered. The command goes on as a child of it.
+// durable: the inbox keeps the command, and calls m.Done when it has.
+func (t *Tracer) InboxWrite(cmd *step.Command, m *bus.Message, durable bool) func(error) {
+	if t == nil || !cmd.Span.Sampled {
+		return noSpan
+	}
+	_, span := t.tracer.Start(
+		contextOf(step.TraceContext{Trace: cmd.Trace, Span: cmd.Span}), spanInbox, trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(AttrDevice.String(cmd.Device.String()), AttrPartition.Int(int(m.Partition))),
+	)
+	cmd.Span = placeOf(span.SpanContext()).Span
+	if !durable {
+		return func(err error) { endSpan(span, err) }
+	}
+	done := m.Done
+	m.Done = func(err error) {
+		endSpan(span, err)
+		if done != nil {
+			done(err)
+		}
+	}
+	return func(err error) {
+		if err != nil {
+			endSpan(span, err)
+		}
+	}
+}
+
+func noSpan(error) {}
+
+func endSpan(span trace.Span, err error) {
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	span.End()
+}
+
+// Received begins the span of a message of a device that belongs to a call; done is to be called when the message is durable. A message without a trace begins one if
+// fresh is true.
+func (t *Tracer) Received(name string, from step.TraceContext, fresh bool, device uuid.UUID, done func(error), attrs ...attribute.KeyValue) (step.TraceContext, func(error)) {
+	if t == nil || from.None() && !fresh || !from.None() && !from.Span.Sampled {
+		return from, done
+	}
+	ctx := context.Background()
+	if !from.None() {
+		ctx = contextOf(from)
+	}
+	_, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(append(attrs, AttrDevice.String(device.String()))...))
+	if !span.IsRecording() {
+		return from, done
+	}
+	return placeOf(span.SpanContext()), func(err error) {
+		endSpan(span, err)
+		if done != nil {
+			done(err)
+		}
+	}
+}
+
+// Answered makes the span of an answer's way from its commit to who waited for it. from is nil if that is not traced.
+func (t *Tracer) Answered(name string, from *step.TraceContext, began time.Time, attrs ...attribute.KeyValue) {
+	if t == nil || from == nil || !from.Span.Sampled {
+		return
+	}
+	_, span := t.tracer.Start(contextOf(*from), name, trace.WithTimestamp(began), trace.WithAttributes(attrs...))
+	span.End()
+}

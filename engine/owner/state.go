@@ -1,0 +1,26 @@
+package owner
+
+import (
+	"bytes"
+	"slices"
+
+	"callchain/engine/rpc"
+	"callchain/engine/step"
+)
+
+// State is what is in memory of a partition, for checks: its devices, and the runs that wait, by id. Nothing may be changed in it.
+func (o *Owner) State(partition int32) (devices []rpc.Device, runs []step.Run) {
+	for _, d := range o.tables.inPartition(partition) {
+		devices = append(devices, d.state)
+	}
+	for _, r := range o.tables.runs {
+		if r.device.partition == partition {
+			runs = append(runs, r.run)
+		}
+	}
+	slices.SortFunc(runs, func(a, b step.Run) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return devices, runs
+}
+
+// Stored tells whether everything that was decided is stored.
+func (o *Owner) Stored() bool { return o.appending == nil && o.gathering.empty() }

@@ -1,0 +1,168 @@
+// Package replies knows who waits in this process: callers for the end of their call, and senders for the decision on their command.
+//
+// It sends nothing and decides nothing.
+package replies
+
+import (
+	"bytes"
+	"sync"
+	"time"
+
+	"callchain/engine/rpc"
+	"callchain/engine/step"
+	"callchain/engine/wire"
+
+	"github.com/google/uuid"
+)
+
+// Result is what a caller gets: a persistent call is Queued (or has ended already), a light one-way call is Queued and taken by the transport, a light two-way
+// call has ended.
+type Result struct {
+	ID       uuid.UUID
+	Phase    rpc.Phase
+	Code     rpc.Code // why it did not succeed
+	Detail   string
+	Response rpc.Payload
+}
+
+// ResultOf is the result of a call that has ended, or that is stored and goes on without its callers.
+func ResultOf(n *step.NotifyCallers) Result {
+	return Result{ID: n.Call, Phase: n.Phase, Code: n.Code, Detail: n.Detail, Response: n.Response}
+}
+
+// Reply is what a caller waits for.
+type Reply struct {
+	Result Result
+	Err    error
+	From   *step.TraceContext // what led to it, nil if that is not traced
+	At     time.Time          // when it was committed, if From is set
+}
+
+// Caller is one that waits for a call.
+type Caller struct {
+	Reply chan Reply // holds one
+
+	oneway    bool // it waits until the command has left for the device only
+	accepted  bool // its request is that call: until then another caller's call may have the id
+	partition int32
+	request   wire.Caller
+}
+
+// Callers are those that wait for calls. It is safe for concurrent use.
+type Callers struct {
+	mu     sync.Mutex
+	byCall map[uuid.UUID][]*Caller
+}
+
+// NewCallers are none.
+func NewCallers() *Callers { return &Callers{byCall: map[uuid.UUID][]*Caller{}} }
+
+// Add lets a caller wait. oneway: it waits until the command has left for the device.
+func (c *Callers) Add(partition int32, request wire.Caller, oneway bool) *Caller {
+	one := &Caller{Reply: make(chan Reply, 1), oneway: oneway, partition: partition, request: request}
+	c.mu.Lock()
+	c.byCall[request.Call] = append(c.byCall[request.Call], one)
+	c.mu.Unlock()
+	return one
+}
+
+// Has tells whether somebody waits for a call.
+func (c *Callers) Has(call uuid.UUID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.byCall[call]) > 0
+}
+
+// Waiting is a caller that waits, and the partition of its call.
+type Waiting struct {
+	Partition int32
+	wire.Caller
+}
+
+// In are those who wait for calls in partitions.
+func (c *Callers) In(mine func(partition int32) bool) (out []Waiting) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, list := range c.byCall {
+		for _, one := range list {
+			if mine(one.partition) {
+				out = append(out, Waiting{one.partition, one.request})
+			}
+		}
+	}
+	return out
+}
+
+// Accept lets a caller be answered with the end of the call.
+func (c *Callers) Accept(one *Caller) {
+	c.mu.Lock()
+	one.accepted = true
+	c.mu.Unlock()
+}
+
+// Complete answers all whose request is the call: those that were accepted, and those who asked for this content.
+func (c *Callers) Complete(call uuid.UUID, reply Reply, content []byte) {
+	for _, one := range c.remove(call, func(one *Caller) bool { return one.accepted || bytes.Equal(one.request.Content, content) }) {
+		one.Reply <- reply
+	}
+}
+
+// Sent answers the callers of a one-way call: the transport took the command.
+func (c *Callers) Sent(call uuid.UUID) {
+	for _, one := range c.remove(call, func(one *Caller) bool { return one.accepted && one.oneway }) {
+		one.Reply <- Reply{Result: Result{ID: call, Phase: rpc.PhaseQueued}}
+	}
+}
+
+// Refuse answers one caller with an error, unless it has an answer.
+func (c *Callers) Refuse(refused *Caller, err error) {
+	call := refused.request.Call
+	for _, one := range c.remove(call, func(one *Caller) bool { return one == refused }) {
+		one.Reply <- Reply{Result: Result{ID: call}, Err: err}
+	}
+}
+
+// Remove forgets a caller that went away.
+func (c *Callers) Remove(gone *Caller) {
+	c.remove(gone.request.Call, func(one *Caller) bool { return one == gone })
+}
+
+// remove takes those callers of a call out that are to be answered now.
+func (c *Callers) remove(call uuid.UUID, now func(*Caller) bool) (removed []*Caller) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var rest []*Caller
+	for _, one := range c.byCall[call] {
+		if now(one) {
+			removed = append(removed, one)
+		} else {
+			rest = append(rest, one)
+		}
+	}
+	if len(rest) == 0 {
+		delete(c.byCall, call)
+	} else {
+		c.byCall[call] = rest
+	}
+	return removed
+}
+
+// RefuseAll answers everybody with an error.
+func (c *Callers) RefuseAll(err error) {
+	c.mu.Lock()
+	all := c.byCall
+	c.byCall = map[uuid.UUID][]*Caller{}
+	c.mu.Unlock()
+	for call, list := range all {
+		for _, one := range list {
+			one.Reply <- Reply{Result: Result{ID: call}, Err: err}
+		}
+	}
+}
+
+// Len is the number of calls that somebody waits for.
+func (c *Callers) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.byCall)
+}

@@ -1,0 +1,65 @@
+package replies
+
+import (
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Decisions are the senders of this process that wait for the decision on a command that went through a durable inbox: there, that a command is kept does not say
+// that it is accepted. It is safe for concurrent use.
+type Decisions struct {
+	mu   sync.Mutex
+	byID map[uuid.UUID]pending
+}
+
+// pending is who waits, and since when.
+type pending struct {
+	done  func(error)
+	since time.Time
+}
+
+// NewDecisions are none.
+func NewDecisions() *Decisions { return &Decisions{byID: map[uuid.UUID]pending{}} }
+
+// Await lets a sender wait under an id, which goes with the command.
+func (d *Decisions) Await(id uuid.UUID, done func(error), now time.Time) {
+	d.mu.Lock()
+	d.byID[id] = pending{done, now}
+	d.mu.Unlock()
+}
+
+// Complete gives a sender the decision, once; nobody may wait for it (any more).
+func (d *Decisions) Complete(id uuid.UUID, err error) {
+	if done := d.remove(id); done != nil {
+		done(err)
+	}
+}
+
+// Forget ends the wait of a sender.
+func (d *Decisions) Forget(id uuid.UUID) { d.remove(id) }
+
+func (d *Decisions) remove(id uuid.UUID) func(error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	one := d.byID[id]
+	delete(d.byID, id)
+	return one.done
+}
+
+// Expire gives an error to those that have waited since before a time.
+func (d *Decisions) Expire(before time.Time, err error) {
+	d.mu.Lock()
+	var late []func(error)
+	for id, one := range d.byID {
+		if one.since.Before(before) {
+			delete(d.byID, id)
+			late = append(late, one.done)
+		}
+	}
+	d.mu.Unlock()
+	for _, done := range late {
+		done(err)
+	}
+}
