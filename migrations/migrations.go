@@ -1,6 +1,6 @@
 // Package migrations holds the SQL of both databases and brings a database up to it.
 //
-// There are three sets: events (the event store), the registry and its outbox. On SQLite the event store has a file of its own, because SQLite has one
+// There are four sets: events (the event store), its later indexes, the registry and its outbox. On SQLite the event store has a file of its own, because SQLite has one
 // writer a file; on PostgreSQL all share a database. Each set has its own version table.
 package migrations
 
@@ -42,18 +42,28 @@ const (
 	EventsTable   = "callchain_schema"
 	RegistryTable = "callchain_registry_schema"
 	OutboxTable   = "callchain_outbox_schema"
+	IndexesTable  = "callchain_indexes_schema"
 )
 
 // Events is the set of the event store.
 func Events() Set { return Set{Files: events, Table: EventsTable} }
 
-// Up applies what is missing of a set. It stores nothing and fails with eventstore.ErrForeign if the database holds tables but neither set's
+// Up applies what is missing of sets, one after the other. It stores nothing and fails with eventstore.ErrForeign if the database holds tables but neither set's
 // version table, and with eventstore.ErrNewer if a newer program migrated it. Several nodes may call it at once on PostgreSQL; db must then
 // allow two connections.
-func Up(ctx context.Context, db *sql.DB, d Dialect, s Set) error {
+func Up(ctx context.Context, db *sql.DB, d Dialect, sets ...Set) error {
 	if err := checkOwner(ctx, db, d); err != nil {
 		return err
 	}
+	for _, s := range sets {
+		if err := up(ctx, db, d, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func up(ctx context.Context, db *sql.DB, d Dialect, s Set) error {
 	p, err := provider(db, d, s)
 	if err != nil {
 		return fmt.Errorf("preparing the migrations of %s: %w", s.Table, err)

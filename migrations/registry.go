@@ -5,8 +5,8 @@ import (
 	"io/fs"
 )
 
-//go:embed registry outbox
-var registry embed.FS
+//go:embed registry outbox indexes
+var more embed.FS
 
 // Registry is the set of the registry.
 func Registry() Set { return Set{Files: folder("registry"), Table: RegistryTable} }
@@ -15,8 +15,12 @@ func Registry() Set { return Set{Files: folder("registry"), Table: RegistryTable
 // neither read it nor write to it.
 func Outbox() Set { return Set{Files: folder("outbox"), Table: OutboxTable} }
 
+// Indexes is the set of indexes of the event store that came later. It is one of its own so that programs before them do not refuse the store as newer: the database
+// keeps the indexes up to date for them, too.
+func Indexes() Set { return Set{Files: folder("indexes"), Table: IndexesTable} }
+
 func folder(name string) fs.FS {
-	files, err := fs.Sub(registry, name)
+	files, err := fs.Sub(more, name)
 	if err != nil {
 		panic("migrations: " + err.Error()) // the names are constants that the compiler embedded
 	}

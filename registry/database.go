@@ -49,10 +49,8 @@ func OpenPostgres(ctx context.Context, serverURL string, opt Options) (*Registry
 }
 
 func openOn(ctx context.Context, db *sql.DB, dialect Dialect, set migrations.Dialect, opt Options) (*Registry, *sql.DB, error) {
-	for _, schema := range []migrations.Set{migrations.Registry(), migrations.Outbox()} {
-		if err := migrations.Up(ctx, db, set, schema); err != nil {
-			return nil, nil, errors.Join(err, db.Close())
-		}
+	if err := migrations.Up(ctx, db, set, migrations.Registry(), migrations.Outbox()); err != nil {
+		return nil, nil, errors.Join(err, db.Close())
 	}
 	r, err := Open(ctx, db, dialect, opt)
 	if err != nil {

@@ -56,8 +56,8 @@ func Fill(ctx context.Context, url string, schema ...migrations.At) (_ eventstor
 
 // checkEmpty looks into every table that is there; what the schema says about itself does not count.
 func checkEmpty(ctx context.Context, conn *pgx.Conn) error {
-	rows, err := conn.Query(ctx, "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename NOT IN ($1, $2) ORDER BY tablename",
-		migrations.EventsTable, migrations.RegistryTable)
+	rows, err := conn.Query(ctx, "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename NOT IN ($1, $2, $3, $4) ORDER BY tablename",
+		migrations.EventsTable, migrations.RegistryTable, migrations.OutboxTable, migrations.IndexesTable)
 	if err != nil {
 		return fmt.Errorf("listing the tables: %w", err)
 	}

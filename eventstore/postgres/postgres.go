@@ -87,7 +87,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // migrate uses connections of its own: a migration may take longer than a statement, and no prepared statement outlives it.
 func migrate(ctx context.Context, config pgx.ConnConfig) error {
 	db := stdlib.OpenDB(config)
-	return errors.Join(migrations.Up(ctx, db, migrations.Postgres, migrations.Events()), db.Close())
+	return errors.Join(migrations.Up(ctx, db, migrations.Postgres, migrations.Events(), migrations.Indexes()), db.Close())
 }
 
 // Exclusive takes a session's advisory lock on a connection of its own. If that connection ends, appends and claims fail until the lock

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"callchain/engine/projection/projectiontest"
 	"callchain/eventstore"
 	"callchain/eventstore/pgtest"
 	"callchain/eventstore/postgres"
@@ -31,7 +32,7 @@ func openAt(t testing.TB, url string) *postgres.Store {
 	return s
 }
 
-func TestSuite(t *testing.T) { storetest.Run(t, database) }
+func TestSuite(t *testing.T) { storetest.Run(t, projectiontest.Tables(), database) }
 
 func TestVerifyFindsTampering(t *testing.T) {
 	for _, x := range storetest.Tamperings() {
@@ -62,4 +63,4 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 	}
 }
 
-func Benchmark(b *testing.B) { storetest.Bench(b, database) }
+func Benchmark(b *testing.B) { storetest.Bench(b, projectiontest.Tables(), database) }

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"callchain/engine/projection/projectiontest"
 	"callchain/eventstore"
 	"callchain/eventstore/pgtest"
 	"callchain/eventstore/sqlgen"
@@ -30,14 +31,14 @@ func TestTablesAreThoseOfTheProjections(t *testing.T) {
 		eventstore.Int: "bigint", eventstore.Bool: "boolean", eventstore.Text: "text", eventstore.JSON: "json",
 		eventstore.Bytes: "bytea", eventstore.UUID: "uuid",
 	}
-	storetest.CompareColumns(t, types, func(table string) []storetest.Column {
+	projectiontest.CompareColumns(t, types, func(table string) []projectiontest.Column {
 		rows, err := conn.Query(t.Context(), `SELECT a.attname, format_type(a.atttypid, a.atttypmod), coalesce(array_position(i.indkey::int[], a.attnum::int) + 1, 0), NOT a.attnotnull
 			FROM pg_attribute a LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
 			WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`, table)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[storetest.Column])
+		out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[projectiontest.Column])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +54,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off"); err != nil {
 		t.Fatal(err)
 	}
-	for index, q := range storetest.IndexedQueries() {
+	for index, q := range projectiontest.IndexedQueries() {
 		query, args, err := sqlgen.Postgres.Select(q)
 		if err != nil {
 			t.Fatal(err)

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"callchain/engine/projection/projectiontest"
 	"callchain/eventstore"
 	"callchain/eventstore/sqlgen"
-	"callchain/eventstore/storetest"
 )
 
 func TestTablesAreThoseOfTheProjections(t *testing.T) {
@@ -28,14 +28,14 @@ func TestTablesAreThoseOfTheProjections(t *testing.T) {
 		eventstore.Int: "integer", eventstore.Bool: "integer", eventstore.Text: "text", eventstore.JSON: "text",
 		eventstore.Bytes: "blob", eventstore.UUID: "blob",
 	}
-	storetest.CompareColumns(t, types, func(table string) []storetest.Column {
+	projectiontest.CompareColumns(t, types, func(table string) []projectiontest.Column {
 		rows, err := db.QueryContext(t.Context(), `SELECT name, lower(type), pk, "notnull" = 0 FROM pragma_table_info(?) ORDER BY cid`, table)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var out []storetest.Column
+		var out []projectiontest.Column
 		for rows.Next() {
-			var c storetest.Column
+			var c projectiontest.Column
 			if err := rows.Scan(&c.Name, &c.Type, &c.Key, &c.Nullable); err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for index, q := range storetest.IndexedQueries() {
+	for index, q := range projectiontest.IndexedQueries() {
 		query, args, err := sqlgen.SQLite.Select(q)
 		if err != nil {
 			t.Fatal(err)

@@ -91,7 +91,7 @@ func migrate(ctx context.Context, path string) error {
 		return err
 	}
 	db.SetMaxOpenConns(1)
-	return errors.Join(migrations.Up(ctx, db, migrations.SQLite, migrations.Events()), db.Close())
+	return errors.Join(migrations.Up(ctx, db, migrations.SQLite, migrations.Events(), migrations.Indexes()), db.Close())
 }
 
 // dsn names the database file and the pragmas that every connection begins with. Waiting for another process's lock ends after 5 s.

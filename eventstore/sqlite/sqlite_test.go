@@ -10,6 +10,7 @@ import (
 
 	_ "modernc.org/sqlite"
 
+	"callchain/engine/projection/projectiontest"
 	"callchain/eventstore"
 	"callchain/eventstore/sqlite"
 	"callchain/eventstore/storetest"
@@ -35,7 +36,7 @@ func openAt(t testing.TB, path string) *sqlite.Store {
 	return s
 }
 
-func TestSuite(t *testing.T) { storetest.Run(t, database) }
+func TestSuite(t *testing.T) { storetest.Run(t, projectiontest.Tables(), database) }
 
 // outside changes the file as another program would.
 func outside(t testing.TB, path string) func(query string) error {
@@ -98,7 +99,7 @@ func TestAPathWithOddCharactersIsOneFile(t *testing.T) {
 	}
 }
 
-func Benchmark(b *testing.B) { storetest.Bench(b, database) }
+func Benchmark(b *testing.B) { storetest.Bench(b, projectiontest.Tables(), database) }
 
 // TestScanGivesWhatPartitionsGive: the two ways through the log show the same events, also in pages that cut appends.
 func TestScanGivesWhatPartitionsGive(t *testing.T) {

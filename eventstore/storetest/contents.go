@@ -14,19 +14,19 @@ import (
 )
 
 // conflictLeavesNothing: one stream of many exists already; nothing of the batch is stored, not even for other partitions.
-func conflictLeavesNothing(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func conflictLeavesNothing(t testing.TB, at Site) {
+	s := at.Open()
 	a, b := Claim(t, s, 1), Claim(t, s, 2)
 	taken := []string{CallStream(), "window/c/n/x"}
 	a.Append(t, s, taken...)
 	p, q := a.Batch("device/a"), b.Batch(append(CallStreams(30), taken...)...)
-	q.Rows = []eventstore.Row{attribute("k", `1`)}
+	q.Rows = []eventstore.Row{at.value("k", `1`)}
 	_, err := s.Append(t.Context(), Of(NewID(), p, q))
 	wantConflict(t, err, taken...)
 	wantCheckpoint(t, s, a.Mine)
 	wantCheckpoint(t, s, b.Mine)
 	wantPartition(t, s, 2, nil)
-	wantNoAttributes(t, s)
+	at.wantNoValues(t, s)
 
 	// The store is as good as before, and a batch that conflicts with itself is refused the same way.
 	again := CallStream()
@@ -48,8 +48,8 @@ func wantConflict(t testing.TB, err error, streams ...string) {
 }
 
 // streamBeginsInAnotherMonth: a database that keeps months apart must still see the conflict.
-func streamBeginsInAnotherMonth(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func streamBeginsInAnotherMonth(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 1)
 	stream := CallStream()
 	w.Append(t, s, stream)
@@ -66,8 +66,8 @@ func streamBeginsInAnotherMonth(t testing.TB, open func() eventstore.Store) {
 }
 
 // refusedDataLeavesNothing: what one store cannot keep, none keeps.
-func refusedDataLeavesNothing(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func refusedDataLeavesNothing(t testing.TB, at Site) {
+	s := at.Open()
 	a, b := Claim(t, s, 1), Claim(t, s, 2)
 	for name, spoil := range map[string]func(e *eventstore.Event){
 		"not UTF-8":       func(e *eventstore.Event) { e.Data = []byte("{\"a\":\"\xff\"}") },
@@ -78,20 +78,20 @@ func refusedDataLeavesNothing(t testing.TB, open func() eventstore.Store) {
 		"NUL in a text":   func(e *eventstore.Event) { e.Actor = "user:\x00" },
 	} {
 		p, q := a.Batch("device/a"), b.Batch(CallStreams(20)...)
-		p.Rows = []eventstore.Row{attribute("k", `1`)}
+		p.Rows = []eventstore.Row{at.value("k", `1`)}
 		spoil(&q.Events[13])
 		_, err := s.Append(t.Context(), Of(NewID(), p, q))
 		wantRefused(t, name, err)
 	}
 	p := a.Batch("device/a")
-	p.Rows = []eventstore.Row{attribute("k", `1`), attribute("k", "{")}
+	p.Rows = []eventstore.Row{at.value("k", `1`), at.value("k", "{")}
 	_, err := s.Append(t.Context(), Of(NewID(), p))
 	wantRefused(t, "a row that is not JSON", err)
 	for _, w := range []*Writer{a, b} {
 		wantCheckpoint(t, s, w.Mine)
 		wantPartition(t, s, w.Mine.Partition, nil)
 	}
-	wantNoAttributes(t, s)
+	at.wantNoValues(t, s)
 	// An escaped NUL is good JSON.
 	p = a.Batch("device/a")
 	p.Events[0].Data = []byte(`{"a":"\u0000 \ud800"}`)
@@ -110,8 +110,8 @@ func wantRefused(t testing.TB, name string, err error) {
 }
 
 // contradictoryBatch: mistakes of the caller are told, not stored.
-func contradictoryBatch(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func contradictoryBatch(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 1)
 	for name, spoil := range map[string]func(b *eventstore.Batch){
 		"no id":             func(b *eventstore.Batch) { b.ID = uuid.Nil },
@@ -122,17 +122,17 @@ func contradictoryBatch(t testing.TB, open func() eventstore.Store) {
 		"another epoch":     func(b *eventstore.Batch) { b.Partitions[0].Next.Epoch++ },
 		"version 0":         func(b *eventstore.Batch) { b.Partitions[0].Events[0].Version = 0 },
 		"a short row": func(b *eventstore.Batch) {
-			row := attribute("k", `1`)
+			row := at.value("k", `1`)
 			row.Values = row.Values[1:]
 			b.Partitions[0].Rows = []eventstore.Row{row}
 		},
 		"a value of another kind": func(b *eventstore.Batch) {
-			row := attribute("k", `1`)
+			row := at.value("k", `1`)
 			row.Values[4] = "text"
 			b.Partitions[0].Rows = []eventstore.Row{row}
 		},
 		"a key that is NULL": func(b *eventstore.Batch) {
-			row := attribute("k", `1`)
+			row := at.value("k", `1`)
 			row.Values[1] = nil
 			b.Partitions[0].Rows = []eventstore.Row{row}
 		},
@@ -148,8 +148,8 @@ func contradictoryBatch(t testing.TB, open func() eventstore.Store) {
 }
 
 // claimsGrowEpochs: each claim adds one, keeps what was stored, and answers sorted by partition.
-func claimsGrowEpochs(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func claimsGrowEpochs(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 2)
 	w.Append(t, s, "device/a")
 	got, err := s.Claim(t.Context(), "other", []int32{9, 2, 0})
@@ -178,8 +178,8 @@ func claimsGrowEpochs(t testing.TB, open func() eventstore.Store) {
 	}
 }
 
-func checkpointsComeBack(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func checkpointsComeBack(t testing.TB, at Site) {
+	s := at.Open()
 	if all, err := s.Checkpoints(t.Context()); err != nil || len(all) != 0 {
 		t.Fatalf("Checkpoints of an empty store = %v, %v", all, err)
 	}
@@ -193,12 +193,12 @@ func checkpointsComeBack(t testing.TB, open func() eventstore.Store) {
 	}
 	want := p.Next
 	want.Append = id
-	wantCheckpoint(t, open(), want)
+	wantCheckpoint(t, at.Open(), want)
 }
 
 // eventsComeBack: every field at its limits, in a stream and in its partition.
-func eventsComeBack(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func eventsComeBack(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 63)
 	streams := []string{
 		CallStream(), "device/" + NewID().String(), "device/" + NewID().String() + "/12", "run/" + NewID().String(), "system/63",
@@ -238,8 +238,8 @@ func eventsComeBack(t testing.TB, open func() eventstore.Store) {
 	}
 }
 
-func readsArePaged(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func readsArePaged(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 1)
 	for range 4 {
 		w.Append(t, s, "device/a", "device/b", "device/a")
@@ -272,8 +272,28 @@ func readsArePaged(t testing.TB, open func() eventstore.Store) {
 	}
 }
 
-func cancelledContext(t testing.TB, open func() eventstore.Store) {
-	s := open()
+// pagesAreBounded: a page ends behind the event with which its data reaches the bytes, so that each has one event at least.
+func pagesAreBounded(t testing.TB, at Site) {
+	s := at.Open()
+	w := Claim(t, s, 1)
+	w.Append(t, s, CallStreams(12)...)
+	all := readPartition(t, s, 1)
+	size := len(all[0].Data) // all are alike
+	for _, c := range []struct{ after, limit, bytes, want int }{
+		{0, 100, 100 * size, 12}, {0, 5, 100 * size, 5}, {0, 100, 0, 1}, {3, 100, 2*size - 1, 2}, {3, 100, 2 * size, 3}, {11, 100, 1, 1}, {12, 100, 1, 0},
+	} {
+		page, err := s.Page(t.Context(), 1, int64(c.after), c.limit, c.bytes)
+		if err != nil || len(page) != c.want || len(page) > 0 && (page[0].Seq != int64(c.after)+1 || page[len(page)-1].Seq != int64(c.after+c.want)) {
+			t.Errorf("Page(after %d, limit %d, bytes %d of %d each) = %d events, %v, want %d", c.after, c.limit, c.bytes, size, len(page), err, c.want)
+		}
+	}
+	if page, err := s.Page(t.Context(), 2, 0, 5, 5); err != nil || len(page) > 0 {
+		t.Errorf("Page of no events = %v, %v", page, err)
+	}
+}
+
+func cancelledContext(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -290,8 +310,8 @@ func cancelledContext(t testing.TB, open func() eventstore.Store) {
 	w.Append(t, s, "device/a")
 }
 
-func exclusiveRefusesSecond(t testing.TB, open func() eventstore.Store) {
-	first, second := open(), open()
+func exclusiveRefusesSecond(t testing.TB, at Site) {
+	first, second := at.Open(), at.Open()
 	if err := first.Exclusive(t.Context()); err != nil {
 		t.Fatalf("Exclusive: %v", err)
 	}
@@ -310,8 +330,8 @@ func exclusiveRefusesSecond(t testing.TB, open func() eventstore.Store) {
 	}
 }
 
-func sizePingClose(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func sizePingClose(t testing.TB, at Site) {
+	s := at.Open()
 	Claim(t, s, 1).Append(t, s, CallStreams(50)...)
 	if n, err := s.Size(t.Context()); err != nil || n < 50*300 {
 		t.Errorf("Size = %d, %v, want at least the data", n, err)
@@ -331,7 +351,7 @@ func sizePingClose(t testing.TB, open func() eventstore.Store) {
 	if _, err := s.Partition(t.Context(), 1, 0, 1); err == nil {
 		t.Error("Partition works after Close")
 	}
-	wantLen := len(readPartition(t, open(), 1))
+	wantLen := len(readPartition(t, at.Open(), 1))
 	if wantLen != 50 {
 		t.Errorf("another store finds %d events, want 50", wantLen)
 	}

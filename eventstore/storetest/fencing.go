@@ -10,14 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"callchain/engine/projection"
 	"callchain/eventstore"
 )
 
 // zombieBetweenClaimAndLoad: an owner that does not know that it lost its partition goes on appending while the new owner claims and loads.
 // What Claim returned must be all there is, and stay all there is.
-func zombieBetweenClaimAndLoad(t testing.TB, open func() eventstore.Store) {
-	zombieNode, newNode := open(), open()
+func zombieBetweenClaimAndLoad(t testing.TB, at Site) {
+	zombieNode, newNode := at.Open(), at.Open()
 	for round := range 15 {
 		partition := int32(round)
 		zombie := Claim(t, zombieNode, partition)
@@ -69,8 +68,8 @@ func appendUntilFenced(ctx context.Context, s eventstore.Store, w *Writer, strea
 }
 
 // clientStopsInMidAppend: the context ends at any point of an append, and the same batch is appended again until it is answered.
-func clientStopsInMidAppend(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func clientStopsInMidAppend(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 3)
 	rng := rand.New(rand.NewPCG(1, 2))
 	var want []eventstore.Event
@@ -100,11 +99,11 @@ func clientStopsInMidAppend(t testing.TB, open func() eventstore.Store) {
 }
 
 // storedBatchAgain: the answer to an append was lost. The same batch counts as stored, also when the partition was claimed since.
-func storedBatchAgain(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func storedBatchAgain(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 1)
 	id, p := NewID(), w.Batch("device/a", CallStream())
-	p.Rows = []eventstore.Row{attribute("k", `1`)}
+	p.Rows = []eventstore.Row{at.value("k", `1`)}
 	for range 3 {
 		if fenced, err := s.Append(t.Context(), Of(id, p)); err != nil || len(fenced) > 0 {
 			t.Fatalf("Append of the same batch = %v, %v, want stored", fenced, err)
@@ -134,8 +133,8 @@ func storedBatchAgain(t testing.TB, open func() eventstore.Store) {
 }
 
 // oneFencedAmongEight: the other seven commit; of the fenced one neither events nor rows nor checkpoint are written.
-func oneFencedAmongEight(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func oneFencedAmongEight(t testing.TB, at Site) {
+	s := at.Open()
 	writers := make([]*Writer, 8)
 	for i := range writers {
 		writers[i] = Claim(t, s, int32(i))
@@ -145,7 +144,7 @@ func oneFencedAmongEight(t testing.TB, open func() eventstore.Store) {
 	batch := eventstore.Batch{ID: NewID()}
 	for i, w := range slices.Backward(writers) {
 		p := w.Batch("device/a"+fmt.Sprint(i), CallStream())
-		p.Rows = []eventstore.Row{attribute(fmt.Sprint("k", i), `true`)}
+		p.Rows = []eventstore.Row{at.value(fmt.Sprint("k", i), `true`)}
 		batch.Partitions = append(batch.Partitions, p)
 	}
 	for range 2 { // the second time, seven are stored already
@@ -155,7 +154,7 @@ func oneFencedAmongEight(t testing.TB, open func() eventstore.Store) {
 	}
 	for i := range writers {
 		events := readPartition(t, s, int32(i))
-		rows, err := s.Count(t.Context(), eventstore.Query{Table: projection.Attributes, Where: []eventstore.Cond{{Column: "key", Op: eventstore.Eq, Value: fmt.Sprint("k", i)}}})
+		rows, err := s.Count(t.Context(), eventstore.Query{Table: at.Tables.Values, Where: []eventstore.Cond{{Column: "key", Op: eventstore.Eq, Value: fmt.Sprint("k", i)}}})
 		want := map[bool]int{true: 3, false: 1}[i != 5]
 		if err != nil || len(events) != want || rows != int64(want/2) {
 			t.Errorf("partition %d has %d events and %d rows (%v), want %d and %d", i, len(events), rows, err, want, want/2)
@@ -165,8 +164,8 @@ func oneFencedAmongEight(t testing.TB, open func() eventstore.Store) {
 }
 
 // staleOwnerIsFenced: an owner that missed its own last append (it dropped its memory too late, or a copy of it still runs) is stopped by the seq.
-func staleOwnerIsFenced(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func staleOwnerIsFenced(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 1)
 	stale := *w
 	w.Append(t, s, "window/a")
@@ -182,8 +181,8 @@ func staleOwnerIsFenced(t testing.TB, open func() eventstore.Store) {
 }
 
 // callerKeepsItsSlices: what the store took is its own copy.
-func callerKeepsItsSlices(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func callerKeepsItsSlices(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 1)
 	p := w.Batch("window/a", "window/b")
 	want := slices.Clone(p.Events)
@@ -203,8 +202,8 @@ func callerKeepsItsSlices(t testing.TB, open func() eventstore.Store) {
 }
 
 // thirtyTwoWriters append to partitions of their own at the same time, through two stores.
-func thirtyTwoWriters(t testing.TB, open func() eventstore.Store) {
-	stores := [2]eventstore.Store{open(), open()}
+func thirtyTwoWriters(t testing.TB, at Site) {
+	stores := [2]eventstore.Store{at.Open(), at.Open()}
 	var (
 		wg   sync.WaitGroup
 		want [32][]eventstore.Event
@@ -217,7 +216,7 @@ func thirtyTwoWriters(t testing.TB, open func() eventstore.Store) {
 			<-begin
 			for range 12 {
 				id, p := NewID(), w.Batch(append(CallStreams(4), fmt.Sprint("device/", i))...)
-				p.Rows = []eventstore.Row{attribute(fmt.Sprint("k", i), fmt.Sprint(p.Next.Seq))}
+				p.Rows = []eventstore.Row{at.value(fmt.Sprint("k", i), fmt.Sprint(p.Next.Seq))}
 				if fenced, err := s.Append(t.Context(), Of(id, p)); err != nil || len(fenced) > 0 {
 					errs[i] = fmt.Errorf("writer %d: fenced %v: %w", i, fenced, err)
 					return
@@ -239,8 +238,8 @@ func thirtyTwoWriters(t testing.TB, open func() eventstore.Store) {
 
 // readerMissesNothing: a reader that goes on from the last seq it saw sees each seq once and in order while writers run, also in other
 // partitions of the same batches.
-func readerMissesNothing(t testing.TB, open func() eventstore.Store) {
-	writing, reading := open(), open()
+func readerMissesNothing(t testing.TB, at Site) {
+	writing, reading := at.Open(), at.Open()
 	const batches, each = 80, 5
 	written := make(chan error, 1)
 	a, b := Claim(t, writing, 1), Claim(t, writing, 2)
@@ -276,8 +275,8 @@ func readerMissesNothing(t testing.TB, open func() eventstore.Store) {
 }
 
 // twoWritersBeginOneStream: of two owners that give the same stream its first event at the same time, exactly one wins, round after round.
-func twoWritersBeginOneStream(t testing.TB, open func() eventstore.Store) {
-	stores := [2]eventstore.Store{open(), open()}
+func twoWritersBeginOneStream(t testing.TB, at Site) {
+	stores := [2]eventstore.Store{at.Open(), at.Open()}
 	writers := [2]*Writer{Claim(t, stores[0], 0), Claim(t, stores[1], 1)}
 	for round := range 25 {
 		stream := CallStream()

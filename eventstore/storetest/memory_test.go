@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +32,7 @@ type faults struct {
 	oneStream      bool // Streams leaves out all events of a stream but its first
 	twiceStream    bool // Streams gives a stream as often as it is named
 	deafStreams    bool // Streams goes on after its reader has failed
+	locksStreams   bool // Streams answers nobody else meanwhile
 	skips          bool // Partition misses the event after each page
 	pageByCount    bool // Page does not look at the bytes
 }
@@ -44,6 +46,7 @@ type shared struct {
 	rows        map[*eventstore.Table][][]any
 	holder      *memory
 	sharing     map[*memory]bool
+	locked      atomic.Bool
 }
 
 // memory is a store for testing the suite: it keeps its promises unless a fault is planted.
@@ -56,7 +59,7 @@ var errClosed = errors.New("closed")
 
 func (m *memory) enter(ctx context.Context) (leave func(), err error) {
 	m.mu.Lock()
-	if err = ctx.Err(); err == nil && m.closed {
+	if err = ctx.Err(); err == nil && (m.closed || m.locked.Load()) {
 		err = errClosed
 	}
 	return m.mu.Unlock, err
@@ -252,7 +255,10 @@ func (m *memory) Streams(ctx context.Context, streams []string, each func(*event
 			return err
 		}
 		for i := range events {
-			if err := each(&events[i]); err != nil && !m.faults.deafStreams {
+			m.locked.Store(m.faults.locksStreams)
+			err := each(&events[i])
+			m.locked.Store(false)
+			if err != nil && !m.faults.deafStreams {
 				return err
 			}
 		}

@@ -20,8 +20,8 @@ const (
 
 // readersAmongWriters: thirty-two write through two stores and hand their partitions over in the middle, while others follow all partitions
 // through a third. What a checkpoint says is there to be read, and each seq is seen once and in order.
-func readersAmongWriters(t testing.TB, open func() eventstore.Store) {
-	stores, reading := [2]eventstore.Store{open(), open()}, open()
+func readersAmongWriters(t testing.TB, at Site) {
+	stores, reading := [2]eventstore.Store{at.Open(), at.Open()}, at.Open()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var (

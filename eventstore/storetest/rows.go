@@ -8,29 +8,28 @@ import (
 
 	"github.com/google/uuid"
 
-	"callchain/engine/projection"
 	"callchain/eventstore"
 )
 
-func attribute(key, value string) eventstore.Row {
-	return eventstore.Row{Table: projection.Attributes, Values: []any{uuid.UUID{15: 2}, "SERVER_SCOPE", key, []byte(value), int64(1)}}
+func (at Site) value(key, value string) eventstore.Row {
+	return eventstore.Row{Table: at.Tables.Values, Values: []any{uuid.UUID{15: 2}, "SERVER_SCOPE", key, []byte(value), int64(1)}}
 }
 
-func removal(key string) eventstore.Row {
-	return eventstore.Row{Table: projection.Attributes, Delete: true, Values: []any{uuid.UUID{15: 2}, "SERVER_SCOPE", key}}
+func (at Site) removal(key string) eventstore.Row {
+	return eventstore.Row{Table: at.Tables.Values, Delete: true, Values: []any{uuid.UUID{15: 2}, "SERVER_SCOPE", key}}
 }
 
-func wantNoAttributes(t testing.TB, s eventstore.Store) {
+func (at Site) wantNoValues(t testing.TB, s eventstore.Store) {
 	t.Helper()
-	if n, err := s.Count(t.Context(), eventstore.Query{Table: projection.Attributes}); err != nil || n != 0 {
+	if n, err := s.Count(t.Context(), eventstore.Query{Table: at.Tables.Values}); err != nil || n != 0 {
 		t.Errorf("%d rows were left behind (%v)", n, err)
 	}
 }
 
-// attributes gives key=value of all attributes by key.
-func attributes(t testing.TB, s eventstore.Store) []string {
+// values gives key=value of all values by key.
+func (at Site) values(t testing.TB, s eventstore.Store) []string {
 	t.Helper()
-	rows, err := s.Rows(t.Context(), eventstore.Query{Table: projection.Attributes, Order: []eventstore.Order{{Column: "key"}}})
+	rows, err := s.Rows(t.Context(), eventstore.Query{Table: at.Tables.Values, Order: []eventstore.Order{{Column: "key"}}})
 	if err != nil {
 		t.Fatalf("Rows: %v", err)
 	}
@@ -42,28 +41,28 @@ func attributes(t testing.TB, s eventstore.Store) []string {
 }
 
 // rowsInLastState: of many changes to one row in one batch the last counts; a removal of what is not there is no error.
-func rowsInLastState(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func rowsInLastState(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 1)
-	w.AppendRows(t, s, []eventstore.Row{attribute("a", `1`), attribute("b", `1`), attribute("a", `2`), removal("b"), removal("none")})
-	if got := attributes(t, s); !slices.Equal(got, []string{"a=2"}) {
+	w.AppendRows(t, s, []eventstore.Row{at.value("a", `1`), at.value("b", `1`), at.value("a", `2`), at.removal("b"), at.removal("none")})
+	if got := at.values(t, s); !slices.Equal(got, []string{"a=2"}) {
 		t.Errorf("the rows are %v, want a=2", got)
 	}
-	w.AppendRows(t, s, []eventstore.Row{removal("a"), attribute("a", `3`), attribute("b", `4`), attribute("c", `{"x" : [1, 2]}`)})
-	if got := attributes(t, s); !slices.Equal(got, []string{"a=3", "b=4", `c={"x" : [1, 2]}`}) {
+	w.AppendRows(t, s, []eventstore.Row{at.removal("a"), at.value("a", `3`), at.value("b", `4`), at.value("c", `{"x" : [1, 2]}`)})
+	if got := at.values(t, s); !slices.Equal(got, []string{"a=3", "b=4", `c={"x" : [1, 2]}`}) {
 		t.Errorf("the rows are %v", got)
 	}
-	w.AppendRows(t, s, []eventstore.Row{removal("b"), attribute("a", `5`)}, "device/a")
-	if got := attributes(t, s); !slices.Equal(got, []string{"a=5", `c={"x" : [1, 2]}`}) {
+	w.AppendRows(t, s, []eventstore.Row{at.removal("b"), at.value("a", `5`)}, "device/a")
+	if got := at.values(t, s); !slices.Equal(got, []string{"a=5", `c={"x" : [1, 2]}`}) {
 		t.Errorf("the rows are %v", got)
 	}
 }
 
 // rowsOfEveryTable: each table of engine/projection takes and gives back a row full of values and a row of NULLs.
-func rowsOfEveryTable(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func rowsOfEveryTable(t testing.TB, at Site) {
+	s := at.Open()
 	w := Claim(t, s, 1)
-	for _, table := range projection.Tables() {
+	for _, table := range at.Tables.All {
 		full, bare := make([]any, len(table.Columns)), make([]any, len(table.Columns))
 		for i, c := range table.Columns {
 			full[i] = sample(c.Kind, i)
@@ -108,9 +107,9 @@ func sample(k eventstore.Kind, i int) any {
 }
 
 // rowsAreQueried: the pages of calls that a user sees. NULL sorts lowest, text by bytes.
-func rowsAreQueried(t testing.TB, open func() eventstore.Store) {
-	s := open()
-	table := projection.Latest
+func rowsAreQueried(t testing.TB, at Site) {
+	s := at.Open()
+	table := at.Tables.Times
 	var rows []eventstore.Row
 	for i, key := range []string{"b", "B", "ä", "a", "aa", "z"} {
 		ts := any(int64(i / 2))
@@ -165,13 +164,13 @@ func rowsAreQueried(t testing.TB, open func() eventstore.Store) {
 }
 
 // flagsAreQueried: a flag is set, not set or unknown; unknown is neither.
-func flagsAreQueried(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func flagsAreQueried(t testing.TB, at Site) {
+	s := at.Open()
 	var rows []eventstore.Row
 	for i, flag := range []any{true, false, false, nil} {
-		values := make([]any, len(projection.Calls.Columns))
-		values[0], values[1], values[projection.Calls.Index("persistent")] = uuid.UUID{1}, uuid.UUID{byte(i)}, flag
-		rows = append(rows, eventstore.Row{Table: projection.Calls, Values: values})
+		values := make([]any, len(at.Tables.Flags.Columns))
+		values[0], values[1], values[at.Tables.Flags.Index("persistent")] = uuid.UUID{1}, uuid.UUID{byte(i)}, flag
+		rows = append(rows, eventstore.Row{Table: at.Tables.Flags, Values: values})
 	}
 	Claim(t, s, 1).AppendRows(t, s, rows)
 	for _, c := range []struct {
@@ -188,7 +187,7 @@ func flagsAreQueried(t testing.TB, open func() eventstore.Store) {
 		{eventstore.Eq, nil, 1},
 		{eventstore.Ne, nil, 3},
 	} {
-		n, err := s.Count(t.Context(), eventstore.Query{Table: projection.Calls, Where: []eventstore.Cond{{Column: "persistent", Op: c.op, Value: c.value}}})
+		n, err := s.Count(t.Context(), eventstore.Query{Table: at.Tables.Flags, Where: []eventstore.Cond{{Column: "persistent", Op: c.op, Value: c.value}}})
 		if err != nil || n != c.want {
 			t.Errorf("Count of persistent %s %v = %d, %v, want %d", c.op, c.value, n, err, c.want)
 		}
@@ -196,29 +195,29 @@ func flagsAreQueried(t testing.TB, open func() eventstore.Store) {
 }
 
 // twoPartitionsWriteOneRow: the later partition of the batch wins, unless it is fenced.
-func twoPartitionsWriteOneRow(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func twoPartitionsWriteOneRow(t testing.TB, at Site) {
+	s := at.Open()
 	a, b := Claim(t, s, 1), Claim(t, s, 2)
 	p, q := a.Batch("device/a"), b.Batch("device/b")
-	p.Rows = []eventstore.Row{attribute("k", `"a"`), attribute("gone", `"a"`)}
-	q.Rows = []eventstore.Row{attribute("k", `"b"`), removal("gone")}
+	p.Rows = []eventstore.Row{at.value("k", `"a"`), at.value("gone", `"a"`)}
+	q.Rows = []eventstore.Row{at.value("k", `"b"`), at.removal("gone")}
 	id := NewID()
 	if fenced, err := s.Append(t.Context(), Of(id, p, q)); err != nil || len(fenced) > 0 {
 		t.Fatalf("Append = %v, %v", fenced, err)
 	}
-	if got := attributes(t, s); !slices.Equal(got, []string{`k="b"`}) {
+	if got := at.values(t, s); !slices.Equal(got, []string{`k="b"`}) {
 		t.Errorf(`the rows are %v, want k="b"`, got)
 	}
 	a.Took(p, id)
 	b.Took(q, id)
 	Claim(t, s, 2)
 	p, q = a.Batch("device/a"), b.Batch("device/b")
-	p.Rows = []eventstore.Row{attribute("k", `"still a"`)}
-	q.Rows = []eventstore.Row{removal("k")}
+	p.Rows = []eventstore.Row{at.value("k", `"still a"`)}
+	q.Rows = []eventstore.Row{at.removal("k")}
 	if fenced, err := s.Append(t.Context(), Of(NewID(), p, q)); err != nil || !slices.Equal(fenced, []int32{2}) {
 		t.Fatalf("Append = %v, %v", fenced, err)
 	}
-	if got := attributes(t, s); !slices.Equal(got, []string{`k="still a"`}) {
+	if got := at.values(t, s); !slices.Equal(got, []string{`k="still a"`}) {
 		t.Errorf(`the rows are %v, want k="still a"`, got)
 	}
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // sharedKeepsExclusiveOut: a cluster and a process that wants the store for itself never run at once, whoever came first.
-func sharedKeepsExclusiveOut(t testing.TB, open func() eventstore.Store) {
-	first, second, lone := open(), open(), open()
+func sharedKeepsExclusiveOut(t testing.TB, at Site) {
+	first, second, lone := at.Open(), at.Open(), at.Open()
 	err := first.Shared(t.Context())
 	if errors.Is(err, eventstore.ErrSingle) {
 		if err := lone.Exclusive(t.Context()); err != nil {
@@ -45,7 +45,7 @@ func sharedKeepsExclusiveOut(t testing.TB, open func() eventstore.Store) {
 	if err := lone.Exclusive(t.Context()); err != nil {
 		t.Fatalf("Exclusive after all closed: %v", err)
 	}
-	for name, s := range map[string]eventstore.Store{"another": open(), "the holder": lone} {
+	for name, s := range map[string]eventstore.Store{"another": at.Open(), "the holder": lone} {
 		if err := s.Shared(t.Context()); !errors.Is(err, eventstore.ErrInUse) {
 			t.Errorf("Shared by %s while the store is held exclusively = %v, want ErrInUse", name, err)
 		}
@@ -53,8 +53,8 @@ func sharedKeepsExclusiveOut(t testing.TB, open func() eventstore.Store) {
 }
 
 // streamsAtOnce: streams of several kinds, partitions and months, each with several events from several appends.
-func streamsAtOnce(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func streamsAtOnce(t testing.TB, at Site) {
+	s := at.Open()
 	want := map[string][]eventstore.Event{}
 	names := append(CallStreams(40), "window/a", "window/ü", "zzz", "device/"+NewID().String())
 	for partition := range int32(4) {
@@ -109,6 +109,25 @@ func inAnotherMonth(p *eventstore.PartitionBatch, months int32) {
 	}
 }
 
+// readsWithinStreams: who reads streams may ask the store about what it reads.
+func readsWithinStreams(t testing.TB, at Site) {
+	s := at.Open()
+	names := CallStreams(30)
+	Claim(t, s, 1).Append(t, s, names...)
+	read := 0
+	err := s.Streams(t.Context(), names, func(e *eventstore.Event) error {
+		read++
+		events, err := s.Stream(t.Context(), e.Stream, 0, 10)
+		if err != nil || len(events) != 1 {
+			t.Errorf("Stream(%s) while streams are read = %d events, %v", e.Stream, len(events), err)
+		}
+		return err
+	})
+	if err != nil || read != len(names) {
+		t.Errorf("%d of %d streams were read: %v", read, len(names), err)
+	}
+}
+
 func wantStreams(t testing.TB, s eventstore.Store, asked []string, stored map[string][]eventstore.Event) {
 	t.Helper()
 	var want []eventstore.Event
@@ -136,8 +155,8 @@ func wantStreams(t testing.TB, s eventstore.Store, asked []string, stored map[st
 }
 
 // nowIsTold: the suite's databases run on this machine, so their clock is this one's.
-func nowIsTold(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func nowIsTold(t testing.TB, at Site) {
+	s := at.Open()
 	before := time.Now()
 	now, err := s.Now(t.Context())
 	if off := now.Sub(before); err != nil || off < -time.Second || off > time.Minute {

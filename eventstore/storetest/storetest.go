@@ -12,10 +12,24 @@ import (
 // database, as the nodes of a cluster do. The stores are closed and the database is removed when the test ends.
 type Database func(t testing.TB) (open func() eventstore.Store)
 
+// Tables are the tables of a database, and those of them that have the shapes that the suite needs.
+type Tables struct {
+	All    []*eventstore.Table
+	Values *eventstore.Table // (UUID, Text, Text) is the key, then JSON and Int
+	Times  *eventstore.Table // (UUID, Text) is the key, then JSON and Int; the columns entity, key and ts
+	Flags  *eventstore.Table // (UUID, UUID) is the key; it has a column persistent, Bool
+}
+
+// Site is where a case runs: a fresh database.
+type Site struct {
+	Open   func() eventstore.Store // see Database
+	Tables Tables
+}
+
 // Case is one promise of the contract.
 type Case struct {
 	Name string
-	Run  func(t testing.TB, open func() eventstore.Store)
+	Run  func(t testing.TB, at Site)
 }
 
 // Cases lists the suite in its order.
@@ -39,6 +53,7 @@ func Cases() []Case {
 		{"checkpoints come back whole", checkpointsComeBack},
 		{"events come back byte for byte", eventsComeBack},
 		{"reads are paged", readsArePaged},
+		{"pages are bounded by bytes", pagesAreBounded},
 		{"rows are written in their last state", rowsInLastState},
 		{"rows of every table come back", rowsOfEveryTable},
 		{"rows are found, sorted and paged", rowsAreQueried},
@@ -48,6 +63,7 @@ func Cases() []Case {
 		{"exclusive refuses a second holder", exclusiveRefusesSecond},
 		{"those who share keep an exclusive holder out", sharedKeepsExclusiveOut},
 		{"many streams are read at once", streamsAtOnce},
+		{"the store is read while streams are read", readsWithinStreams},
 		{"the database tells its time", nowIsTold},
 		{"size, ping and close", sizePingClose},
 		{"a sound store verifies", soundStoreVerifies},
@@ -55,8 +71,8 @@ func Cases() []Case {
 }
 
 // Run runs the suite, each case on a database of its own.
-func Run(t *testing.T, database Database) {
+func Run(t *testing.T, tables Tables, database Database) {
 	for _, c := range Cases() {
-		t.Run(c.Name, func(t *testing.T) { c.Run(t, database(t)) })
+		t.Run(c.Name, func(t *testing.T) { c.Run(t, Site{database(t), tables}) })
 	}
 }

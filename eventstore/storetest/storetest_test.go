@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"callchain/engine/projection/projectiontest"
 	"callchain/eventstore"
 	"callchain/eventstore/storetest"
 )
@@ -20,7 +21,9 @@ func memoryWith(f faults) storetest.Database {
 	}
 }
 
-func TestTheSuitePassesASoundStore(t *testing.T) { storetest.Run(t, memoryWith(faults{})) }
+func TestTheSuitePassesASoundStore(t *testing.T) {
+	storetest.Run(t, projectiontest.Tables(), memoryWith(faults{}))
+}
 
 // verdict is a test that may fail without failing ours.
 type verdict struct {
@@ -55,6 +58,9 @@ func TestTheSuiteFailsABrokenStore(t *testing.T) {
 		{"those who share keep an exclusive holder out", faults{sharedBeside: true}},
 		{"many streams are read at once", faults{oneStream: true}},
 		{"many streams are read at once", faults{twiceStream: true}},
+		{"many streams are read at once", faults{deafStreams: true}},
+		{"the store is read while streams are read", faults{locksStreams: true}},
+		{"pages are bounded by bytes", faults{pageByCount: true}},
 		{"readers miss nothing while thirty-two write", faults{skips: true}},
 		{"a reader misses nothing", faults{skips: true}},
 		{"a stale owner of the same epoch is fenced", faults{noSeq: true}},
@@ -70,7 +76,7 @@ func TestTheSuiteFailsABrokenStore(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				cases[at].Run(v, memoryWith(c.planted)(t))
+				cases[at].Run(v, storetest.Site{Open: memoryWith(c.planted)(t), Tables: projectiontest.Tables()})
 			}()
 			<-done
 			if !v.failed.Load() {

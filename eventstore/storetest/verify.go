@@ -21,8 +21,8 @@ func Faults(t testing.TB, s eventstore.Store) []eventstore.Fault {
 	return faults
 }
 
-func soundStoreVerifies(t testing.TB, open func() eventstore.Store) {
-	s := open()
+func soundStoreVerifies(t testing.TB, at Site) {
+	s := at.Open()
 	a, b := Claim(t, s, 1), Claim(t, s, 2)
 	Claim(t, s, 3)
 	for range 5 {

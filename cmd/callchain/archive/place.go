@@ -67,10 +67,11 @@ func (p Place) registryFile() string { return filepath.Join(p.Dir, serve.Registr
 
 // fileOf is the file of a set in the embedded database.
 func (p Place) fileOf(s migrations.Set) string {
-	if s.Table != migrations.EventsTable {
-		return p.registryFile()
+	switch s.Table {
+	case migrations.EventsTable, migrations.IndexesTable:
+		return p.eventsFile()
 	}
-	return p.eventsFile()
+	return p.registryFile()
 }
 
 // database opens the database of a set without changing it. One that is not there: fs.ErrNotExist.

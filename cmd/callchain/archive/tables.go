@@ -63,13 +63,13 @@ func tables() []*eventstore.Table {
 // derived are the tables of a database that a copy leaves out, because filling a database makes them (places of events, what the schema says about
 // itself), or because nobody needs them there: nodes that start on a copy have missed nothing that they are to be told of. A table that is neither
 // here nor in tables was forgotten, which a test finds.
-var derived = []string{"streams", "appends", "anchors", migrations.EventsTable, migrations.RegistryTable, migrations.OutboxTable, "registry_outbox"}
+var derived = []string{"streams", "appends", "anchors", migrations.EventsTable, migrations.RegistryTable, migrations.OutboxTable, migrations.IndexesTable, "registry_outbox"}
 
 // sets are the schemas of what is copied.
 func sets() []migrations.Set { return []migrations.Set{migrations.Events(), migrations.Registry()} }
 
 // schemas are all schemas of a database; those that are copied come first.
-func schemas() []migrations.Set { return append(sets(), migrations.Outbox()) }
+func schemas() []migrations.Set { return append(sets(), migrations.Outbox(), migrations.Indexes()) }
 
 func eventRow(e *eventstore.Event) []any {
 	return []any{

@@ -1,4 +1,6 @@
-package storetest
+// Package projectiontest is what a database must have for engine/projection: the tables of the suite of event stores, their columns, and the queries that need an
+// index.
+package projectiontest
 
 import (
 	"slices"
@@ -6,7 +8,13 @@ import (
 
 	"callchain/engine/projection"
 	"callchain/eventstore"
+	"callchain/eventstore/storetest"
 )
+
+// Tables are those of the suite of event stores.
+func Tables() storetest.Tables {
+	return storetest.Tables{All: projection.Tables(), Values: projection.Attributes, Times: projection.Latest, Flags: projection.Calls}
+}
 
 // Column is a column as the database's catalogue tells it.
 type Column struct {
@@ -40,9 +48,10 @@ func IndexedQueries() map[string]eventstore.Query {
 		return eventstore.Cond{Column: column, Op: eventstore.Eq, Value: value}
 	}
 	newest := []eventstore.Order{{Column: "created", Desc: true}}
-	id := NewID()
+	id := storetest.NewID()
 	return map[string]eventstore.Query{
 		"calls_device":  {Table: projection.Calls, Where: []eventstore.Cond{eq("tenant", id), eq("device", id), eq("persistent", true)}, Order: newest, Limit: 10},
+		"calls_wire":    projection.CallsByWire(id, id, 7),
 		"calls_created": {Table: projection.Calls, Where: []eventstore.Cond{eq("tenant", id)}, Order: newest, Limit: 10},
 	}
 }
