@@ -1,0 +1,56 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"callchain/engine/bus"
+	"callchain/engine/observe"
+	"callchain/eventstore"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// taking topics take everything.
+type taking struct{ seqs []string }
+
+func (p *taking) Publish(_ context.Context, _ bus.Topic, records []bus.Record) error {
+	for _, r := range records {
+		p.seqs = append(p.seqs, r.Headers[HeaderSeq])
+	}
+	return nil
+}
+
+func (p *taking) Follow(context.Context, bus.Topic, func(), func(bus.Record)) error { return nil }
+
+// TestEventThatIsNoRecord: an event of which no record can be made is left out and named, and the cursor passes it, also when it is alone.
+func TestEventThatIsNoRecord(t *testing.T) {
+	var lines strings.Builder
+	to := &taking{}
+	r := New(2, to, nil, observe.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(&lines, nil)))
+	next := int64(0)
+	commit := func(data ...string) {
+		events := make([]eventstore.Event, len(data))
+		for i, d := range data {
+			next++
+			events[i] = eventstore.Event{Stream: "rpc/x/y", Partition: 1, Seq: next, Type: "Queued", Data: []byte(d)}
+		}
+		r.Committed([]eventstore.PartitionBatch{{Next: eventstore.Checkpoint{Partition: 1, Seq: next}, Events: events}})
+		publishRest(t.Context(), r.publish)
+	}
+	commit("no JSON")
+	if r.UpTo(1) != 1 || len(to.seqs) != 0 {
+		t.Errorf("published up to %d: %v", r.UpTo(1), to.seqs)
+	}
+	commit(`1`, `{`, `2`)
+	if r.UpTo(1) != 4 || r.Lag() != 0 || strings.Join(to.seqs, " ") != "2 4" {
+		t.Errorf("published up to %d: %v", r.UpTo(1), to.seqs)
+	}
+	for _, want := range []string{"level=ERROR", "stream=rpc/x/y", "partition=1", "seq=3", "bytes=1", "reason=unreadable"} {
+		if !strings.Contains(lines.String(), want) {
+			t.Errorf("the log does not tell %s:\n%s", want, lines.String())
+		}
+	}
+}
