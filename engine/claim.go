@@ -118,7 +118,7 @@ func (d *driver) onClaimed(c *owner.Claimed) {
 		}
 	case newer && d.members != nil:
 		d.members.StandDown(membership.UnfitEvents, c.Err.Error())
-	case !newer && d.members == nil && !d.owner.Begun() && !errors.As(c.Err, &lost) && !c.Canceled:
+	case !newer && d.members == nil && !d.owner.Status().Begun && !errors.As(c.Err, &lost) && !c.Canceled:
 		d.failed = fmt.Errorf("claiming the partitions: %w", c.Err)
 	}
 	if d.members != nil {

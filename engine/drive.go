@@ -204,7 +204,7 @@ func (d *driver) report(changed bool) {
 			d.members.Beat()
 		}
 	}
-	if was := d.status.Load(); changed || *was != (owner.Status{}) {
+	if was := d.status.Load(); changed || !was.OK() {
 		if s := d.owner.Status(); s != *was {
 			d.status.Store(&s)
 		}
@@ -250,7 +250,7 @@ func (d *driver) finish() error {
 	for {
 		wake.Reset(time.Until(d.work().Time()))
 		if d.owner.Idle() {
-			if lost := d.owner.Lost(); lost != nil {
+			if lost := d.owner.Status().Lost; lost != nil {
 				return fmt.Errorf("claiming the partitions: %w", lost)
 			}
 			return nil

@@ -33,11 +33,15 @@ type peers struct {
 	unconfirmed []unconfirmedSession // in the order of their time
 }
 
-func newPeers() peers { return peers{} }
+// presence knows who is connected where, and who waits where.
+type presence struct {
+	*memory
+	peers peers
+}
 
 // Peers tells which other processes live, and until when there may be more: this process has just begun to hear them.
 func (o *Owner) Peers(live []string, blindUntil rpc.Instant) {
-	o.peers.live, o.peers.blind = live, blindUntil
+	o.pre.peers.live, o.pre.peers.blind = live, blindUntil
 }
 
 // barrier is the barrier of a partition that was just claimed; nil if there is nobody to wait for.
@@ -64,20 +68,46 @@ type unconfirmedSession struct {
 const unconfirmedMost = 100_000
 
 // doubt notes a session of a process that is not heard.
-func (o *Owner) doubt(d *device, session uuid.UUID) {
-	if o.config.Shared && d.home != o.config.Process && !o.peers.lives(d.home) && len(o.peers.unconfirmed) < unconfirmedMost {
-		o.peers.unconfirmed = append(o.peers.unconfirmed, unconfirmedSession{d.id, session, o.now.Add(cluster.Silent)})
+func (pre *presence) doubt(d *device, session uuid.UUID) {
+	if pre.config.Shared && d.home != pre.config.Process && !pre.peers.lives(d.home) && len(pre.peers.unconfirmed) < unconfirmedMost {
+		pre.peers.unconfirmed = append(pre.peers.unconfirmed, unconfirmedSession{d.id, session, pre.now.Add(cluster.Silent)})
 	}
 }
 
-// closeUnconfirmed closes the sessions of processes that are still not heard.
-func (o *Owner) closeUnconfirmed() {
-	p := &o.peers
-	for len(p.unconfirmed) > 0 && p.unconfirmed[0].until <= o.now {
+// unconfirmedLost are the sessions of processes that are still not heard.
+func (pre *presence) unconfirmedLost() (out []bus.Message) {
+	p := &pre.peers
+	for len(p.unconfirmed) > 0 && p.unconfirmed[0].until <= pre.now {
 		one := p.unconfirmed[0]
 		p.unconfirmed = p.unconfirmed[1:]
-		if d := o.tables.devices[one.device]; d != nil && d.state.Session.ID == one.session && !p.lives(d.home) {
-			o.give(lost(d), false)
+		if d := pre.tables.devices[one.device]; d != nil && d.state.Session.ID == one.session && !p.lives(d.home) {
+			out = append(out, lost(d))
+		}
+	}
+	return out
+}
+
+// gone are the sessions of processes that live no more. Nobody waits for these.
+func (pre *presence) gone(processes []string) (out []bus.Message) {
+	for _, d := range pre.tables.devices {
+		if d.home != "" && slices.Contains(processes, d.home) {
+			out = append(out, lost(d))
+		}
+	}
+	slices.SortFunc(out, func(a, b bus.Message) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	for i := range pre.parts {
+		if b := pre.parts[i].barrier; b != nil {
+			b.waiting = slices.DeleteFunc(b.waiting, func(one string) bool { return slices.Contains(processes, one) })
+		}
+	}
+	return out
+}
+
+// liftLate ends the waiting for processes that do not tell.
+func (pre *presence) liftLate() {
+	for i := range pre.parts {
+		if part := &pre.parts[i]; part.barrier != nil && part.barrier.until <= pre.now && part.state == owned {
+			part.lift()
 		}
 	}
 }
@@ -85,20 +115,8 @@ func (o *Owner) closeUnconfirmed() {
 // Gone closes the sessions of processes that live no more.
 func (o *Owner) Gone(now rpc.Instant, processes []string) {
 	o.setNow(now)
-	var closing []*device
-	for _, d := range o.tables.devices {
-		if d.home != "" && slices.Contains(processes, d.home) {
-			closing = append(closing, d)
-		}
-	}
-	slices.SortFunc(closing, func(a, b *device) int { return bytes.Compare(a.id[:], b.id[:]) })
-	for _, d := range closing {
-		o.give(lost(d), false)
-	}
-	for i := range o.parts {
-		if b := o.parts[i].barrier; b != nil {
-			b.waiting = slices.DeleteFunc(b.waiting, func(one string) bool { return slices.Contains(processes, one) })
-		}
+	for _, m := range o.pre.gone(processes) {
+		o.queue.give(m, false)
 	}
 }
 
@@ -113,18 +131,13 @@ func ownCommand(partition int32, device uuid.UUID, do rpc.Action) bus.Message {
 	return bus.Message{Partition: partition, Lane: bus.RPC, Key: device, Value: cmd}
 }
 
-// give puts a message into its line: the owner made it, and it is processed before what the inbox gives next.
-func (o *Owner) give(m bus.Message, front bool) {
-	o.lines.wake(o.lines.add(&pending{Message: m, own: true}, front))
-}
-
 // undecided refuses a call that would fail because its device is not connected, while that is not known yet.
-func (o *Owner) undecided(m *bus.Message, cmd *step.Command, d *device, part *partition) bool {
+func (dec *decision) undecided(m *bus.Message, cmd *step.Command, d *device, part *partition) bool {
 	call, ok := cmd.Do.(step.Call)
 	if !ok || !call.FailOffline || part.barrier == nil || d.state.Session.ID != uuid.Nil {
 		return false
 	}
-	o.refuse(m, wire.ErrUnready)
+	dec.refuse(m, wire.ErrUnready)
 	return true
 }
 
@@ -134,27 +147,18 @@ func (o *Owner) confirm(c *wire.Confirm, part *partition) {
 		return // it was for an owner before
 	}
 	for i := range c.Callers {
-		o.giveCaller(part, c.Process, c.Callers[i])
+		o.queue.giveCaller(part, c.Process, c.Callers[i])
 	}
 	if b := part.barrier; b != nil {
 		b.waiting = slices.DeleteFunc(b.waiting, func(p string) bool { return p == c.Process })
 		if len(b.waiting) == 0 && !b.blind {
-			o.lift(part)
+			part.lift()
 		}
 	}
 }
 
 // lift ends the waiting for other processes.
-func (o *Owner) lift(part *partition) { part.barrier, part.orphans = nil, true }
-
-// liftLate ends the waiting for processes that do not tell.
-func (o *Owner) liftLate() {
-	for i := range o.parts {
-		if part := &o.parts[i]; part.barrier != nil && part.barrier.until <= o.now && part.state == owned {
-			o.lift(part)
-		}
-	}
-}
+func (p *partition) lift() { p.barrier, p.orphans = nil, true }
 
 // callerWaiting is a message of the owner to itself: somebody in a process waits for a call.
 type callerWaiting struct {
@@ -162,21 +166,16 @@ type callerWaiting struct {
 	caller  wire.Caller
 }
 
-func (o *Owner) giveCaller(part *partition, process string, c wire.Caller) {
-	part.callers++
-	o.give(bus.Message{Partition: part.number, Lane: bus.RPC, Key: c.Device, Value: callerWaiting{process, c}}, false)
-}
-
 // callerWaits notes a caller. One whose call has ended missed its end: it is told again. It answers false if something must be read first.
-func (o *Owner) callerWaits(p *pending, w *callerWaiting) bool {
-	part := &o.parts[p.Partition]
-	d, err := o.deviceOf(p, &step.Command{Device: w.caller.Device, Do: step.RPC{}})
-	if err != nil || o.current.missing {
+func (dec *decision) callerWaits(p *pending, w *callerWaiting) bool {
+	part := &dec.parts[p.Partition]
+	d, err := dec.deviceOf(p, &step.Command{Device: w.caller.Device, Do: step.RPC{}})
+	if err != nil || dec.missing {
 		return err != nil
 	}
 	c := d.state.Find(w.caller.Call)
 	if c == nil {
-		past, ended, ok := o.past(p, d, w.caller.Call)
+		past, ended, ok := dec.past(p, d, w.caller.Call)
 		if !ended {
 			return ok // its command is still on the way, or it is another's
 		}
@@ -186,12 +185,12 @@ func (o *Owner) callerWaits(p *pending, w *callerWaiting) bool {
 	case !bytes.Equal(c.Content[:], w.caller.Content):
 		return true
 	case !c.Phase.Terminal() && !(c.Persistent && c.Phase >= rpc.PhaseQueued):
-		o.awaitedBy(o.tables.calls[c.ID], w.process)
+		dec.awaitedBy(dec.tables.calls[c.ID], w.process)
 		return true
 	}
-	out, ok := o.endOf(p, d, c)
+	out, ok := dec.endOf(p, d, c)
 	if ok {
-		o.gathering.effects = append(o.gathering.effects, Effect{
+		dec.batch.effects = append(dec.batch.effects, Effect{
 			Partition: part.number, Epoch: part.cp.Epoch, Do: out, To: []string{w.process}, Content: w.caller.Content,
 		})
 	}
@@ -201,16 +200,16 @@ func (o *Owner) callerWaits(p *pending, w *callerWaiting) bool {
 // endOrphans ends the light calls that were not sent, and that nobody waits for: they are not sent any more. It comes behind everything that was kept: an
 // answer of the device may be among it, and proves that the call was sent.
 func (o *Owner) endOrphans() {
-	for i := range o.parts {
-		part := &o.parts[i]
+	for i := range o.mem.parts {
+		part := &o.mem.parts[i]
 		kept := lineKey{lane: bus.RPC, partition: part.number}
-		if !part.orphans || part.state != owned || part.callers > 0 || o.lines.of(kept) != nil {
+		if !part.orphans || part.state != owned || part.callers > 0 || o.queue.of(kept) != nil {
 			continue
 		}
 		part.orphans = false
-		for _, d := range o.tables.inPartition(part.number) {
+		for _, d := range o.mem.tables.inPartition(part.number) {
 			if hasWaiting(d) {
-				o.give(ownCommand(part.number, d.id, rpc.Recover{}), false)
+				o.queue.give(ownCommand(part.number, d.id, rpc.Recover{}), false)
 			}
 		}
 	}
@@ -225,14 +224,4 @@ func hasWaiting(d *device) bool {
 		}
 	}
 	return false
-}
-
-// awaitedOf are the calls of a device that somebody waits for still.
-func (o *Owner) awaitedOf(d *device) (keep []uuid.UUID) {
-	for call := range d.state.Open.All() {
-		if c := o.tables.calls[call.ID]; call.Waiting && c != nil && c.awaited() {
-			keep = append(keep, call.ID)
-		}
-	}
-	return keep
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"callchain/engine/bus"
+	"callchain/engine/nodetrace"
 	"callchain/engine/projection"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
@@ -117,12 +118,27 @@ func (b *Batch) noteOldest(m *bus.Message) {
 	}
 }
 
+// recorder brings what is decided into the batch and into the memory.
+type recorder struct {
+	*memory
+	batch   *Batch            // takes what is decided now
+	trace   step.TraceContext // the place in its trace of what is decided now
+	letters letters
+	nodes   nodetrace.Recorder
+}
+
+// begin begins another batch.
+func (rec *recorder) begin() {
+	rec.number++
+	rec.batch = newBatch(rec.config.NewID(), rec.number)
+}
+
 // place numbers and hashes an event behind the end of its stream.
-func (o *Owner) place(part *partition, h *projection.Head, e eventstore.Event) {
-	pb := o.gathering.part(&part.cp)
+func (rec *recorder) place(part *partition, h *projection.Head, e eventstore.Event) {
+	pb := rec.batch.part(&part.cp)
 	h.Version++
 	part.cp.Seq++
-	e.Began, e.Version, e.Partition, e.Seq, e.AppendID = h.Began, h.Version, part.number, part.cp.Seq, o.gathering.Store.ID
+	e.Began, e.Version, e.Partition, e.Seq, e.AppendID = h.Began, h.Version, part.number, part.cp.Seq, rec.batch.Store.ID
 	if e.Occurred == 0 {
 		e.Occurred = e.At
 	}
@@ -130,12 +146,12 @@ func (o *Owner) place(part *partition, h *projection.Head, e eventstore.Event) {
 	h.Hash = e.Hash
 	part.cp.Head = eventstore.Link(part.cp.Head, e.Hash)
 	pb.Events = append(pb.Events, e)
-	o.gathering.Events++
-	o.gathering.bytes += len(e.Data)
+	rec.batch.Events++
+	rec.batch.bytes += len(e.Data)
 }
 
 // seal makes the store's batch of what was gathered.
-func (o *Owner) seal(b *Batch) {
+func (rec *recorder) seal(b *Batch) {
 	for _, c := range b.calls {
 		row, err := c.Row()
 		if err != nil {
@@ -146,9 +162,9 @@ func (o *Owner) seal(b *Batch) {
 	}
 	b.Store.Partitions = make([]eventstore.PartitionBatch, 0, len(b.order))
 	for _, p := range b.order {
-		cp := &o.parts[p].cp
+		cp := &rec.parts[p].cp
 		cp.Append = b.Store.ID
-		o.parts[p].moved = false // the positions go with it
+		rec.parts[p].moved = false // the positions go with it
 		pb := b.parts[p]
 		pb.Next = *cp
 		b.Store.Partitions = append(b.Store.Partitions, *pb)
@@ -194,73 +210,73 @@ func (b *Batch) without(gone func(int32) bool) (messages []pending) {
 }
 
 // apply brings the result of a step into the memory and the batch.
-func (o *Owner) apply(m *bus.Message, cmd *step.Command, d *device, res *step.Result) {
+func (dec *decision) apply(m *bus.Message, cmd *step.Command, d *device, res *step.Result) {
 	if res.Refusal != nil && len(res.Events) == 0 && len(res.Effects) == 0 {
-		o.refuse(m, res.Refusal)
+		dec.refuse(m, res.Refusal)
 		return
 	}
-	part := &o.parts[d.partition]
-	effects := o.route(cmd, d, res.Effects)
-	o.rememberHome(cmd, d, res.Events)
+	part := &dec.parts[d.partition]
+	effects := dec.presence.route(cmd, d, res.Effects)
+	dec.presence.rememberHome(cmd, d, res.Events)
 	d.state = res.After()
 	for i := range res.Events {
-		o.placeEvent(part, d, &res.Events[i])
+		dec.placeEvent(part, d, &res.Events[i])
 	}
 	if res.Refusal == nil {
-		o.rememberSender(cmd, d)
+		dec.presence.rememberSender(cmd, d)
 	}
 	for i := range res.Calls {
-		o.follow(part, d, &res.Calls[i], res.Events)
+		dec.follow(part, d, &res.Calls[i], res.Events)
 	}
 	if changesSession(res.Events) {
-		o.tables.awaitAll(d)
+		dec.tables.awaitAll(d)
 	}
 	for _, run := range res.Runs() {
-		o.park(part, d, run)
+		dec.park(part, d, run)
 	}
-	o.write(part, res.Writes)
-	o.writeNodeTraces(part, d, cmd)
+	dec.write(part, res.Writes)
+	dec.writeNodeTraces(part, d, cmd)
 	for i, do := range res.Effects {
 		if dl, ok := do.(step.DeadLetter); ok {
-			o.cutOff(part, d, cmd, &dl)
+			dec.cutOff(part, d, cmd, &dl)
 		}
 		fx := &effects[i]
-		fx.Partition, fx.Epoch, fx.Tenant, fx.Do, fx.From = d.partition, part.cp.Epoch, d.tenant, do, o.contextOf(do)
+		fx.Partition, fx.Epoch, fx.Tenant, fx.Do, fx.From = d.partition, part.cp.Epoch, d.tenant, do, dec.contextOf(do)
 	}
-	o.gathering.effects = append(o.gathering.effects, effects...)
-	o.refuse(m, res.Refusal)
+	dec.batch.effects = append(dec.batch.effects, effects...)
+	dec.refuse(m, res.Refusal)
 }
 
 // placeEvent gives an event its place in its stream and its partition.
-func (o *Owner) placeEvent(part *partition, d *device, ev *step.Event) {
+func (rec *recorder) placeEvent(part *partition, d *device, ev *step.Event) {
 	data, err := ev.AppendData(nil)
 	if err != nil {
 		panic(fmt.Sprintf("owner: %v", err)) // facts hold JSON that was checked before
 	}
-	o.carry(part, d, ev)
-	name, h, past := o.headOf(part, d, ev)
-	o.place(part, h, eventstore.Event{
+	rec.carry(part, d, ev)
+	name, h, past := rec.headOf(part, d, ev)
+	rec.place(part, h, eventstore.Event{
 		Stream: name, Type: ev.Name(), TypeVersion: ev.Version(), At: int64(ev.Event.At), Occurred: int64(ev.Event.Occurred),
 		Tenant: d.tenant, Device: d.id, Actor: ev.Event.Actor, Cause: ev.Event.Cause, Hops: ev.Event.Hops,
 		Trace: ev.Event.Trace, ChainVersion: ev.Event.Chain, Data: data,
 	})
 	if past != nil {
-		o.recent.calls.set(ev.Stream.ID, *past, 1, o.number)
+		rec.recent.calls.set(ev.Stream.ID, *past, 1, rec.number)
 	}
-	o.touch(d)
+	rec.touch(d)
 }
 
 // write turns the writes of nodes into rows and keeps the values at hand.
-func (o *Owner) write(part *partition, writes []nodes.Write) {
+func (dec *decision) write(part *partition, writes []nodes.Write) {
 	if len(writes) == 0 {
 		return
 	}
-	pb := o.gathering.part(&part.cp)
+	pb := dec.batch.part(&part.cp)
 	for i := range writes {
 		pb.Rows = append(pb.Rows, projection.ValueRow(&writes[i]))
-		o.writeValue(&writes[i])
+		dec.writeValue(&writes[i], &dec.pending.read.foreign)
 	}
-	o.gathering.Events += len(writes) / 2 // rows cost, too
+	dec.batch.Events += len(writes) / 2 // rows cost, too
 }
 
 // Release is what may leave: all of a batch that is stored, but for partitions of which it is not.

@@ -6,11 +6,8 @@ import (
 	"time"
 
 	"callchain/engine/bus"
-	"callchain/engine/projection"
 	"callchain/engine/rpc"
-	"callchain/engine/step"
 	"callchain/engine/wire"
-	"callchain/eventstore"
 
 	"github.com/google/uuid"
 )
@@ -30,19 +27,19 @@ func (o *Owner) Assign(now rpc.Instant, partitions []int32) {
 	o.setNow(now)
 	o.health.assigned = true
 	var gone []int32
-	for i := range o.parts {
-		p := &o.parts[i]
+	for i := range o.mem.parts {
+		p := &o.mem.parts[i]
 		switch p.wanted = slices.Contains(partitions, p.number); {
 		case p.wanted:
 		case p.state == owned || p.reading && p.state == others:
 			gone = append(gone, p.number)
 		case p.state == others:
-			o.putElsewhere(o.takeLines(func(n int32) bool { return n == p.number }))
-			o.putElsewhere(o.unconfirmedOf(p))
+			o.out.redirect(o.queue.take(func(n int32) bool { return n == p.number }))
+			o.out.redirect(p.takeUnconfirmed())
 		}
 	}
 	if len(gone) > 0 {
-		o.notice(Notice{Kind: NoticeReassigned, Partitions: gone})
+		o.mem.notice(Notice{Kind: NoticeReassigned, Partitions: gone})
 		o.leave(gone)
 	}
 }
@@ -52,7 +49,7 @@ func (o *Owner) Assign(now rpc.Instant, partitions []int32) {
 func (o *Owner) Revoke(now rpc.Instant, partitions []int32) {
 	o.setNow(now)
 	for _, p := range partitions {
-		o.parts[p].wanted = false
+		o.mem.parts[p].wanted = false
 	}
 	o.leave(partitions)
 }
@@ -61,7 +58,7 @@ func (o *Owner) leave(partitions []int32) {
 	mine := func(p int32) bool { return slices.Contains(partitions, p) }
 	var read []int32
 	for _, n := range partitions {
-		p := &o.parts[n]
+		p := &o.mem.parts[n]
 		if p.state == claiming {
 			o.out.CancelClaim = true
 			continue
@@ -70,77 +67,64 @@ func (o *Owner) leave(partitions []int32) {
 			p.reading = false
 			read = append(read, n)
 		}
-		if p.state == owned {
-			o.flushPartition(p)
+		if p.state == owned { // what is only in memory
+			for _, d := range o.mem.tables.inPartition(n) {
+				o.queue.resumeLingering(d)
+			}
+			o.advanceLines()
+			o.rec.flush(p)
 		}
 	}
 	o.out.Unread = append(o.out.Unread, read...)
-	o.putElsewhere(o.takeLines(mine))
+	o.out.redirect(o.queue.take(mine))
 	for _, n := range partitions {
-		if p := &o.parts[n]; p.state == owned {
-			p.state, p.leaving = leaving, o.now.Add(leaveMost)
+		if p := &o.mem.parts[n]; p.state == owned {
+			p.state, p.leaving = leaving, o.mem.now.Add(leaveMost)
 			o.out.Changed = true
 		} else if p.state == others {
-			o.putElsewhere(o.unconfirmedOf(p))
+			o.out.redirect(p.takeUnconfirmed())
 			o.out.Left = append(o.out.Left, n)
 		}
 	}
-	o.leaveStored()
+	o.leaveDone()
 }
 
-// flushPartition brings everything of a partition into the batch that is only in memory.
-func (o *Owner) flushPartition(p *partition) {
-	for _, d := range o.tables.inPartition(p.number) {
-		o.resumeLingering(d)
-	}
-	o.flush(p)
-}
-
-// leaveStored forgets the partitions that leave, and of which nothing is to be stored any more.
-func (o *Owner) leaveStored() {
-	for i := range o.parts {
-		p := &o.parts[i]
-		if p.state != leaving || slices.Contains(o.gathering.order, p.number) || o.appending != nil && slices.Contains(o.appending.order, p.number) {
-			continue
-		}
-		o.left(p.number)
-	}
-}
-
-// leaveLate forgets the partitions that leave, and could not be stored in time.
-func (o *Owner) leaveLate() {
-	for i := range o.parts {
-		if p := &o.parts[i]; p.state == leaving && p.leaving <= o.now {
+// leaveDone forgets the partitions that leave, and of which nothing is to be stored any more, or could not be in time.
+func (o *Owner) leaveDone() {
+	for i := range o.mem.parts {
+		p := &o.mem.parts[i]
+		storing := slices.Contains(o.rec.batch.order, p.number) || o.appending != nil && slices.Contains(o.appending.order, p.number)
+		if p.state == leaving && (!storing || p.leaving <= o.mem.now) {
 			o.left(p.number)
 		}
 	}
 }
 
 func (o *Owner) left(partition int32) {
-	o.putElsewhere(o.drop([]int32{partition}))
+	o.out.redirect(o.drop([]int32{partition}))
 	o.out.Left = append(o.out.Left, partition)
 }
 
 // drop forgets the memory of partitions, and answers the messages that are to be processed again, by whoever owns them next.
 func (o *Owner) drop(partitions []int32) (messages []*pending) {
 	gone := func(p int32) bool { return slices.Contains(partitions, p) }
-	for _, p := range o.gathering.without(gone) {
+	for _, p := range o.rec.batch.without(gone) {
 		messages = append(messages, &p)
 	}
-	for _, d := range o.tables.devices {
-		if gone(d.partition) {
+	for _, n := range partitions {
+		for _, d := range o.mem.tables.inPartition(n) {
 			for i := range d.lingering {
 				messages = append(messages, &pending{Message: d.lingering[i]})
 			}
 			d.lingering = nil
 		}
 	}
-	messages = append(messages, o.takeLines(gone)...)
-	o.tables.drop(partitions)
-	o.letters.forget(func(r removal) bool { return gone(r.partition) })
-	o.recent.values.forget(func(v value, batch uint64) bool { return v.epoch == 0 && batch > o.stored })
+	messages = append(messages, o.queue.take(gone)...)
+	o.mem.tables.drop(partitions)
+	o.rec.letters.forget(func(r removal) bool { return gone(r.partition) })
+	o.mem.recent.values.forget(func(v value, batch uint64) bool { return v.epoch == 0 && batch > o.mem.stored })
 	for _, n := range partitions {
-		p := &o.parts[n]
+		p := &o.mem.parts[n]
 		*p = partition{number: n, wanted: p.wanted, reading: p.reading, again: p.again, unsure: p.unsure}
 	}
 	o.out.Dropped = append(o.out.Dropped, partitions...)
@@ -148,72 +132,40 @@ func (o *Owner) drop(partitions []int32) (messages []*pending) {
 	return messages
 }
 
-// takeLines takes the messages of partitions that wait. What is read for them does not count any more: the next claim may find it otherwise.
-func (o *Owner) takeLines(mine func(int32) bool) []*pending {
-	messages, reads, _ := o.lines.take(mine)
-	for _, r := range reads {
-		o.reads.forget(r)
-	}
-	for _, p := range messages {
-		p.read = answers{}
-	}
-	return messages
-}
-
-// putBack lets messages wait until their partition is loaded, before those that wait there already. What the owner made for itself it makes again, but for a command
-// that the store may have refused: that must not come into a batch with others.
-func (o *Owner) putBack(messages []*pending) {
-	for _, p := range slices.Backward(messages) {
-		if p.read = (answers{}); !p.own || p.suspect && isTimer(p.Value) {
-			o.lines.add(p, true)
-		}
-	}
-}
-
-// putElsewhere sends on what the next owner of a partition must have. What the inbox keeps, that owner reads by itself, and tells who waits here.
-func (o *Owner) putElsewhere(messages []*pending) {
+// redirect sends on what the next owner of a partition must have. What the inbox keeps, that owner reads by itself, and tells who waits here.
+func (r *Ready) redirect(messages []*pending) {
 	for _, p := range messages {
 		if !p.own {
-			o.misrouted(&p.Message)
+			r.redirectOne(&p.Message)
 		}
+	}
+}
+
+func (r *Ready) redirectOne(m *bus.Message) {
+	if !kept(m) {
+		r.Misrouted = append(r.Misrouted, *m)
 	}
 }
 
 // Returned takes what the inbox gave back of partitions that it does not deliver any more.
 func (o *Owner) Returned(messages []bus.Message) {
 	for i := range messages {
-		o.misrouted(&messages[i])
+		o.out.redirectOne(&messages[i])
 	}
-}
-
-// misrouted sends a message on to the owner of its partition.
-func (o *Owner) misrouted(m *bus.Message) {
-	if !kept(m) {
-		o.out.Misrouted = append(o.out.Misrouted, *m)
-	}
-}
-
-// early lets a message wait until its partition is loaded, if there is room.
-func (o *Owner) early(m *bus.Message) {
-	if o.lines.count >= 2*waitingMost && !kept(m) {
-		o.out.Completed = append(o.out.Completed, completionOf(m, wire.ErrBusy))
-		return
-	}
-	o.lines.add(&pending{Message: *m}, false)
 }
 
 // claims tells whether a claim is under way.
-func (o *Owner) claims() bool {
-	return slices.ContainsFunc(o.parts, func(p partition) bool { return p.state == claiming })
+func claims(parts []partition) bool {
+	return slices.ContainsFunc(parts, func(p partition) bool { return p.state == claiming })
 }
 
 // claim begins to claim what is wanted and not owned.
 func (o *Owner) claim() {
-	if o.claims() || o.stopping {
+	if claims(o.mem.parts) || o.stopping {
 		return
 	}
-	for i := range o.parts {
-		if p := &o.parts[i]; p.wanted && p.state == others && p.again <= o.now {
+	for i := range o.mem.parts {
+		if p := &o.mem.parts[i]; p.wanted && p.state == others && p.again <= o.mem.now {
 			p.state = claiming
 			o.out.Claim = append(o.out.Claim, Claim{Partition: p.number, Reading: p.reading})
 		}
@@ -245,49 +197,6 @@ type LocalSession struct {
 	Actions   []rpc.Action
 }
 
-// Recovered is a partition as it was loaded.
-type Recovered struct {
-	Checkpoint  eventstore.Checkpoint
-	LastAt      rpc.Instant // of its last event
-	Generation  uint64      // of the registry when it was read
-	Devices     []RecoveredDevice
-	Runs        []RecoveredRun
-	Indexed     []string // streams that are open in the index
-	Opened      []string // streams that were opened since
-	Ended       []string // of both: those that have ended
-	Quarantined []Quarantined
-}
-
-// RecoveredDevice is a device with something open, or one whose row is to be written.
-type RecoveredDevice struct {
-	Row     Device
-	State   DeviceState
-	Changed bool // its row in the store is behind
-	Calls   []RecoveredCall
-}
-
-// RecoveredCall is an open call.
-type RecoveredCall struct {
-	Call     rpc.Call
-	Head     projection.Head
-	Accepted rpc.Instant
-	Trace    [16]byte
-}
-
-// RecoveredRun is a run that waits. Its device is among the devices.
-type RecoveredRun struct {
-	Run  step.Run
-	Head projection.Head
-}
-
-// Quarantined is a stored stream that cannot be folded.
-type Quarantined struct {
-	Stream string
-	Tenant uuid.UUID
-	Device uuid.UUID
-	Err    error
-}
-
 // Claimed takes what became of a claim.
 func (o *Owner) Claimed(now rpc.Instant, c *Claimed) {
 	o.setNow(now)
@@ -296,10 +205,10 @@ func (o *Owner) Claimed(now rpc.Instant, c *Claimed) {
 		return
 	}
 	o.health.claimed()
-	o.letters.rows = c.DeadLetters
+	o.rec.letters.rows = c.DeadLetters
 	var mine, unwanted []int32
 	for _, r := range c.Recovered {
-		p := &o.parts[r.Checkpoint.Partition]
+		p := &o.mem.parts[r.Checkpoint.Partition]
 		if p.state = others; p.wanted {
 			o.adopt(p, r, c.From)
 			mine = append(mine, p.number)
@@ -313,7 +222,7 @@ func (o *Owner) Claimed(now rpc.Instant, c *Claimed) {
 		o.leave(unwanted)
 	}
 	o.out.Changed = true
-	o.notice(Notice{Kind: NoticeClaimed, Partitions: mine, Calls: len(o.tables.calls), Runs: len(o.tables.runs)})
+	o.mem.notice(Notice{Kind: NoticeClaimed, Partitions: mine, Calls: len(o.mem.tables.calls), Runs: len(o.mem.tables.runs)})
 }
 
 // notClaimed says why partitions are not claimed, and lets them be claimed again later.
@@ -326,20 +235,20 @@ func (o *Owner) notClaimed(c *Claimed) {
 	case errors.As(c.Err, &lost):
 		again = claimLost
 		o.health.problem, o.health.lost = lost.Error(), lost
-		o.notice(Notice{Kind: NoticeInboxLost, Partitions: c.Partitions, Err: c.Err})
+		o.mem.notice(Notice{Kind: NoticeInboxLost, Partitions: c.Partitions, Err: c.Err})
 	case errors.Is(c.Err, rpc.ErrUnknownEvent):
 		again = claimNewer
 		o.health.problem = "start the newer program: " + c.Err.Error()
-		o.notice(Notice{Kind: NoticeNewerEvents, Partitions: c.Partitions, Err: c.Err})
+		o.mem.notice(Notice{Kind: NoticeNewerEvents, Partitions: c.Partitions, Err: c.Err})
 	default:
 		o.health.failures++
 		o.health.problem = "the store is not available: " + c.Err.Error()
-		o.notice(Notice{Kind: NoticeNotClaimed, Partitions: c.Partitions, Err: c.Err, Again: o.now.Add(again)})
+		o.mem.notice(Notice{Kind: NoticeNotClaimed, Partitions: c.Partitions, Err: c.Err, Again: o.mem.now.Add(again)})
 	}
 	var unwanted []int32
 	for _, n := range c.Partitions {
-		p := &o.parts[n]
-		if p.state, p.again = others, o.now.Add(again); !p.reading {
+		p := &o.mem.parts[n]
+		if p.state, p.again = others, o.mem.now.Add(again); !p.reading {
 			o.out.Unread = append(o.out.Unread, n) // it may have begun
 		}
 		if !p.wanted {
@@ -352,93 +261,32 @@ func (o *Owner) notClaimed(c *Claimed) {
 // adopt takes over a partition that was loaded.
 func (o *Owner) adopt(p *partition, r *Recovered, from []bus.From) {
 	unsure := p.unsure
-	*p = partition{number: p.number, wanted: true, state: owned, reading: true, since: o.now, cp: r.Checkpoint, lastAt: r.LastAt, flushed: o.now, barrier: o.peers.barrier(o.now)}
-	if ahead := time.Second; r.LastAt > o.now.Add(ahead) {
-		o.notice(Notice{Kind: NoticeAheadOfClock, Partition: p.number, Stored: r.LastAt, Now: o.now})
-	}
-	p.goOn(from)
-	for _, stream := range r.Opened {
-		p.behind.open(stream)
-	}
-	for _, stream := range r.Indexed {
-		p.behind.found(stream)
-	}
-	for _, stream := range r.Ended {
-		p.behind.close(stream)
-	}
-	for i := range r.Devices {
-		o.adoptDevice(p, &r.Devices[i], r.Generation)
-	}
-	for i := range r.Runs {
-		run := &r.Runs[i]
-		if d := o.tables.devices[run.Run.Device]; d != nil {
-			o.tables.park(&parkedRun{run: run.Run, device: d, head: run.Head})
-		}
+	o.mem.adopt(p, r, from)
+	if p.barrier = o.pre.peers.barrier(o.mem.now); p.barrier == nil {
+		p.lift()
 	}
 	for i := range r.Quarantined {
-		o.quarantine(p, &r.Quarantined[i])
-	}
-	if p.barrier == nil {
-		o.lift(p)
+		o.rec.quarantine(p, &r.Quarantined[i])
 	}
 	if unsure != nil {
 		o.resolve(p, unsure)
 	}
 }
 
-// goOn notes where the inbox goes on. If an operator let it leave out what was lost, that holds for partitions, too, to which nothing comes before the next start:
-// it would ask the operator again.
-func (p *partition) goOn(from []bus.From) {
-	for _, f := range from {
-		if f.Partition != p.number {
-			continue
-		}
-		for lane, next := range f.Next {
-			if at := (eventstore.Position{Topic: next.Topic, Offset: next.Offset}); at != p.cp.Positions[lane] {
-				p.cp.Positions[lane], p.moved = at, true
-			}
-		}
-	}
-}
-
-func (o *Owner) adoptDevice(p *partition, r *RecoveredDevice, generation uint64) {
-	d := newDevice(&r.Row, &r.State)
-	d.partition, d.info, d.generation, d.deleted = p.number, r.Row.Info, generation, r.Row.Deleted
-	d.state.Settings = r.Row.Info.Settings
-	calls := make([]rpc.Call, len(r.Calls))
-	for i := range r.Calls {
-		calls[i] = r.Calls[i].Call
-	}
-	d.state = rpc.Restore(d.state, calls)
-	o.tables.devices[d.id] = d
-	for i := range r.Calls {
-		one := &r.Calls[i]
-		c := o.tables.open(one.Call.ID, d)
-		c.head, c.accepted, c.from = one.Head, one.Accepted, o.recalled(one.Call.ID, one.Trace)
-		o.tables.await(c)
-	}
-	if r.Changed {
-		p.behind.change(d)
-	}
-	o.tables.rest(d, o.stored)
-}
-
 // resumeSessions tells the devices of partitions that were just loaded which sessions of this process live, and which of its callers wait.
 func (o *Owner) resumeSessions(mine []int32, c *Claimed) {
 	for _, n := range mine {
 		for _, w := range c.Callers[n] {
-			o.giveCaller(&o.parts[n], o.config.Process, w)
+			o.queue.giveCaller(&o.mem.parts[n], o.mem.config.Process, w)
 		}
-		for _, one := range o.lines.byKey {
-			if one.key.partition == n {
-				o.lines.wake(one)
-			}
-		}
+	}
+	for _, one := range o.queue.linesOf(func(n int32) bool { return slices.Contains(mine, n) }) {
+		o.queue.wake(one)
 	}
 	for _, s := range slices.Backward(c.Sessions) {
 		for _, do := range slices.Backward(s.Actions) {
 			if slices.Contains(mine, s.Partition) {
-				o.give(ownCommand(s.Partition, s.Device, do), true)
+				o.queue.give(ownCommand(s.Partition, s.Device, do), true)
 			}
 		}
 	}
@@ -450,7 +298,8 @@ type unconfirmed struct {
 	messages []*pending // of the partition
 }
 
-func (o *Owner) unconfirmedOf(p *partition) []*pending {
+// takeUnconfirmed are the messages of a partition's unconfirmed append, once.
+func (p *partition) takeUnconfirmed() []*pending {
 	if p.unsure == nil {
 		return nil
 	}
@@ -465,5 +314,5 @@ func (o *Owner) resolve(p *partition, u *unconfirmed) {
 		o.out.Release = append(o.out.Release, Release{Batch: u.batch, only: []int32{p.number}})
 		return
 	}
-	o.putBack(u.messages)
+	o.queue.putBack(u.messages)
 }

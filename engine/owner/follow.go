@@ -15,22 +15,22 @@ import (
 )
 
 // headOf is the stream of an event and its end, which the event moves. An event that begins a stream opens it. The end of a call that has ended is in past.
-func (o *Owner) headOf(part *partition, d *device, ev *step.Event) (stream string, h *projection.Head, past *endedCall) {
+func (rec *recorder) headOf(part *partition, d *device, ev *step.Event) (stream string, h *projection.Head, past *endedCall) {
 	id := ev.Stream.ID
 	switch ev.Stream.Kind {
 	case step.CallStream:
 		stream = projection.CallStream(d.tenant, id)
-		if c := o.callOf(part, d, ev); c != nil {
+		if c := rec.callOf(part, d, ev); c != nil {
 			h = &c.head
 		} else {
-			one, _ := o.endedLately(id)
+			one, _ := rec.endedLately(id)
 			past, h = &one, &one.Head
 		}
 	case step.RunStream:
-		r := o.tables.runs[id]
+		r := rec.tables.runs[id]
 		if r == nil {
 			r = &parkedRun{device: d}
-			o.tables.runs[id] = r
+			rec.tables.runs[id] = r
 		}
 		stream, h = projection.RunStream(id), &r.head
 	default:
@@ -53,16 +53,16 @@ func (o *Owner) headOf(part *partition, d *device, ev *step.Event) (stream strin
 }
 
 // callOf is the open call of an event, nil if it has ended. A call that is not known is open from now on.
-func (o *Owner) callOf(part *partition, d *device, ev *step.Event) *openCall {
+func (rec *recorder) callOf(part *partition, d *device, ev *step.Event) *openCall {
 	id := ev.Stream.ID
-	c := o.tables.calls[id]
+	c := rec.tables.calls[id]
 	if c == nil {
-		if _, ended := o.endedLately(id); ended {
+		if _, ended := rec.endedLately(id); ended {
 			return nil
 		}
-		c = o.tables.open(id, d)
-		c.accepted, c.from = min(ev.Event.Occurred, ev.Event.At), o.current.trace
-		o.tables.use(d)
+		c = rec.tables.open(id, d)
+		c.accepted, c.from = min(ev.Event.Occurred, ev.Event.At), rec.trace
+		rec.tables.use(d)
 	}
 	if q, ok := ev.Event.Fact.(rpc.Queued); ok && !q.Again {
 		part.behind.change(d) // its wire counter has moved
@@ -71,24 +71,24 @@ func (o *Owner) callOf(part *partition, d *device, ev *step.Event) *openCall {
 }
 
 // follow brings what the owner knows of a call up to date with the events of a step: its timer, its body, its row.
-func (o *Owner) follow(part *partition, d *device, call *rpc.Call, events []step.Event) {
-	row := &projection.Call{Tenant: d.tenant, Device: d.id, Partition: d.partition, State: *call, Body: o.bodyAfter(part, call.ID, events)}
-	if c := o.tables.calls[call.ID]; c != nil {
+func (rec *recorder) follow(part *partition, d *device, call *rpc.Call, events []step.Event) {
+	row := &projection.Call{Tenant: d.tenant, Device: d.id, Partition: d.partition, State: *call, Body: rec.bodyAfter(part, call.ID, events)}
+	if c := rec.tables.calls[call.ID]; c != nil {
 		row.Head = c.head
-		o.passages(c, call, events)
+		rec.passages(c, call, events)
 		if call.Phase.Terminal() {
-			row.Ended = o.end(part, c, call, events)
+			row.Ended = rec.end(part, c, call, events)
 		} else {
-			o.tables.await(c)
+			rec.tables.await(c)
 		}
 	} else { // it had ended before
-		past, _ := o.endedLately(call.ID)
+		past, _ := rec.endedLately(call.ID)
 		past.Call = *call
-		o.keepEnded(part.number, past.EndedCall)
+		rec.keepEnded(part.number, past.EndedCall)
 		row.Head, row.Ended = past.Head, past.At
 	}
 	if row.HasRow() {
-		o.gathering.calls[call.ID] = row
+		rec.batch.calls[call.ID] = row
 	}
 }
 
@@ -103,21 +103,21 @@ func changesSession(events []step.Event) bool {
 }
 
 // end moves a call that has ended to those that ended lately, and answers when it ended.
-func (o *Owner) end(part *partition, c *openCall, call *rpc.Call, events []step.Event) rpc.Instant {
+func (rec *recorder) end(part *partition, c *openCall, call *rpc.Call, events []step.Event) rpc.Instant {
 	d := c.device
 	at := events[len(events)-1].Event.At
-	o.keepEnded(part.number, EndedCall{Device: d.id, Head: c.head, Call: *call, At: at})
+	rec.keepEnded(part.number, EndedCall{Device: d.id, Head: c.head, Call: *call, At: at})
 	if call.Direction == rpc.ToDevice {
-		o.recent.wires.set(wireKey{d.id, call.Wire}, call.ID, 1, o.number)
+		rec.recent.wires.set(wireKey{d.id, call.Wire}, call.ID, 1, rec.number)
 	}
 	part.behind.close(projection.CallStream(d.tenant, call.ID))
-	o.tables.close(c)
+	rec.tables.close(c)
 	return at
 }
 
 // bodyAfter is the body of a call after the events of a step. That of a light call which goes on is not needed, and may not be at hand.
-func (o *Owner) bodyAfter(part *partition, call uuid.UUID, events []step.Event) rpc.Body {
-	body, known := o.bodyAtHand(call)
+func (rec *recorder) bodyAfter(part *partition, call uuid.UUID, events []step.Event) rpc.Body {
+	body, known := rec.bodyAtHand(call)
 	if !known && !begins(call, events) {
 		return body
 	}
@@ -126,18 +126,18 @@ func (o *Owner) bodyAfter(part *partition, call uuid.UUID, events []step.Event) 
 			body = rpc.EvolveBody(body, ev.Fact)
 		}
 	}
-	o.keepBody(part.number, call, body)
+	rec.keepBody(part.number, call, body)
 	return body
 }
 
 // bodiesNeeded are the calls with rows to write whose bodies are not at hand.
-func (o *Owner) bodiesNeeded(res *step.Result) (calls []uuid.UUID) {
+func (rec *recorder) bodiesNeeded(res *step.Result) (calls []uuid.UUID) {
 	for i := range res.Calls {
 		c := &res.Calls[i]
 		if !c.Persistent && !c.Phase.Terminal() || begins(c.ID, res.Events) {
 			continue
 		}
-		if _, known := o.bodyAtHand(c.ID); !known {
+		if _, known := rec.bodyAtHand(c.ID); !known {
 			calls = append(calls, c.ID)
 		}
 	}
@@ -155,21 +155,21 @@ func begins(call uuid.UUID, events []step.Event) bool {
 }
 
 // touch notes that the batch has something of a device, which stays in memory until that is stored.
-func (o *Owner) touch(d *device) {
-	if d.written != o.number {
-		d.written = o.number
-		o.gathering.touched = append(o.gathering.touched, d)
+func (rec *recorder) touch(d *device) {
+	if d.written != rec.number {
+		d.written = rec.number
+		rec.batch.touched = append(rec.batch.touched, d)
 	}
 }
 
 // park keeps the timers of a run, or forgets it when it has ended.
-func (o *Owner) park(part *partition, d *device, run step.Run) {
-	r := o.tables.runs[run.ID]
+func (rec *recorder) park(part *partition, d *device, run step.Run) {
+	r := rec.tables.runs[run.ID]
 	r.run, r.device = run, d
 	if len(run.Tokens) == 0 {
 		part.behind.close(projection.RunStream(run.ID))
 	}
-	o.tables.park(r)
+	rec.tables.park(r)
 }
 
 // carriedAfter is how long the stream of a device may get before it goes on in a successor.
@@ -183,7 +183,7 @@ type Carried struct {
 }
 
 // carry closes the stream of a device before its first event of a new month, or when it has become long.
-func (o *Owner) carry(part *partition, d *device, ev *step.Event) {
+func (rec *recorder) carry(part *partition, d *device, ev *step.Event) {
 	if ev.Stream.Kind != step.DeviceStream {
 		return
 	}
@@ -196,7 +196,7 @@ func (o *Owner) carry(part *partition, d *device, ev *step.Event) {
 	if err != nil {
 		panic(fmt.Sprintf("owner: %v", err)) // texts and numbers only
 	}
-	o.place(part, &d.head, eventstore.Event{
+	rec.place(part, &d.head, eventstore.Event{
 		Stream: d.stream, Type: "Carried", TypeVersion: 1, At: at, Tenant: d.tenant, Device: d.id, Actor: "system", Cause: "carry", Data: data,
 	})
 	d.stream, d.head = next, projection.Head{}
@@ -251,12 +251,12 @@ func (b *behind) dirty() bool { return len(b.devices)+len(b.opened)+len(b.closed
 // flushBehind adds the rows that are written behind of a few partitions to the batch, about once a second each; of all when everything is to be written.
 func (o *Owner) flushBehind(all bool) {
 	few := 4
-	for i := range o.parts {
-		p := &o.parts[i]
-		if p.state != owned || !p.behind.dirty() && !p.moved || !all && o.now < p.flushed.Add(time.Second) {
+	for i := range o.mem.parts {
+		p := &o.mem.parts[i]
+		if p.state != owned || !p.behind.dirty() && !p.moved || !all && o.mem.now < p.flushed.Add(time.Second) {
 			continue
 		}
-		o.flush(p)
+		o.rec.flush(p)
 		if few--; few == 0 && !all {
 			return
 		}
@@ -264,14 +264,14 @@ func (o *Owner) flushBehind(all bool) {
 }
 
 // flush adds the rows of a partition that are written behind.
-func (o *Owner) flush(p *partition) {
-	p.flushed = o.now
-	pb := o.gathering.part(&p.cp)
+func (rec *recorder) flush(p *partition) {
+	p.flushed = rec.now
+	pb := rec.batch.part(&p.cp)
 	b := &p.behind
 	for _, d := range b.devices {
 		pb.Rows = append(pb.Rows, d.row())
 		d.changed = false
-		o.touch(d)
+		rec.touch(d)
 	}
 	for stream := range b.opened {
 		pb.Rows = append(pb.Rows, openStream(p.number, stream, false))

@@ -32,15 +32,20 @@ func (h *health) backOff(now rpc.Instant) {
 
 // Status is what keeps the owner from working, nothing if nothing does: what it cannot do anything about, and what it is doing.
 type Status struct {
-	Problem string // "" if there is none
-	Loading string // likewise
+	Problem string         // "" if there is none
+	Loading string         // likewise
+	Begun   bool           // partitions were loaded once
+	Lost    *bus.LostError // what the inbox lost before anything could be loaded, nil if it is not so
 }
+
+// OK tells whether nothing keeps the owner from working.
+func (s *Status) OK() bool { return s.Problem == "" && s.Loading == "" }
 
 // Status says how the owner is.
 func (o *Owner) Status() (s Status) {
 	var loading []int32
-	for i := range o.parts {
-		if p := &o.parts[i]; p.wanted && p.state != owned {
+	for i := range o.mem.parts {
+		if p := &o.mem.parts[i]; p.wanted && p.state != owned {
 			loading = append(loading, p.number)
 		}
 	}
@@ -48,7 +53,10 @@ func (o *Owner) Status() (s Status) {
 		s.Loading = fmt.Sprintf("partitions are being loaded: %v", loading)
 	}
 	h := &o.health
-	doubtful := h.outage && (o.appending != nil || o.lines.count > 0 || !o.gathering.empty() || o.now < h.pause)
+	if s.Begun = h.begun; !s.Begun {
+		s.Lost = h.lost
+	}
+	doubtful := h.outage && (o.appending != nil || o.queue.count > 0 || !o.rec.batch.empty() || o.mem.now < h.pause)
 	if len(loading) == 0 && h.assigned && !doubtful {
 		h.problem = ""
 	}
@@ -57,14 +65,3 @@ func (o *Owner) Status() (s Status) {
 	}
 	return s
 }
-
-// Lost is what the inbox lost before anything could be loaded, nil if it is not so.
-func (o *Owner) Lost() *bus.LostError {
-	if o.health.begun {
-		return nil
-	}
-	return o.health.lost
-}
-
-// Begun tells whether partitions were loaded once.
-func (o *Owner) Begun() bool { return o.health.begun }

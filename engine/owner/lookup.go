@@ -60,25 +60,25 @@ type endedCall struct {
 }
 
 // endedLately is a call that ended lately, if it is still as it was.
-func (o *Owner) endedLately(call uuid.UUID) (endedCall, bool) {
-	c, ok := o.recent.calls.get(call)
-	if !ok || o.parts[c.partition].cp.Epoch != c.epoch {
+func (mem *memory) endedLately(call uuid.UUID) (endedCall, bool) {
+	c, ok := mem.recent.calls.get(call)
+	if !ok || mem.parts[c.partition].cp.Epoch != c.epoch {
 		return endedCall{}, false
 	}
 	return c, true
 }
 
-func (o *Owner) keepEnded(partition int32, c EndedCall) {
+func (mem *memory) keepEnded(partition int32, c EndedCall) {
 	c.Body = rpc.Body{}
-	o.recent.calls.set(c.Call.ID, endedCall{c, partition, o.parts[partition].cp.Epoch}, 1, o.number)
+	mem.recent.calls.set(c.Call.ID, endedCall{c, partition, mem.parts[partition].cp.Epoch}, 1, mem.number)
 }
 
 // ended implements step.Env: a call that has ended. One that is open on another device counts as open, so that a chain does not take its id.
-func (o *Owner) ended(call uuid.UUID) rpc.Call {
-	if c, ok := o.endedLately(call); ok {
+func (mem *memory) ended(call uuid.UUID) rpc.Call {
+	if c, ok := mem.endedLately(call); ok {
 		return c.Call
 	}
-	if o.tables.calls[call] != nil {
+	if mem.tables.calls[call] != nil {
 		return rpc.Call{ID: call, Phase: rpc.PhaseRequested}
 	}
 	return rpc.Call{}
@@ -93,14 +93,14 @@ type callBody struct {
 	epoch     int64
 }
 
-func (o *Owner) keepBody(partition int32, call uuid.UUID, b rpc.Body) {
-	o.recent.bodies.set(call, callBody{b, partition, o.parts[partition].cp.Epoch}, bodyWeight(&b), o.number)
+func (mem *memory) keepBody(partition int32, call uuid.UUID, b rpc.Body) {
+	mem.recent.bodies.set(call, callBody{b, partition, mem.parts[partition].cp.Epoch}, bodyWeight(&b), mem.number)
 }
 
 // bodyAtHand implements step.Env.
-func (o *Owner) bodyAtHand(call uuid.UUID) (rpc.Body, bool) {
-	b, ok := o.recent.bodies.get(call)
-	return b.Body, ok && o.parts[b.partition].cp.Epoch == b.epoch
+func (mem *memory) bodyAtHand(call uuid.UUID) (rpc.Body, bool) {
+	b, ok := mem.recent.bodies.get(call)
+	return b.Body, ok && mem.parts[b.partition].cp.Epoch == b.epoch
 }
 
 // The bounds of late answers: a device may repeat its answer for ever, and make wire ids up.
@@ -111,7 +111,7 @@ const (
 
 // lookUp hands in what a command must know beside its device: the ended call that a late answer belongs to or that is to be removed, and who waits. It answers
 // false if that must be read first.
-func (o *Owner) lookUp(p *pending, cmd *step.Command, d *device) bool {
+func (dec *decision) lookUp(p *pending, cmd *step.Command, d *device) bool {
 	r, ok := cmd.Do.(step.RPC)
 	if !ok {
 		return true
@@ -121,7 +121,7 @@ func (o *Owner) lookUp(p *pending, cmd *step.Command, d *device) bool {
 		if d.state.ByWire(a.Wire) != nil {
 			return true
 		}
-		if a.Late, ok = o.late(p, d, a.Wire); ok && a.Late != uuid.Nil {
+		if a.Late, ok = dec.late(p, d, a.Wire); ok && a.Late != uuid.Nil {
 			cmd.Do = step.RPC{Do: a}
 		}
 		return ok
@@ -129,12 +129,12 @@ func (o *Owner) lookUp(p *pending, cmd *step.Command, d *device) bool {
 		if d.state.Find(a.Call) != nil {
 			return true
 		}
-		c, ended, ok := o.past(p, d, a.Call)
+		c, ended, ok := dec.past(p, d, a.Call)
 		a.Ended = ended && !c.Call.Removed
 		cmd.Do = step.RPC{Do: a}
 		return ok
 	case rpc.Recover: // who waits may have come since it was given
-		a.Keep = o.awaitedOf(d)
+		a.Keep = dec.awaitedOf(d)
 		cmd.Do = step.RPC{Do: a}
 	}
 	return true
@@ -142,21 +142,21 @@ func (o *Owner) lookUp(p *pending, cmd *step.Command, d *device) bool {
 
 // late is the ended call that a late answer belongs to: one that ended lately, or a persistent one by its wire id; uuid.Nil if there is none, or enough late answers
 // of it are stored. ok is false if it must be read first.
-func (o *Owner) late(p *pending, d *device, wire int32) (call uuid.UUID, ok bool) {
+func (dec *decision) late(p *pending, d *device, wire int32) (call uuid.UUID, ok bool) {
 	key := wireKey{d.id, wire}
-	call, known := o.recent.wires.get(key)
+	call, known := dec.recent.wires.get(key)
 	if !known && wire >= 0 && wire < d.state.NextWire {
-		if !p.read.wire && d.replies.take(o.now, repliesMost) {
-			o.need(p, func(want *Read) { want.Tenant, want.Device, want.Wire = d.tenant, d.id, &wire })
+		if !p.read.wire && d.replies.take(dec.now, repliesMost) {
+			dec.need(p, func(want *Read) { want.Tenant, want.Device, want.Wire = d.tenant, d.id, &wire })
 			return uuid.Nil, false
 		}
 		call = p.read.late
 	}
 	if call == uuid.Nil {
-		o.notice(Notice{Kind: NoticeUnknownAnswer, Device: d.id, Tenant: d.tenant})
+		dec.notice(Notice{Kind: NoticeUnknownAnswer, Device: d.id, Tenant: d.tenant})
 		return uuid.Nil, true
 	}
-	c, ended, ok := o.past(p, d, call)
+	c, ended, ok := dec.past(p, d, call)
 	if !ended || c.Call.Late >= lateMost {
 		return uuid.Nil, ok
 	}
@@ -164,46 +164,46 @@ func (o *Owner) late(p *pending, d *device, wire int32) (call uuid.UUID, ok bool
 }
 
 // past is a call of a device that has ended, from memory or as it was read. ok is false if it must be read first.
-func (o *Owner) past(p *pending, d *device, call uuid.UUID) (c endedCall, ended, ok bool) {
-	if c, ended = o.endedLately(call); ended || p.read.call == call {
+func (dec *decision) past(p *pending, d *device, call uuid.UUID) (c endedCall, ended, ok bool) {
+	if c, ended = dec.endedLately(call); ended || p.read.call == call {
 		return c, ended, true
 	}
-	o.need(p, func(want *Read) { want.Tenant, want.Device, want.Call = d.tenant, d.id, call })
+	dec.need(p, func(want *Read) { want.Tenant, want.Device, want.Call = d.tenant, d.id, call })
 	return c, false, false
 }
 
 // accept takes over what a read has found.
-func (o *Owner) accept(r *Read, a *Answer, into *answers) {
+func (mem *memory) accept(r *Read, a *Answer, into *answers) {
 	if r.Registry {
-		o.acceptDevice(r, a, into)
+		mem.acceptDevice(r, a, into)
 	}
 	if r.Wire != nil {
 		into.wire = true
 		if a.Call != nil {
 			into.late = a.Call.Call.ID
 		}
-		o.recent.wires.set(wireKey{r.Device, *r.Wire}, into.late, 1, o.number)
+		mem.recent.wires.set(wireKey{r.Device, *r.Wire}, into.late, 1, mem.number)
 	}
 	if r.Call != uuid.Nil {
 		into.call = r.Call
 	}
 	if a.Call != nil {
-		if _, known := o.endedLately(a.Call.Call.ID); !known {
-			o.keepEnded(r.Partition, *a.Call)
-			o.keepBody(r.Partition, a.Call.Call.ID, a.Call.Body)
+		if _, known := mem.endedLately(a.Call.Call.ID); !known {
+			mem.keepEnded(r.Partition, *a.Call)
+			mem.keepBody(r.Partition, a.Call.Call.ID, a.Call.Body)
 		}
 		into.call = a.Call.Call.ID
 	}
 	for _, call := range r.Bodies {
-		if _, known := o.bodyAtHand(call); !known {
-			o.keepBody(r.Partition, call, a.Bodies[call])
+		if _, known := mem.bodyAtHand(call); !known {
+			mem.keepBody(r.Partition, call, a.Bodies[call])
 		}
 	}
 	for _, v := range r.Chains {
-		o.recent.chains.set(v, a.Chains[v], 1, o.number)
+		mem.recent.chains.set(v, a.Chains[v], 1, mem.number)
 	}
 	if r.Values != nil {
-		o.acceptValues(r.Values, a.Values, into)
+		mem.acceptValues(r.Values, a.Values, into)
 	}
 	if r.DeadLetter != uuid.Nil {
 		into.deadLetter, into.unknown = a.DeadLetter, a.DeadLetter == nil
@@ -211,9 +211,9 @@ func (o *Owner) accept(r *Read, a *Answer, into *answers) {
 }
 
 // acceptDevice takes over the rows of a device. Its row in the store is of use only if it is not in memory, where it may be ahead of the store.
-func (o *Owner) acceptDevice(r *Read, a *Answer, into *answers) {
+func (mem *memory) acceptDevice(r *Read, a *Answer, into *answers) {
 	into.registry, into.noDevice = true, a.Registry.Deleted
-	d := o.tables.devices[r.Device]
+	d := mem.tables.devices[r.Device]
 	switch {
 	case d == nil && (a.Registry.Deleted || !r.State):
 		return
@@ -222,7 +222,7 @@ func (o *Owner) acceptDevice(r *Read, a *Answer, into *answers) {
 		return
 	case d == nil:
 		d = newDevice(a.Registry, a.State)
-		o.tables.devices[d.id] = d
+		mem.tables.devices[d.id] = d
 	}
 	d.generation, d.deleted = a.Generation, a.Registry.Deleted
 	if d.deleted {
@@ -248,49 +248,49 @@ const repeatMargin = 10 * time.Second
 
 // repeated answers a call whose id belongs to a call already, but to none that is open on this device: one that has ended, or one of another device. What asks for
 // the same gets the same answer; nothing is added to the stream of the other. ok is false if something must be read first.
-func (o *Owner) repeated(p *pending, cmd *step.Command, d *device) (done, ok bool) {
+func (dec *decision) repeated(p *pending, cmd *step.Command, d *device) (done, ok bool) {
 	call, calls := cmd.Do.(step.Call)
 	if !calls || d.state.Find(call.ID) != nil {
 		return false, true
 	}
-	past, ended := o.endedLately(call.ID)
-	open := o.tables.calls[call.ID] != nil
-	if !ended && !open && call.Chosen && cmd.Occurred < o.parts[d.partition].since.Add(repeatMargin) {
-		if past, ended, ok = o.past(p, d, call.ID); !ok { // it may have ended under the owner before, after its sender had looked
+	past, ended := dec.endedLately(call.ID)
+	open := dec.tables.calls[call.ID] != nil
+	if !ended && !open && call.Chosen && cmd.Occurred < dec.parts[d.partition].since.Add(repeatMargin) {
+		if past, ended, ok = dec.past(p, d, call.ID); !ok { // it may have ended under the owner before, after its sender had looked
 			return false, false
 		}
 	}
 	switch {
 	case ended && past.Call.Content == call.Content:
-		return o.answerAgain(p, cmd, d, &past.Call)
+		return dec.answerAgain(p, cmd, d, &past.Call)
 	case ended || open:
-		o.refuse(&p.Message, &rpc.Refusal{Code: rpc.CodeKnown, Detail: fmt.Sprintf("the id %s belongs to another call", call.ID)})
+		dec.refuse(&p.Message, &rpc.Refusal{Code: rpc.CodeKnown, Detail: fmt.Sprintf("the id %s belongs to another call", call.ID)})
 		return true, true
 	}
 	return false, true
 }
 
 // answerAgain tells the end of a call to one more who asks for it.
-func (o *Owner) answerAgain(p *pending, cmd *step.Command, d *device, c *rpc.Call) (done, ok bool) {
-	out, ok := o.endOf(p, d, c)
+func (dec *decision) answerAgain(p *pending, cmd *step.Command, d *device, c *rpc.Call) (done, ok bool) {
+	out, ok := dec.endOf(p, d, c)
 	if !ok {
 		return false, false
 	}
-	o.complete(&p.Message, nil)
-	o.gathering.effects = append(o.gathering.effects, Effect{
-		Partition: d.partition, Epoch: o.parts[d.partition].cp.Epoch, Do: out, From: o.contextOf(out), To: o.senderOf(cmd),
+	dec.complete(&p.Message, nil)
+	dec.batch.effects = append(dec.batch.effects, Effect{
+		Partition: d.partition, Epoch: dec.parts[d.partition].cp.Epoch, Do: out, From: dec.contextOf(out), To: dec.presence.senderOf(cmd),
 	})
 	return true, true
 }
 
 // endOf is what the caller of a call is told that has ended, or that is persistent and stored. ok is false if its body must be read first.
-func (o *Owner) endOf(p *pending, d *device, c *rpc.Call) (out step.NotifyCallers, ok bool) {
+func (dec *decision) endOf(p *pending, d *device, c *rpc.Call) (out step.NotifyCallers, ok bool) {
 	if c.Persistent {
 		return step.NotifyCallers{Call: c.ID, Phase: rpc.PhaseQueued}, true
 	}
-	body, known := o.bodyAtHand(c.ID)
+	body, known := dec.bodyAtHand(c.ID)
 	if !known {
-		o.need(p, func(want *Read) { want.Tenant, want.Device, want.Bodies = d.tenant, d.id, append(want.Bodies, c.ID) })
+		dec.need(p, func(want *Read) { want.Tenant, want.Device, want.Bodies = d.tenant, d.id, append(want.Bodies, c.ID) })
 		return out, false
 	}
 	return step.NotifyCallers{Call: c.ID, Phase: c.Phase, Code: c.Reason, Detail: body.Error, Response: body.Response}, true
@@ -303,28 +303,29 @@ type value struct {
 }
 
 // owns is the epoch of an entity's partition, and whether only this owner writes its values.
-func (o *Owner) owns(entity uuid.UUID) (epoch int64, owns bool) {
-	if d := o.tables.devices[entity]; d != nil {
-		return o.parts[d.partition].cp.Epoch, true
+func (mem *memory) owns(entity uuid.UUID) (epoch int64, owns bool) {
+	if d := mem.tables.devices[entity]; d != nil {
+		return mem.parts[d.partition].cp.Epoch, true
 	}
-	return 0, !o.config.Shared
+	return 0, !mem.config.Shared
 }
 
-// valueOf is a value from memory, one without JSON if it does not exist. Those of devices that other owners write are known only while one message is processed.
-func (o *Owner) valueOf(k nodes.Key) (nodes.Value, bool) {
-	epoch, owns := o.owns(k.Entity.ID)
+// valueOf is a value from memory, one without JSON if it does not exist. Those of devices that other owners write are known only while one message is
+// processed: they are foreign.
+func (mem *memory) valueOf(k nodes.Key, foreign map[nodes.Key]nodes.Value) (nodes.Value, bool) {
+	epoch, owns := mem.owns(k.Entity.ID)
 	if !owns {
-		v, ok := o.current.pending.read.foreign[k]
+		v, ok := foreign[k]
 		return v, ok
 	}
-	v, ok := o.recent.values.get(k)
+	v, ok := mem.recent.values.get(k)
 	return v.Value, ok && v.epoch == epoch
 }
 
-func (o *Owner) keepValue(k nodes.Key, v nodes.Value, foreign *map[nodes.Key]nodes.Value) {
-	epoch, owns := o.owns(k.Entity.ID)
+func (mem *memory) keepValue(k nodes.Key, v nodes.Value, foreign *map[nodes.Key]nodes.Value) {
+	epoch, owns := mem.owns(k.Entity.ID)
 	if owns {
-		o.recent.values.set(k, value{v, epoch}, len(v.JSON)+len(k.Name)+96, o.number)
+		mem.recent.values.set(k, value{v, epoch}, len(v.JSON)+len(k.Name)+96, mem.number)
 		return
 	}
 	if *foreign == nil {
@@ -334,10 +335,10 @@ func (o *Owner) keepValue(k nodes.Key, v nodes.Value, foreign *map[nodes.Key]nod
 }
 
 // valuesAtHand implements step.Env: values from memory, false if one of them must be read. A key without a name stands for all keys of its scope.
-func (o *Owner) valuesAtHand(keys []nodes.Key) (nodes.Values, bool) {
+func (dec *decision) valuesAtHand(keys []nodes.Key) (nodes.Values, bool) {
 	out := make(nodes.Values, len(keys))
 	for _, k := range keys {
-		v, ok := o.valueOf(k)
+		v, ok := dec.valueOf(k, dec.pending.read.foreign)
 		switch {
 		case !ok:
 			return nil, false
@@ -350,7 +351,7 @@ func (o *Owner) valuesAtHand(keys []nodes.Key) (nodes.Values, bool) {
 		for _, name := range splitNames(v.JSON) {
 			one := k
 			one.Name = name
-			if v, ok = o.valueOf(one); !ok {
+			if v, ok = dec.valueOf(one, dec.pending.read.foreign); !ok {
 				return nil, false
 			}
 			if v.JSON != nil {
@@ -362,44 +363,43 @@ func (o *Owner) valuesAtHand(keys []nodes.Key) (nodes.Values, bool) {
 }
 
 // acceptValues takes over values that were read. What was written meanwhile is newer.
-func (o *Owner) acceptValues(asked []nodes.Key, found nodes.Values, into *answers) {
+func (mem *memory) acceptValues(asked []nodes.Key, found nodes.Values, into *answers) {
 	for _, k := range asked {
 		if k.Name != "" {
-			o.acceptValue(k, found[k], into)
+			mem.acceptValue(k, found[k], into)
 			continue
 		}
 		var names []byte
 		for one, v := range found {
 			if one.Entity == k.Entity && one.Scope == k.Scope {
 				names = addName(names, one.Name)
-				o.acceptValue(one, v, into)
+				mem.acceptValue(one, v, into)
 			}
 		}
-		o.acceptValue(k, nodes.Value{JSON: names}, into)
+		mem.acceptValue(k, nodes.Value{JSON: names}, into)
 	}
 }
 
-func (o *Owner) acceptValue(k nodes.Key, v nodes.Value, into *answers) {
-	if _, owns := o.owns(k.Entity.ID); owns {
-		if _, newer := o.valueOf(k); newer {
+func (mem *memory) acceptValue(k nodes.Key, v nodes.Value, into *answers) {
+	if _, owns := mem.owns(k.Entity.ID); owns {
+		if _, newer := mem.valueOf(k, into.foreign); newer {
 			return
 		}
 	}
-	o.keepValue(k, v, &into.foreign)
+	mem.keepValue(k, v, &into.foreign)
 }
 
 // writeValue keeps a value that is written with the batch.
-func (o *Owner) writeValue(w *nodes.Write) {
+func (mem *memory) writeValue(w *nodes.Write, foreign *map[nodes.Key]nodes.Value) {
 	v := w.Value
 	if w.Delete {
 		v = nodes.Value{}
 	}
-	foreign := &o.current.pending.read.foreign
-	o.keepValue(w.Key, v, foreign)
+	mem.keepValue(w.Key, v, foreign)
 	all := w.Key
 	all.Name = ""
-	if list, ok := o.valueOf(all); ok {
-		o.keepValue(all, nodes.Value{JSON: addName(list.JSON, w.Key.Name)}, foreign)
+	if list, ok := mem.valueOf(all, *foreign); ok {
+		mem.keepValue(all, nodes.Value{JSON: addName(list.JSON, w.Key.Name)}, foreign)
 	}
 }
 

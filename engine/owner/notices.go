@@ -128,7 +128,7 @@ func SpanOf(call uuid.UUID) (id [8]byte) {
 }
 
 // passages notes which stages a call reached with the events of a step, and how it ended.
-func (o *Owner) passages(c *openCall, call *rpc.Call, events []step.Event) {
+func (rec *recorder) passages(c *openCall, call *rpc.Call, events []step.Event) {
 	one := Passage{Partition: c.device.partition, Kind: kindOf(call), Accepted: c.accepted}
 	for i := range events {
 		ev := &events[i].Event
@@ -143,13 +143,13 @@ func (o *Owner) passages(c *openCall, call *rpc.Call, events []step.Event) {
 			case StageQueued:
 				one.At = 0
 			}
-			o.gathering.passages = append(o.gathering.passages, one)
+			rec.batch.passages = append(rec.batch.passages, one)
 		}
 	}
 	if call.Phase.Terminal() {
 		one.Stage, one.Cause, one.At = StageTold, events[len(events)-1].Event.Cause, 0
-		o.gathering.passages = append(o.gathering.passages, one)
-		o.gathering.endings = append(o.gathering.endings, Ending{
+		rec.batch.passages = append(rec.batch.passages, one)
+		rec.batch.endings = append(rec.batch.endings, Ending{
 			Partition: one.Partition, Call: call.ID, Phase: call.Phase, Reason: call.Reason, Kind: one.Kind, Traced: c.from.Span.Sampled,
 		})
 	}

@@ -17,10 +17,10 @@ import (
 
 	"callchain/chains"
 	"callchain/engine/bus"
-	"callchain/engine/nodetrace"
 	"callchain/engine/projection"
 	"callchain/engine/rpc"
 	"callchain/engine/step"
+	"callchain/engine/wire"
 	"callchain/eventstore"
 
 	"github.com/google/uuid"
@@ -73,63 +73,32 @@ type EndedCall struct {
 }
 
 // Owner owns the partitions that are assigned to this process. One goroutine uses it.
+//
+// Messages that must wait are in the queue; a decision is made of each, out of what is in memory; the recorder brings it into the batch and the memory.
 type Owner struct {
-	config   Config
-	env      step.Env // of every step, but for the device
-	now      rpc.Instant
-	registry uint64 // generation: rows that were read in an earlier one may have changed
+	mem   *memory
+	queue *queue
+	rec   *recorder
+	pre   *presence
+	dec   *decision
 
-	parts     []partition
-	tables    tables
-	lines     lines
-	reads     reads
-	lingering lingering
-	recent    recent
-	nodes     nodetrace.Recorder
-	letters   letters
-	peers     peers
 	health    health
-
-	gathering *Batch // takes what is decided now
 	appending *Batch // is being stored, nil if none is
-	number    uint64 // of the last batch that was begun
-	stored    uint64 // of the last batch that is stored
-	current   current
-	catching  bool // RPC messages that were kept may not have come yet
-	drained   bool // the RPC lane was empty once since the inbox caught up
+	catching  bool   // RPC messages that were kept may not have come yet
+	drained   bool   // the RPC lane was empty once since the inbox caught up
 	stopping  bool
 	out       Ready
 }
 
-// current is the message that is being processed.
-type current struct {
-	pending *pending
-	trace   step.TraceContext
-	want    Read // what is missing
-	missing bool
-	rerun   *rerun // of the dead letter whose command it is
-}
-
 // New makes an owner that owns nothing.
 func New(c Config) *Owner {
-	o := &Owner{
-		config: c, parts: make([]partition, c.Partitions), tables: newTables(), lines: lines{byKey: map[lineKey]*line{}},
-		reads: reads{byID: map[uint64]*read{}}, recent: newRecent(), peers: newPeers(),
-	}
-	for p := range o.parts {
-		o.parts[p].number = int32(p)
-	}
-	o.env = step.Env{
-		Run: o.parked, Chain: c.Chain, Pinned: o.pinned, Values: o.valuesAtHand, Body: o.bodyAtHand, Ended: o.ended, NewID: c.NewID, Trace: o.nodes.Note,
-	}
-	o.begin()
+	o := &Owner{mem: newMemory(c)}
+	o.queue = &queue{memory: o.mem, byKey: map[lineKey]*line{}, reads: map[uint64]*read{}}
+	o.rec = &recorder{memory: o.mem}
+	o.pre = &presence{memory: o.mem}
+	o.dec = newDecision(o.rec, o.pre)
+	o.rec.begin()
 	return o
-}
-
-// begin begins another batch.
-func (o *Owner) begin() {
-	o.number++
-	o.gathering = newBatch(o.config.NewID(), o.number)
 }
 
 // Arrived is what the inbox gave.
@@ -176,7 +145,7 @@ func sentBefore(now rpc.Instant, messages []bus.Message) rpc.Instant {
 // Room is how many messages the owner takes now; 0: a batch must be stored first, or messages wait that it cannot process now.
 func (o *Owner) Room() int {
 	const turn = 64
-	if o.blocked() || o.lines.count >= waitingMost {
+	if o.blocked() || o.queue.count >= waitingMost {
 		return 0
 	}
 	return turn
@@ -184,43 +153,48 @@ func (o *Owner) Room() int {
 
 // blocked tells whether the batch takes no further command.
 func (o *Owner) blocked() bool {
-	return o.gathering.full(o.config.BatchEvents) || o.gathering.closed && !o.gathering.empty() || o.now < o.health.pause
+	return o.rec.batch.full(o.mem.config.BatchEvents) || o.rec.batch.closed && !o.rec.batch.empty() || o.mem.now < o.health.pause
 }
 
 // receive processes a message, or lets it wait: behind others of its line, or until its partition is loaded.
 func (o *Owner) receive(m *bus.Message) {
-	if m.Partition < 0 || int(m.Partition) >= len(o.parts) {
+	if m.Partition < 0 || int(m.Partition) >= len(o.mem.parts) {
 		o.out.Completed = append(o.out.Completed, completionOf(m, errNoPartition))
 		return
 	}
-	switch part := &o.parts[m.Partition]; {
+	switch part := &o.mem.parts[m.Partition]; {
 	case part.state == owned:
-	case part.state == claiming, part.state == others && part.wanted && (kept(m) && part.reading || !o.config.Shared):
-		o.early(m)
+	case part.state == claiming, part.state == others && part.wanted && (kept(m) && part.reading || !o.mem.config.Shared):
+		if o.queue.count < 2*waitingMost || kept(m) {
+			o.queue.add(&pending{Message: *m}, false)
+		} else {
+			o.out.Completed = append(o.out.Completed, completionOf(m, wire.ErrBusy))
+		}
 		return
 	default:
-		o.misrouted(m)
+		o.out.redirectOne(m)
 		return
 	}
-	if one := o.lines.of(keyOf(m)); one != nil {
-		o.lines.add(&pending{Message: *m}, false)
+	if one := o.queue.of(keyOf(m)); one != nil {
+		o.queue.add(&pending{Message: *m}, false)
 		return
 	}
 	if o.blocked() {
-		o.lines.wake(o.lines.add(&pending{Message: *m}, false))
+		o.queue.wake(o.queue.add(&pending{Message: *m}, false))
 		return
 	}
 	p := pending{Message: *m}
-	if !o.process(&p) {
-		waits := p
-		o.wait(o.lines.add(&waits, false), o.current.want)
+	if o.queue.lingers(&p) || o.process(&p) {
+		return
 	}
+	waits := p
+	o.queue.wait(o.queue.add(&waits, false), o.dec.want)
 }
 
 // advanceLines processes the messages that waited and need not any more.
 func (o *Owner) advanceLines() {
 	for !o.blocked() {
-		one := o.lines.next()
+		one := o.queue.next()
 		if one == nil || !o.advance(one) {
 			return
 		}
@@ -229,55 +203,48 @@ func (o *Owner) advanceLines() {
 
 // advance processes the messages of a line until one must wait; false: a batch must be stored before anything else.
 func (o *Owner) advance(one *line) bool {
-	for !one.dropped && one.read == nil && o.parts[one.key.partition].state == owned {
+	for !one.dropped && one.read == nil && o.mem.parts[one.key.partition].state == owned {
 		p := one.queue[0]
-		if o.blocked() || p.suspect && !o.gathering.empty() {
-			o.lines.wakeFirst(one)
+		if o.blocked() || p.suspect && !o.rec.batch.empty() {
+			o.queue.wakeFirst(one)
 			return false
 		}
 		if !o.process(p) {
-			o.wait(one, o.current.want)
+			o.queue.wait(one, o.dec.want)
 			return true
 		}
-		o.lines.pop(one)
+		o.queue.pop(one)
 	}
 	if one.dropped {
-		o.resumeTimers(one)
+		o.queue.resumeTimers(one)
 	}
 	return true
 }
 
 // RegistryChanged says that rows of the registry, or the active version of a chain, may have changed.
-func (o *Owner) RegistryChanged(generation uint64) { o.registry = generation }
+func (o *Owner) RegistryChanged(generation uint64) { o.mem.registry = generation }
 
 // OpenCalls is the number of calls that have not ended.
-func (o *Owner) OpenCalls() int { return len(o.tables.calls) }
+func (o *Owner) OpenCalls() int { return len(o.mem.tables.calls) }
 
 // Epoch is the epoch of a partition that is owned, 0 of others.
 func (o *Owner) Epoch(partition int32) int64 {
-	if o.parts[partition].state != owned {
+	if o.mem.parts[partition].state != owned {
 		return 0
 	}
-	return o.parts[partition].cp.Epoch
+	return o.mem.parts[partition].cp.Epoch
 }
 
 // Oldest is when the oldest command of a lane was sent that is taken and not stored; 0 if there is none.
 func (o *Owner) Oldest(lane bus.Lane) rpc.Instant {
-	oldest := o.gathering.oldest[lane]
-	if o.appending != nil && o.appending.oldest[lane] != 0 {
-		oldest = o.appending.oldest[lane]
-	}
-	for key, one := range o.lines.byKey {
-		cmd, ok := one.queue[0].Value.(step.Command)
-		if ok && key.lane == lane && cmd.Occurred != 0 && (oldest == 0 || cmd.Occurred < oldest) {
-			oldest = cmd.Occurred
+	oldest := o.queue.oldest(lane)
+	for _, b := range []*Batch{o.rec.batch, o.appending} {
+		if b != nil && b.oldest[lane] != 0 && (oldest == 0 || b.oldest[lane] < oldest) {
+			oldest = b.oldest[lane]
 		}
 	}
 	return oldest
 }
-
-// notice reports something that an operator must know or count.
-func (o *Owner) notice(n Notice) { o.out.Notices = append(o.out.Notices, n) }
 
 // partition is the owner's memory of one partition.
 type partition struct {

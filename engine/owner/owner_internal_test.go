@@ -94,8 +94,8 @@ func TestLateAnswersAreBounded(t *testing.T) {
 	for range 500 {
 		r.put(device, r.call(true))
 	}
-	open := r.o.tables.devices[device].state.NextWire
-	r.o.tables.devices[device].state.NextWire = 100_000 // of calls that have ended, which only the store has
+	open := r.o.mem.tables.devices[device].state.NextWire
+	r.o.mem.tables.devices[device].state.NextWire = 100_000 // of calls that have ended, which only the store has
 	r.reads = nil
 	var waiting []Read
 	r.answer = func(read *Read) *Answer {
@@ -139,11 +139,11 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	}
 	r.pass(2 * time.Second) // rows are written behind
 	r.pass(2 * time.Second)
-	tables := &r.o.tables
-	if len(tables.timers) > 0 || len(tables.calls) > 0 || len(tables.devices) > idleMost || len(r.o.lingering) > 0 {
+	tables := &r.o.mem.tables
+	if len(tables.timers) > 0 || len(tables.calls) > 0 || len(tables.devices) > idleMost || len(r.o.queue.lingering) > 0 {
 		t.Errorf("%d timers, %d calls and %d devices are in memory, want none, none and at most %d", len(tables.timers), len(tables.calls), len(tables.devices), idleMost)
 	}
-	if n := r.o.recent.calls.lru.Len(); n > recentCalls {
+	if n := r.o.mem.recent.calls.lru.Len(); n > recentCalls {
 		t.Errorf("%d ended calls are in memory, want at most %d", n, recentCalls)
 	}
 }
@@ -299,5 +299,33 @@ func BenchmarkCallBeside10000Queued(b *testing.B) {
 		c := r.call(true)
 		r.put(device, c)
 		r.put(device, step.RPC{Do: rpc.Cancel{Call: c.ID}})
+	}
+}
+
+// TestRefusalBesideAFailedAppend: what is answered without anything to store must be answered, too, if the append of the others fails that it is among.
+func TestRefusalBesideAFailedAppend(t *testing.T) {
+	r := newRig(t)
+	one, other := named("d"), named("e")
+	for partitionOf(other) == partitionOf(one) {
+		other = uuid.NewSHA1(other, nil)
+	}
+	for _, d := range []uuid.UUID{one, other} {
+		r.put(d, session(d)...)
+	}
+	told := 0
+	refused := r.messages(one, bus.RPC, step.RPC{Do: rpc.Cancel{Call: named("nobody's")}})
+	refused[0].Done = func(error) { told++ }
+	failures := 1
+	r.store = func(b *Batch) error {
+		if failures--; failures < 0 {
+			return nil
+		}
+		return errAway
+	}
+	r.o.Take(r.now, Arrived{RPC: append(refused, r.messages(other, bus.RPC, r.call(true))...)})
+	r.do()
+	r.pass(time.Second)
+	if told != 1 || failures >= 0 {
+		t.Errorf("the sender of a refused command hears of it %d times, want once", told)
 	}
 }

@@ -227,4 +227,3 @@ func (r *rig) types(call uuid.UUID) (out []string) {
 	}
 	return out
 }
-

@@ -12,68 +12,57 @@ import (
 
 // route finds out whom the effects of a step concern: the process that holds a connection, those in which callers wait. It is asked before the step's
 // result is taken over, which ends what it looks at. Without other processes, everything concerns this one.
-func (o *Owner) route(cmd *step.Command, d *device, effects []step.Effect) []Effect {
+func (pre *presence) route(cmd *step.Command, d *device, effects []step.Effect) []Effect {
 	if len(effects) == 0 {
 		return nil
 	}
 	out := make([]Effect, len(effects))
-	if !o.config.Shared {
+	if !pre.config.Shared {
 		return out
 	}
 	for i, e := range effects {
 		switch do := e.(type) {
 		case step.Deliver:
-			out[i].To = o.homeOf(cmd, d, do.Session.ID)
+			out[i].To = pre.homeOf(cmd, d, do.Session.ID)
 			if do.Call.Oneway {
-				out[i].Callers = o.callersElsewhere(cmd, do.Call.ID)
+				out[i].Callers = pre.callersElsewhere(cmd, do.Call.ID)
 			}
 		case step.NotifyCallers:
-			out[i].To, out[i].Content = o.callersOf(cmd, d.partition, do.Call), contentOf(cmd, d, do.Call)
+			out[i].To, out[i].Content = pre.callersOf(cmd, d.partition, do.Call), contentOf(cmd, d, do.Call)
 		case step.Respond:
-			out[i].To = o.homeOfCall(cmd, d, &do)
+			out[i].To = pre.homeOfCall(cmd, d, &do)
 		case step.CloseSession:
-			out[i].To = o.homeOf(cmd, d, do.Session)
+			out[i].To = pre.homeOf(cmd, d, do.Session)
 		case step.GiveAttributes:
-			out[i].To = o.homeOf(cmd, d, do.Session)
+			out[i].To = pre.homeOf(cmd, d, do.Session)
 		case step.PushAttributes:
-			out[i].To = o.homeOf(cmd, d, do.Session)
+			out[i].To = pre.homeOf(cmd, d, do.Session)
 		}
 	}
 	return out
 }
 
 // rememberSender keeps which process waits for the end of an open call, or holds the secondary session on which a device made one.
-func (o *Owner) rememberSender(cmd *step.Command, d *device) {
+func (pre *presence) rememberSender(cmd *step.Command, d *device) {
 	switch do := cmd.Do.(type) {
 	case step.Call:
-		if c := o.tables.calls[do.ID]; c != nil {
-			o.awaitedBy(c, cmd.Waiter.Node)
+		if c := pre.tables.calls[do.ID]; c != nil {
+			pre.awaitedBy(c, cmd.Waiter.Node)
 		}
 	case step.DeviceCall:
-		if c := o.tables.calls[do.ID]; c != nil && do.Session != d.state.Session.ID {
+		if c := pre.tables.calls[do.ID]; c != nil && do.Session != d.state.Session.ID {
 			c.home = cmd.Waiter.Node
 		}
 	}
 }
 
-// awaitedBy notes that somebody in a process waits for the end of a call.
-func (o *Owner) awaitedBy(c *openCall, process string) {
-	switch {
-	case process == "" && o.config.Shared:
-	case process == "" || process == o.config.Process:
-		c.here = true
-	case !slices.Contains(c.callers, process):
-		c.callers = append(c.callers, process)
-	}
-}
-
 // rememberHome keeps which process holds the live session of a device.
-func (o *Owner) rememberHome(cmd *step.Command, d *device, events []step.Event) {
+func (pre *presence) rememberHome(cmd *step.Command, d *device, events []step.Event) {
 	for i := range events {
 		switch f := events[i].Event.Fact.(type) {
 		case rpc.SessionOpened:
-			d.home = o.processOf(cmd)
-			o.doubt(d, f.Session)
+			d.home = pre.processOf(cmd)
+			pre.doubt(d, f.Session)
 		case rpc.SessionClosed:
 			if d.state.Session.ID == f.Session {
 				d.home = ""
@@ -83,58 +72,58 @@ func (o *Owner) rememberHome(cmd *step.Command, d *device, events []step.Event) 
 }
 
 // processOf is the process that a Connect came from.
-func (o *Owner) processOf(cmd *step.Command) string {
+func (pre *presence) processOf(cmd *step.Command) string {
 	if r, ok := cmd.Do.(step.RPC); ok {
 		if c, ok := r.Do.(rpc.Connect); ok && c.Process != "" {
 			return cluster.Process(c.Node, c.Process)
 		}
 	}
-	return o.config.Process
+	return pre.config.Process
 }
 
 // homeOf is the process that holds a session. If that is not known, all that live are to look.
-func (o *Owner) homeOf(cmd *step.Command, d *device, session uuid.UUID) []string {
+func (pre *presence) homeOf(cmd *step.Command, d *device, session uuid.UUID) []string {
 	if d.state.Session.ID == session && d.home != "" {
 		return []string{d.home}
 	}
 	if r, ok := cmd.Do.(step.RPC); ok {
 		if c, ok := r.Do.(rpc.Connect); ok && c.Session == session {
-			return []string{o.processOf(cmd)}
+			return []string{pre.processOf(cmd)}
 		}
 	}
 	if ask, ok := cmd.Do.(step.AskAttributes); ok && ask.Session == session && cmd.Waiter.Node != "" {
 		return []string{cmd.Waiter.Node}
 	}
-	return append(slices.Clone(o.peers.live), o.config.Process)
+	return append(slices.Clone(pre.peers.live), pre.config.Process)
 }
 
 // homeOfCall is the process that holds the session on which a device made a call.
-func (o *Owner) homeOfCall(cmd *step.Command, d *device, do *step.Respond) []string {
-	if c := o.tables.calls[do.Call]; c != nil && c.home != "" {
+func (pre *presence) homeOfCall(cmd *step.Command, d *device, do *step.Respond) []string {
+	if c := pre.tables.calls[do.Call]; c != nil && c.home != "" {
 		return []string{c.home}
 	}
 	if call, ok := cmd.Do.(step.DeviceCall); ok && call.ID == do.Call && do.Session != d.state.Session.ID && cmd.Waiter.Node != "" {
 		return []string{cmd.Waiter.Node}
 	}
-	return o.homeOf(cmd, d, do.Session)
+	return pre.homeOf(cmd, d, do.Session)
 }
 
 // callersElsewhere are the other processes in which callers wait for a call, the sender of the command too.
-func (o *Owner) callersElsewhere(cmd *step.Command, call uuid.UUID) (out []string) {
-	if c := o.tables.calls[call]; c != nil {
+func (pre *presence) callersElsewhere(cmd *step.Command, call uuid.UUID) (out []string) {
+	if c := pre.tables.calls[call]; c != nil {
 		out = append(out, c.callers...)
 	}
 	sender := cmd.Waiter.Node
-	if asked, ok := cmd.Do.(step.Call); ok && asked.ID == call && sender != "" && sender != o.config.Process && !slices.Contains(out, sender) {
+	if asked, ok := cmd.Do.(step.Call); ok && asked.ID == call && sender != "" && sender != pre.config.Process && !slices.Contains(out, sender) {
 		out = append(out, sender)
 	}
 	return out
 }
 
 // callersOf are the processes in which callers wait for a call, and this one. While the other processes have not told of theirs, it may be any.
-func (o *Owner) callersOf(cmd *step.Command, partition int32, call uuid.UUID) []string {
-	to := append([]string{o.config.Process}, o.callersElsewhere(cmd, call)...)
-	if b := o.parts[partition].barrier; b != nil {
+func (pre *presence) callersOf(cmd *step.Command, partition int32, call uuid.UUID) []string {
+	to := append([]string{pre.config.Process}, pre.callersElsewhere(cmd, call)...)
+	if b := pre.parts[partition].barrier; b != nil {
 		for _, p := range b.waiting {
 			if !slices.Contains(to, p) {
 				to = append(to, p)
@@ -157,8 +146,8 @@ func contentOf(cmd *step.Command, d *device, call uuid.UUID) []byte {
 }
 
 // senderOf is the process that a command came from; none: this one.
-func (o *Owner) senderOf(cmd *step.Command) []string {
-	if !o.config.Shared || cmd.Waiter.Node == "" || cmd.Waiter.Node == o.config.Process {
+func (pre *presence) senderOf(cmd *step.Command) []string {
+	if !pre.config.Shared || cmd.Waiter.Node == "" || cmd.Waiter.Node == pre.config.Process {
 		return nil
 	}
 	return []string{cmd.Waiter.Node}

@@ -10,10 +10,10 @@ import (
 
 // State is what is in memory of a partition, for checks: its devices, and the runs that wait, by id. Nothing may be changed in it.
 func (o *Owner) State(partition int32) (devices []rpc.Device, runs []step.Run) {
-	for _, d := range o.tables.inPartition(partition) {
+	for _, d := range o.mem.tables.inPartition(partition) {
 		devices = append(devices, d.state)
 	}
-	for _, r := range o.tables.runs {
+	for _, r := range o.mem.tables.runs {
 		if r.device.partition == partition {
 			runs = append(runs, r.run)
 		}
@@ -23,4 +23,4 @@ func (o *Owner) State(partition int32) (devices []rpc.Device, runs []step.Run) {
 }
 
 // Stored tells whether everything that was decided is stored.
-func (o *Owner) Stored() bool { return o.appending == nil && o.gathering.empty() }
+func (o *Owner) Stored() bool { return o.appending == nil && o.rec.batch.empty() }

@@ -67,6 +67,13 @@ type openCall struct {
 // awaited tells whether somebody waits for the end of the call.
 func (c *openCall) awaited() bool { return c.here || len(c.callers) > 0 }
 
+// addCaller notes another process in which somebody waits.
+func (c *openCall) addCaller(process string) {
+	if !slices.Contains(c.callers, process) {
+		c.callers = append(c.callers, process)
+	}
+}
+
 // parkedRun is all that the owner knows of a run that waits.
 type parkedRun struct {
 	run    step.Run

@@ -15,19 +15,19 @@ const (
 
 // enterTrace gives a command that concerns a traced call the call's place in its trace, so that every event of the call names it. A command that has
 // a place of its own keeps it.
-func (o *Owner) enterTrace(cmd *step.Command, d *device) {
+func (dec *decision) enterTrace(cmd *step.Command, d *device) {
 	if cmd.Trace == [16]byte{} {
-		if c := o.tables.calls[o.aboutCall(cmd, d)]; c != nil {
+		if c := dec.tables.calls[dec.aboutCall(cmd, d)]; c != nil {
 			cmd.Trace, cmd.Span = c.from.Trace, c.from.Span
 		}
 	}
-	o.current.trace = step.TraceContext{Trace: cmd.Trace, Span: cmd.Span}
+	dec.trace = step.TraceContext{Trace: cmd.Trace, Span: cmd.Span}
 }
 
 // aboutCall is the open call that a command is about, uuid.Nil if there is none.
-func (o *Owner) aboutCall(cmd *step.Command, d *device) uuid.UUID {
+func (dec *decision) aboutCall(cmd *step.Command, d *device) uuid.UUID {
 	if w, ok := cmd.Do.(step.Wake); ok {
-		run, _ := o.parked(w.Run)
+		run, _ := dec.parked(w.Run)
 		return run.Server
 	}
 	life, _ := cmd.Do.(step.RPC)
@@ -53,12 +53,12 @@ func (o *Owner) aboutCall(cmd *step.Command, d *device) uuid.UUID {
 }
 
 // beginSpan makes a span of a command's step, if its trace is recorded. What follows from the step is a child of it.
-func (o *Owner) beginSpan(cmd *step.Command, d *device) {
-	if o.config.Sampled == nil || !cmd.Span.Sampled {
+func (dec *decision) beginSpan(cmd *step.Command, d *device) {
+	if dec.config.Sampled == nil || !cmd.Span.Sampled {
 		return
 	}
 	s := Span{
-		Partition: d.partition, Name: step.NameOf(cmd.Do), Parent: o.current.trace, Began: o.now, Tenant: d.tenant, Device: d.id,
+		Partition: d.partition, Name: step.NameOf(cmd.Do), Parent: dec.trace, Began: dec.now, Tenant: d.tenant, Device: d.id,
 	}
 	switch a := cmd.Do.(type) {
 	case step.Call:
@@ -72,23 +72,23 @@ func (o *Owner) beginSpan(cmd *step.Command, d *device) {
 		}
 	}
 	if s.ID = SpanOf(s.Call); s.Call == uuid.Nil {
-		s.ID = SpanOf(o.config.NewID())
+		s.ID = SpanOf(dec.config.NewID())
 	}
-	o.current.trace.Span = step.Span{ID: s.ID, Sampled: true}
-	o.gathering.spans = append(o.gathering.spans, s)
+	dec.trace.Span = step.Span{ID: s.ID, Sampled: true}
+	dec.batch.spans = append(dec.batch.spans, s)
 }
 
 // contextOf is where an effect stands in its trace; nil if it is in none. Whatever led to a delivery, it belongs to its call.
-func (o *Owner) contextOf(do step.Effect) *step.TraceContext {
+func (rec *recorder) contextOf(do step.Effect) *step.TraceContext {
 	switch do := do.(type) {
 	case step.Deliver:
-		if c := o.tables.calls[do.Call.ID]; c != nil && !c.from.None() {
+		if c := rec.tables.calls[do.Call.ID]; c != nil && !c.from.None() {
 			at := c.from
 			return &at
 		}
 	case step.NotifyCallers, step.Respond:
-		if !o.current.trace.None() {
-			at := o.current.trace
+		if !rec.trace.None() {
+			at := rec.trace
 			return &at
 		}
 	}
@@ -96,10 +96,10 @@ func (o *Owner) contextOf(do step.Effect) *step.TraceContext {
 }
 
 // recalled is where a call stands in its trace that was found in the store.
-func (o *Owner) recalled(call uuid.UUID, trace [16]byte) step.TraceContext {
+func (mem *memory) recalled(call uuid.UUID, trace [16]byte) step.TraceContext {
 	at := step.TraceContext{Trace: trace}
-	if trace != [16]byte{} && o.config.Sampled != nil {
-		at.Span = step.Span{ID: SpanOf(call), Sampled: o.config.Sampled(trace)}
+	if trace != [16]byte{} && mem.config.Sampled != nil {
+		at.Span = step.Span{ID: SpanOf(call), Sampled: mem.config.Sampled(trace)}
 	}
 	return at
 }

@@ -36,11 +36,11 @@ func (d *device) connect() {
 		d.again()
 		return
 	}
-	s := &session{id: d.w.id(), device: d, process: p, since: p.now(), opened: d.w.now, given: map[attempt]bool{}}
+	s := &session{id: d.w.id(), device: d, process: p, since: p.now(), given: map[attempt]bool{}}
 	d.session, p.sessions[s.id] = s, s
 	d.w.log("device %d connects to %s as %.8s", d.number, p.name, s.id)
 	p.put(d.id, d.partition, false, step.RPC{Do: rpc.Connect{Session: s.id, Transport: transports.MQTT, Node: p.node, Process: p.run}}, func(err error) {
-		if s.told = true; err != nil {
+		if err != nil {
 			d.loseIf(s, "connecting: "+err.Error())
 			return
 		}

@@ -156,7 +156,7 @@ func (p *process) introduce(n int32, epoch int64) {
 	p.epochs[n] = max(p.epochs[n], epoch)
 	for _, s := range p.sessionsIn(n) {
 		for _, do := range s.introduction() {
-			p.put(s.device.id, n, true, step.RPC{Do: do}, nil)
+			p.putCommand(n, true, p.command(s.device.id, step.RPC{Do: do}), nil) // this process may not know yet that it is not the owner
 		}
 	}
 	p.putValue(n, wire.Confirm{Process: p.name, Partition: n, Epoch: epoch, Callers: p.callersIn(n)})
@@ -168,8 +168,6 @@ type session struct {
 	device     *device
 	process    *process
 	since      rpc.Instant // by the clock of the process
-	opened     rpc.Instant
-	told       bool // what became of its Connect
 	subscribed bool
 	given      map[attempt]bool
 }

@@ -19,14 +19,42 @@ type wireCaller = wire.Caller
 
 // put gives a command to the owner of a device. done is called with the decision, and may be nil.
 func (p *process) put(device uuid.UUID, partition int32, priority bool, do step.Action, done func(error)) {
-	cmd := step.Command{Meta: rpc.Meta{Occurred: p.now(), Actor: "sim", Cause: transports.MQTT}, Device: device, Do: do}
+	cmd := p.command(device, do)
 	if p.w.bus != nil && p.owner.Epoch(partition) > 0 && ephemeral(do) {
-		if err := p.inbox.Put(bus.Message{Partition: partition, Lane: bus.RPC, Key: device, Value: cmd, Priority: priority, Ephemeral: true, Done: done}); err != nil && done != nil {
+		done = p.expect(step.NameOf(do), done)
+		if err := p.inbox.Put(bus.Message{Partition: partition, Lane: bus.RPC, Key: device, Value: cmd, Priority: priority, Ephemeral: true, Done: done}); err != nil {
 			done(err)
 		}
 		return
 	}
 	p.putCommand(partition, priority, cmd, done)
+}
+
+// undecided is a command whose sender has not heard of it.
+type undecided struct {
+	name  string
+	since rpc.Instant
+}
+
+// expect notes a command whose sender must hear of it once.
+func (p *process) expect(name string, done func(error)) func(error) {
+	one := &undecided{name, p.w.now}
+	p.undecided = append(p.undecided, one)
+	return func(err error) {
+		i := slices.Index(p.undecided, one)
+		if i < 0 {
+			p.w.fail("the sender of %s at %s hears of it twice", name, p.name)
+			return
+		}
+		p.undecided = slices.Delete(p.undecided, i, i+1)
+		if done != nil {
+			done(err)
+		}
+	}
+}
+
+func (p *process) command(device uuid.UUID, do step.Action) step.Command {
+	return step.Command{Meta: rpc.Meta{Occurred: p.now(), Actor: "sim", Cause: transports.MQTT}, Device: device, Do: do}
 }
 
 // ephemeral tells whether a command is about a session of its process, and dies with it.

@@ -54,6 +54,7 @@ type process struct {
 	callers   []*caller
 	sending   map[string]rpc.Instant // when what was sent last to another process is there
 	decisions map[uuid.UUID]func(error)
+	undecided []*undecided
 }
 
 func newProcess(w *world, node string) *process {

@@ -291,7 +291,7 @@ func (p *promises) atTheEnd() {
 				p.w.fail("at %s a command waits since %s", one.name, at.Time())
 			}
 		}
-		if s := one.owner.Status(); s != (owner.Status{}) {
+		if s := one.owner.Status(); !s.OK() {
 			p.w.fail("%s: %+v", one.name, s)
 		}
 	}
@@ -306,12 +306,14 @@ func (p *promises) atTheEnd() {
 	}
 }
 
-// nobodyWaits checks now and then that devices hear what became of their Connect.
+// nobodyWaits checks now and then that the senders hear what became of the commands that die with their process.
 func (p *promises) nobodyWaits() {
-	const longest = 40 * time.Second // decisions expire before
-	for _, d := range p.w.devices {
-		if s := d.session; s != nil && !s.told && p.w.now > max(s.opened, s.process.resumed).Add(longest) && !s.process.frozen {
-			p.w.fail("device %d waits since %s to hear whether it is connected", d.number, s.opened.Time())
+	const longest = 40 * time.Second
+	for _, one := range p.w.processes {
+		for _, c := range one.undecided {
+			if p.w.now > max(c.since, one.resumed).Add(longest) && !one.frozen {
+				p.w.fail("at %s nobody has heard of %s since %s", one.name, c.name, c.since.Time())
+			}
 		}
 	}
 	p.w.after(10*time.Second, p.nobodyWaits)
