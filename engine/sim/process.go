@@ -24,6 +24,9 @@ import (
 
 // process drives an owner, as the server's driver does: without goroutines, and with failures.
 type process struct {
+	edge
+	observed
+
 	w          *world
 	name       string // cluster.Process(node, run)
 	node, run  string
@@ -33,10 +36,7 @@ type process struct {
 	unfit      bool // it owns nothing because of that
 	began      rpc.Instant
 	clock      time.Duration // how far it is ahead of the true time
-	peak       [2]rpc.Instant
 	generation uint64
-	checked    int         // Report.Events when check compared last
-	again      rpc.Instant // when it compares at the latest
 
 	owner    *owner.Owner
 	inbox    bus.Inbox
@@ -45,22 +45,32 @@ type process struct {
 	reader   *recovery.Reader
 	alarm    rpc.Instant      // the next turn that is planned
 	canceled bool             // the claim under way
-	leaving  map[int32]func() // told when a partition is given up
+	leaving  map[int32]func() // notified when a partition is given up
+	epochs   map[int32]int64  // the latest that it has heard of
+}
 
-	epochs    map[int32]int64
-	claimed   [partitions]rpc.Instant // when it claimed a partition
-	resumed   rpc.Instant             // when it was frozen last, or its clock set
+// edge is who stands before a process: devices and callers.
+type edge struct {
 	sessions  map[uuid.UUID]*session
 	callers   []*caller
-	sending   map[string]rpc.Instant // when what was sent last to another process is there
+	sending   map[string]rpc.Instant // when what was sent last to another process arrives
 	decisions map[uuid.UUID]func(error)
 	undecided []*undecided
 }
 
+// observed is what the promises remember of a process.
+type observed struct {
+	events  int                     // Report.Events at the last comparison with the store
+	again   rpc.Instant             // of the next comparison at the latest
+	peak    [2]rpc.Instant          // the latest time by its clock, in this batch and the one before
+	claimed [partitions]rpc.Instant // when it claimed a partition
+	resumed rpc.Instant             // when it was frozen last, or its clock set
+}
+
 func newProcess(w *world, node string) *process {
 	p := &process{
-		w: w, node: node, run: fmt.Sprintf("%04d", w.runs), alive: true, began: w.now, leaving: map[int32]func(){},
-		epochs: map[int32]int64{}, sessions: map[uuid.UUID]*session{}, decisions: map[uuid.UUID]func(error){}, sending: map[string]rpc.Instant{},
+		w: w, node: node, run: fmt.Sprintf("%04d", w.runs), alive: true, began: w.now, leaving: map[int32]func(){}, epochs: map[int32]int64{},
+		edge: edge{sessions: map[uuid.UUID]*session{}, decisions: map[uuid.UUID]func(error){}, sending: map[string]rpc.Instant{}},
 	}
 	p.name = cluster.Process(node, p.run)
 	if w.chance(50) {

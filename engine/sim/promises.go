@@ -149,10 +149,10 @@ func (p *promises) callerGone(by *process, call uuid.UUID) error {
 
 // check compares what a process has in memory with the fold of what is stored, when it has nothing else in its hands.
 func (p *process) check() {
-	if p.checked == p.w.report.Events && p.w.now < p.again || !p.owner.Stored() {
+	if p.events == p.w.report.Events && p.w.now < p.again || !p.owner.Stored() {
 		return
 	}
-	p.checked, p.again = p.w.report.Events, p.w.now.Add(time.Second)
+	p.events, p.again = p.w.report.Events, p.w.now.Add(time.Second)
 	for n := range int32(partitions) {
 		if p.owner.Epoch(n) == 0 || p.w.promises.epoch(n) != p.owner.Epoch(n) {
 			continue // another process has it by now

@@ -27,8 +27,8 @@ func checkImports(t *tree) []finding {
 			if err != nil {
 				continue // the parser accepted it, so it is quoted
 			}
-			if what, mend := judgeImport(rule, s.pkg, name); what != "" {
-				out = append(out, finding{"R1", t.at(s, spec.Pos()), what, mend})
+			if what, fix := judgeImport(rule, s.pkg, name); what != "" {
+				out = append(out, finding{"R1", t.at(s, spec.Pos()), what, fix})
 			}
 		}
 	}
@@ -45,7 +45,7 @@ func ruleFor(pkg string) (importRule, bool) {
 }
 
 // judgeImport says what is wrong with pkg importing name, or nothing.
-func judgeImport(rule importRule, pkg, name string) (what, mend string) {
+func judgeImport(rule importRule, pkg, name string) (what, fix string) {
 	own, isOwn := strings.CutPrefix(name, module+"/")
 	switch {
 	case name == "testing" && !suite.MatchString(pkg) && !strings.HasPrefix(pkg, "test/"):

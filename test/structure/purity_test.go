@@ -84,9 +84,9 @@ func (t *tree) checkPurePackage(pkg string, sources []*source, imp types.Importe
 	// Check repeats the first of the errors that conf.Error has already recorded.
 	_, _ = conf.Check(module+"/"+pkg, t.fset, files, info)
 	for id, obj := range info.Uses {
-		if mend, ok := forbiddenUses[fullName(obj)]; ok {
+		if fix, ok := forbiddenUses[fullName(obj)]; ok {
 			s := byName[t.fset.Position(id.Pos()).Filename]
-			out = append(out, finding{"R2", t.at(s, id.Pos()), "the pure package " + pkg + " uses " + fullName(obj), mend})
+			out = append(out, finding{"R2", t.at(s, id.Pos()), "the pure package " + pkg + " uses " + fullName(obj), fix})
 		}
 	}
 	for _, s := range sources {

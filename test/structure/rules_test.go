@@ -79,7 +79,7 @@ var pureStd = anchored(`bytes|cmp|container/.+|crypto/(hmac|md5|sha1|sha256|sha5
 	`hash(/.+)?|io|iter|maps|math|math/(big|bits|cmplx)|net/url|path|reflect|regexp(/syntax)?|slices|sort|strconv|strings|` +
 	`text/template/parse|time|unicode(/.+)?|unique`)
 
-// forbiddenUses are the names that bring a clock, a zone of the machine or chance into a package, and their mend.
+// forbiddenUses are the names that bring a clock, a zone of the machine or chance into a package, and the fix.
 var forbiddenUses = map[string]string{
 	"time.Now":                             useAt,
 	"time.Since":                           useAt,
@@ -111,12 +111,15 @@ const (
 	useID       = "take the id from the command, or derive it with uuid.NewSHA1"
 )
 
-// The limits of rule R3, in lines.
+// The limits of rule R3.
 const (
 	fileLinesMax      = 500
 	functionLinesMax  = 70
 	functionLinesP90  = 40
 	functionsForShare = 10 // fewer functions have no meaningful 90th percentile
+	typeMethodsFew    = 10 // a type with at most so many may have as many fields as it likes
+	typeMethodsMax    = 45
+	typeFieldsMax     = 24
 )
 
 // Words of rule R4: they say that somebody did not know what a thing is.

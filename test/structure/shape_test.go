@@ -3,7 +3,9 @@ package structure_test
 import (
 	"fmt"
 	"go/ast"
+	"maps"
 	"slices"
+	"strings"
 )
 
 // checkFiles is rule R3 for files: one that is longer holds more than one thing. Tests count too.
@@ -84,4 +86,77 @@ func checkFolders(t *tree) []finding {
 		}
 	}
 	return out
+}
+
+// checkTypes is rule R3 for the types of the engine: one with many methods and many fields has more than one job.
+func checkTypes(t *tree) []finding {
+	var out []finding
+	shapes := shapesOf(t)
+	for _, key := range slices.Sorted(maps.Keys(shapes)) {
+		if one := shapes[key]; one.methods > typeMethodsFew && (one.fields > typeFieldsMax || one.methods > typeMethodsMax) {
+			out = append(out, finding{
+				"R3", one.at, fmt.Sprintf("%s has %d fields and %d methods, more than %d or %d", one.name, one.fields, one.methods, typeFieldsMax, typeMethodsMax),
+				"give one of its jobs to a type of its own",
+			})
+		}
+	}
+	return out
+}
+
+// shapesOf are the sizes of the types of the engine, by package and name.
+func shapesOf(t *tree) map[string]*shape {
+	out := map[string]*shape{}
+	of := func(s *source, name string) *shape {
+		key := s.pkg + "." + name
+		if out[key] == nil {
+			out[key] = &shape{name: name}
+		}
+		return out[key]
+	}
+	for _, s := range t.production() {
+		if !strings.HasPrefix(s.pkg, "engine") {
+			continue
+		}
+		for _, spec := range typesOf(s.file) {
+			one := of(s, spec.Name.Name)
+			one.at, one.fields = t.at(s, spec.Pos()), fieldsOf(spec.Type)
+		}
+		for _, f := range functions(s.file) {
+			if name := receiverOf(f); name != "" {
+				of(s, name).methods++
+			}
+		}
+	}
+	return out
+}
+
+func typesOf(f *ast.File) (out []*ast.TypeSpec) {
+	for _, d := range f.Decls {
+		if types, ok := d.(*ast.GenDecl); ok {
+			for _, spec := range types.Specs {
+				if one, ok := spec.(*ast.TypeSpec); ok {
+					out = append(out, one)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// shape is the size of a type.
+type shape struct {
+	at, name        string
+	fields, methods int
+}
+
+// fieldsOf counts the fields of a struct, embedded ones included.
+func fieldsOf(e ast.Expr) (n int) {
+	s, ok := e.(*ast.StructType)
+	if !ok {
+		return 0
+	}
+	for _, f := range s.Fields.List {
+		n += max(1, len(f.Names))
+	}
+	return n
 }

@@ -22,7 +22,7 @@ func TestChecksFindWhatTheyShould(t *testing.T) {
 	}
 }
 
-func TestPurityIsJudgedByTypes(t *testing.T) {
+func TestPurityIsCheckedByTypes(t *testing.T) {
 	built, err := listExports(root, "time", "strings", "github.com/google/uuid")
 	if err != nil {
 		t.Fatal(err)
@@ -37,9 +37,9 @@ func TestFoldersOutsideTheTreeAreFound(t *testing.T) {
 	expect(t, checkFolders(&tree{top: []string{"engine", "internal"}}), "R9: internal/")
 }
 
-func TestFindingNamesPlaceMendAndRule(t *testing.T) {
+func TestFindingNamesPlaceFixAndRule(t *testing.T) {
 	got := finding{"R7", "engine/clock.go:12", "sleeps", "wait on a channel"}.String()
-	if want := "R7: engine/clock.go:12: sleeps (CONTRIBUTING.md R7; mend: wait on a channel)"; got != want {
+	if want := "R7: engine/clock.go:12: sleeps (CONTRIBUTING.md R7; fix: wait on a channel)"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -128,6 +128,19 @@ func functionsOf(n, lines int) map[string]string {
 	return out
 }
 
+// typeOf is a type with so many fields and methods.
+func typeOf(fields, methods int) map[string]string {
+	text := "package engine\ntype T struct {\n"
+	for i := range fields {
+		text += fmt.Sprintf("f%d int\n", i)
+	}
+	text += "}\n"
+	for i := range methods {
+		text += fmt.Sprintf("func (*T) m%d() {}\n", i)
+	}
+	return one("engine/a.go", text)
+}
+
 var shapeSnippets = []snippet{
 	{"a file at the limit", checkFiles, one("engine/a.go", "package engine\n"+strings.Repeat("\n", fileLinesMax-1)), ""},
 	{"a file over the limit", checkFiles, one("engine/a.go", "package engine\n"+strings.Repeat("\n", fileLinesMax)), "R3: engine/a.go: has 501 lines"},
@@ -136,6 +149,10 @@ var shapeSnippets = []snippet{
 	{"a function at the limit", checkFunctions, one("engine/a.go", "package engine\n"+function("f", functionLinesMax)), ""},
 	{"a function over the limit", checkFunctions, one("engine/a.go", "package engine\n"+function("f", functionLinesMax+1)), "R3: engine/a.go:2: f has 71 lines"},
 	{"short functions", checkShare, functionsOf(functionsForShare, functionLinesP90), ""},
+	{"a wide row with few methods", checkTypes, typeOf(typeFieldsMax+1, typeMethodsFew), ""},
+	{"a type at the limits", checkTypes, typeOf(typeFieldsMax, typeMethodsMax), ""},
+	{"a type with too many fields", checkTypes, typeOf(typeFieldsMax+1, typeMethodsFew+1), "R3: engine/a.go:2: T has 25 fields and 11 methods"},
+	{"a type with too many methods", checkTypes, typeOf(1, typeMethodsMax+1), "R3: engine/a.go:2: T has 1 fields and 46 methods"},
 	{"long functions", checkShare, functionsOf(functionsForShare, functionLinesP90+1), "the 90th percentile of function length is 41 lines"},
 }
 

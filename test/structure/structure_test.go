@@ -1,5 +1,5 @@
 // Package structure_test executes the rules of CONTRIBUTING.md that a program can judge. Each finding names the place,
-// the mend and the rule; snippets_test.go shows for each check that it can fail.
+// the fix and the rule; snippets_test.go shows for each check that it can fail.
 package structure_test
 
 import "testing"
@@ -29,6 +29,7 @@ var checks = []struct {
 	{"file length", checkFiles},
 	{"function length", checkFunctions},
 	{"function length, nine of ten", checkShare},
+	{"fields and methods of types", checkTypes},
 	{"names", checkNames},
 	{"doc comments", checkDocs},
 	{"no init", checkInit},

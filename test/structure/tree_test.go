@@ -17,11 +17,11 @@ const module = "callchain"
 
 // finding is one place that breaks a rule of CONTRIBUTING.md.
 type finding struct {
-	rule, at, what, mend string
+	rule, at, what, fix string
 }
 
 func (f finding) String() string {
-	return fmt.Sprintf("%s: %s: %s (CONTRIBUTING.md %s; mend: %s)", f.rule, f.at, f.what, f.rule, f.mend)
+	return fmt.Sprintf("%s: %s: %s (CONTRIBUTING.md %s; fix: %s)", f.rule, f.at, f.what, f.rule, f.fix)
 }
 
 // source is one Go file.

@@ -156,8 +156,14 @@ func specDoc(spec ast.Spec) bool {
 
 // reachable is false for methods of types that are not exported.
 func reachable(d *ast.FuncDecl) bool {
+	name := receiverOf(d)
+	return name == "" || ast.IsExported(name)
+}
+
+// receiverOf is the name of the type that a function is a method of, "" if it is none.
+func receiverOf(d *ast.FuncDecl) string {
 	if d.Recv == nil || len(d.Recv.List) == 0 {
-		return true
+		return ""
 	}
 	expr := d.Recv.List[0].Type
 	for {
@@ -169,9 +175,9 @@ func reachable(d *ast.FuncDecl) bool {
 		case *ast.IndexListExpr:
 			expr = e.X
 		case *ast.Ident:
-			return e.IsExported()
+			return e.Name
 		default:
-			return true
+			return ""
 		}
 	}
 }
