@@ -57,7 +57,7 @@ type Quarantined struct {
 
 // adopt takes over a partition that was loaded.
 func (mem *memory) adopt(p *partition, r *Recovered, from []bus.From) {
-	*p = partition{number: p.number, wanted: true, state: owned, reading: true, since: mem.now, cp: r.Checkpoint, lastAt: r.LastAt, flushed: mem.now}
+	*p = partition{number: p.number, wanted: true, state: owned, reading: true, since: mem.now, cp: r.Checkpoint, lastAt: r.LastAt}
 	if ahead := time.Second; r.LastAt > mem.now.Add(ahead) {
 		mem.notice(Notice{Kind: NoticeAheadOfClock, Partition: p.number, Stored: r.LastAt, Now: mem.now})
 	}

@@ -246,14 +246,23 @@ func (b *behind) close(stream string) {
 	delete(b.opened, stream)
 }
 
+// stale tells whether a flush of the partition writes something.
+func (p *partition) stale() bool {
+	return p.behind.dirty() || p.moved || p.cp.Seq-p.cp.Indexed >= catchUpMost
+}
+
 func (b *behind) dirty() bool { return len(b.devices)+len(b.opened)+len(b.closed) > 0 }
 
+// catchUpMost is after how many events a partition's watermark moves on although no row of it has changed: recovery reads what comes after it.
+const catchUpMost = 1_000
+
 // flushBehind adds the rows that are written behind of a few partitions to the batch, about once a second each; of all when everything is to be written.
+// A partition that was loaded has its turn in the first batch: otherwise each of several crashes in a row makes the next recovery longer.
 func (o *Owner) flushBehind(all bool) {
 	few := 4
 	for i := range o.mem.parts {
 		p := &o.mem.parts[i]
-		if p.state != owned || !p.behind.dirty() && !p.moved || !all && o.mem.now < p.flushed.Add(time.Second) {
+		if p.state != owned || !p.stale() || !all && o.mem.now < p.flushed.Add(time.Second) {
 			continue
 		}
 		o.rec.flush(p)

@@ -329,3 +329,18 @@ func TestRefusalBesideAFailedAppend(t *testing.T) {
 		t.Errorf("the sender of a refused command hears of it %d times, want once", told)
 	}
 }
+
+// TestWatermarkMovesAtOnce: what a recovery found behind the watermark is written in the first append, and a partition whose rows do not change moves
+// its watermark, too. Otherwise every crash in a row makes the next recovery longer.
+func TestWatermarkMovesAtOnce(t *testing.T) {
+	r := newRig(t, func(r *rig, _ *Config) { r.opened = []string{"call/a", "call/b"} })
+	if want := []int64{2, 2}; !slices.Equal(r.marks, want) {
+		t.Errorf("after the claim the watermarks are %v, want %v", r.marks, want)
+	}
+	p := &r.o.mem.parts[0]
+	p.cp.Seq += catchUpMost
+	r.pass(time.Second)
+	if p.cp.Indexed != p.cp.Seq {
+		t.Errorf("after %d events without rows the watermark is %d, want %d", catchUpMost, p.cp.Indexed, p.cp.Seq)
+	}
+}

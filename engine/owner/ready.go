@@ -184,6 +184,6 @@ func (o *Owner) Abandon(now rpc.Instant) {
 // Idle tells whether nothing waits and nothing is to be stored any more, after Stop.
 func (o *Owner) Idle() bool {
 	return o.Stored() && o.queue.count == 0 && !slices.ContainsFunc(o.mem.parts, func(p partition) bool {
-		return p.state == owned && (p.behind.dirty() || p.moved)
+		return p.state == owned && p.stale()
 	})
 }

@@ -31,6 +31,9 @@ type rig struct {
 	chain *Program
 	last  rpc.Instant // time of the last event stored before
 
+	opened []string // streams that were opened since the watermark, by what was stored before
+	marks  []int64  // Indexed of every checkpoint that was stored
+
 	answer  func(*Read) *Answer // nil: the device exists and has nothing
 	store   func(*Batch) error  // nil: it is stored
 	reads   []Read
@@ -112,7 +115,8 @@ func (r *rig) claim(claims []Claim) {
 	c := &Claimed{}
 	for _, one := range claims {
 		c.Partitions = append(c.Partitions, one.Partition)
-		c.Recovered = append(c.Recovered, &Recovered{Checkpoint: eventstore.Checkpoint{Partition: one.Partition, Epoch: 1}, LastAt: r.last})
+		cp := eventstore.Checkpoint{Partition: one.Partition, Epoch: 1, Seq: int64(len(r.opened))}
+		c.Recovered = append(c.Recovered, &Recovered{Checkpoint: cp, LastAt: r.last, Opened: r.opened})
 	}
 	r.o.Claimed(r.now, c)
 }
@@ -127,6 +131,7 @@ func (r *rig) append(b *Batch) {
 	for i := range b.Store.Partitions {
 		r.events = append(r.events, b.Store.Partitions[i].Events...)
 		r.rows = append(r.rows, b.Store.Partitions[i].Rows...)
+		r.marks = append(r.marks, b.Store.Partitions[i].Next.Indexed)
 	}
 	out := b.Release(nil)
 	r.release(&out)
