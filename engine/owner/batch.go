@@ -234,6 +234,7 @@ func (dec *decision) apply(m *bus.Message, cmd *step.Command, d *device, res *st
 	for _, run := range res.Runs() {
 		dec.park(part, d, run)
 	}
+	dec.tables.rearm(cmd)
 	dec.write(part, res.Writes)
 	dec.writeNodeTraces(part, d, cmd)
 	for i, do := range res.Effects {

@@ -197,6 +197,28 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
+// TestClockSetBackDuringARead: a deadline that was due before the clock was set back, and is not any more when what it needs was read, is not lost.
+func TestClockSetBackDuringARead(t *testing.T) {
+	r := newRig(t)
+	c := r.call(true)
+	c.Expires = r.now.Add(10 * time.Second)
+	r.put(named("d"), c)
+	r.o.RegistryChanged(1) // the row must be read again
+	r.answer = func(*Read) *Answer {
+		r.now = r.now.Add(-5 * time.Second)
+		r.answer = nil
+		return nil
+	}
+	r.pass(10 * time.Second)
+	if got := r.types(c.ID); slices.Contains(got, "Expired") {
+		t.Errorf("five seconds before its deadline the call has %v", got)
+	}
+	r.pass(5 * time.Second)
+	if got := r.types(c.ID); !slices.Contains(got, "Expired") {
+		t.Errorf("at its deadline the call has %v", got)
+	}
+}
+
 // TestFailedReadIsTriedAgain (fault a): whatever the owner does for itself waits for what it must read, and nothing is dropped.
 func TestFailedReadIsTriedAgain(t *testing.T) {
 	r := newRig(t)

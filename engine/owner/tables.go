@@ -131,6 +131,25 @@ func (t *tables) awaitAll(d *device) {
 	}
 }
 
+// rearm sets the timer of a command again whose time has not come yet: the clock was set back while something was read for it.
+func (t *tables) rearm(cmd *step.Command) {
+	switch do := cmd.Do.(type) {
+	case step.RPC:
+		tick, _ := do.Do.(rpc.Tick)
+		if c := t.calls[tick.Call]; c != nil && c.slot == 0 && c.at > cmd.Now {
+			t.timers.set(&c.timer, c.at)
+		}
+	case step.Wake:
+		if r := t.runs[do.Run]; r != nil {
+			for _, one := range r.timers {
+				if one.token == do.Token && one.slot == 0 && one.at > cmd.Now {
+					t.timers.set(one, one.at)
+				}
+			}
+		}
+	}
+}
+
 // park adds a run, or replaces its state; one of which nothing waits is removed.
 func (t *tables) park(r *parkedRun) {
 	for _, one := range r.timers {
