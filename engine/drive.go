@@ -159,8 +159,10 @@ func (d *driver) do(r *owner.Ready) (again bool) {
 	for i := range r.Release {
 		d.appender.Release(r.Release[i])
 	}
-	if r.Append != nil {
+	if r.Append != nil || r.Changed {
 		d.Metrics.OpenCalls.Set(float64(d.owner.OpenCalls()))
+	}
+	if r.Append != nil {
 		d.appender.Append(r.Append)
 	}
 	if len(r.Unread) > 0 {

@@ -73,6 +73,8 @@ type rig struct {
 	gone   *sync.Map    // devices that were deleted
 	asked  func() error // before the directory answers; may be nil
 
+	directory engine.Directory // nil: one that has every device; set before start
+
 	asking     sync.Mutex
 	generation *atomic.Uint64
 	unchecked  bool // the test has stored what cannot be folded
@@ -163,25 +165,36 @@ func unstarted(t *testing.T, store *memstore.Store, inbox bus.Inbox) *rig {
 	return r
 }
 
-// start runs an engine until stop; stop may be called more than once.
+// start runs an engine until stop.
 func (r *rig) start() {
+	r.run()
+	synctest.Wait()
+}
+
+// run begins an engine, which ends by itself or with stop; stop may be called more than once.
+func (r *rig) run() (ended <-chan struct{}) {
 	r.measured = prometheus.NewRegistry()
 	c := engine.DefaultConfig()
 	c.Partitions, c.Tenant, c.Node = partitions, tenant, cmp.Or(r.node, c.Node)
 	c.DeadLetters = cmp.Or(r.most, c.DeadLetters)
 	r.engine = engine.New(c, engine.Deps{
-		Store: r.seen(), Inbox: r.inbox, Directory: directory{r}, Topics: r.topics, Group: r.group,
+		Store: r.seen(), Inbox: r.inbox, Directory: cmp.Or[engine.Directory](r.directory, directory{r}), Topics: r.topics, Group: r.group,
 		Metrics: observe.NewMetrics(r.measured), Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- r.engine.Run(ctx) }()
-	r.stop = sync.OnceValue(func() error {
+	end := make(chan struct{})
+	var err error
+	go func() {
+		defer close(end)
+		err = r.engine.Run(ctx)
+	}()
+	r.stop = func() error {
 		r.engine.Stop()
 		cancel()
-		return <-ended
-	})
-	synctest.Wait()
+		<-end
+		return err
+	}
+	return end
 }
 
 // seen is the store as the engine sees it.

@@ -100,6 +100,7 @@ func (r *Relay) advance(ends map[int32]int64) {
 	for _, partition := range slices.Sorted(maps.Keys(ends)) {
 		p := &r.parts[partition]
 		p.upTo = max(p.upTo, ends[partition])
+		p.stored = max(p.stored, p.upTo) // it was dropped while this was published
 		gone := 0
 		for gone < len(p.pending) && p.pending[gone].Seq <= p.upTo {
 			gone++
