@@ -231,7 +231,7 @@ func (d *driver) peersChanged() {
 	}
 	d.owner.Peers(live, blind)
 	if len(gone) > 0 {
-		d.owner.Gone(instant(), gone)
+		d.owner.ProcessesLost(instant(), gone)
 	}
 }
 

@@ -131,7 +131,7 @@ func (p *process) peersChanged(gone []string) {
 	slices.Sort(live)
 	p.owner.Peers(live, p.began.Add(2*time.Second))
 	if len(gone) > 0 {
-		p.owner.Gone(p.now(), gone)
+		p.owner.ProcessesLost(p.now(), gone)
 	}
 }
 
