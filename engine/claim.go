@@ -15,7 +15,7 @@ import (
 	"callchain/eventstore"
 )
 
-// read answers what the owner must know: at once if it is in memory, else beside the loop. It tells whether the answer is given.
+// read answers what the owner must know: at once if it is in memory, else beside the loop. It reports whether the answer is given.
 func (d *driver) read(r *owner.Read) bool {
 	if r.OnlyRegistry() {
 		generation := d.Directory.Generation()

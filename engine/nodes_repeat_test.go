@@ -24,7 +24,7 @@ func TestSubscriptionMeetsANewOwner(t *testing.T) {
 	}
 }
 
-// subscribesWhileTheOwnerDies tells whether the next owner is at another node than the device.
+// subscribesWhileTheOwnerDies reports whether the next owner is at another node than the device.
 func subscribesWhileTheOwnerDies(c *nodesRig, name string) bool {
 	owner, others := c.owner(name)
 	at := others[0]

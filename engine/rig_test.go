@@ -414,7 +414,7 @@ func (r *rig) call(deviceName string, change func(*engine.CallRequest)) *caller 
 	return c
 }
 
-// waits tells whether the caller has no answer yet.
+// waits reports whether the caller has no answer yet.
 func (c *caller) waits() bool {
 	synctest.Wait()
 	select {
@@ -464,7 +464,7 @@ func (r *rig) wantTypes(call uuid.UUID, want ...string) {
 	}
 }
 
-// holds tells whether a batch has an event of a type.
+// holds reports whether a batch has an event of a type.
 func holds(b eventstore.Batch, eventType string) bool {
 	for i := range b.Partitions {
 		for j := range b.Partitions[i].Events {

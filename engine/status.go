@@ -64,12 +64,12 @@ func (e *Engine) age(partition int32, lane bus.Lane) time.Duration {
 	return e.members.OwnerAge(partition, lane)
 }
 
-// overloaded tells whether the owner of a partition is so far behind that new calls are refused.
+// overloaded reports whether the owner of a partition is so far behind that new calls are refused.
 func (e *Engine) overloaded(partition int32) bool {
 	return e.age(partition, bus.RPC) > submit.OldestMost
 }
 
-// Overloaded tells whether the owners of all partitions are so far behind that no new call would be taken. It costs next to nothing, so that what is refused anyhow
+// Overloaded reports whether the owners of all partitions are so far behind that no new call would be taken. It costs next to nothing, so that what is refused anyhow
 // is refused before work is done for it.
 func (e *Engine) Overloaded() bool {
 	if len(e.problems()) > 0 {

@@ -107,7 +107,7 @@ type Inbox interface {
 	// Close refuses further messages; those that wait can still be taken.
 	Close()
 
-	// Durable tells whether the inbox keeps messages by itself, until Begin names a later place.
+	// Durable reports whether the inbox keeps messages by itself, until Begin names a later place.
 	Durable() bool
 	// Begin lets an inbox that remembers deliver these partitions from these places on, beside those that it delivers already. It fails with
 	// *LostError, or when what remembers cannot be reached. Where an operator lets it go on elsewhere, it writes into from where. One without a memory
@@ -116,7 +116,7 @@ type Inbox interface {
 	// End stops the delivery of partitions and takes what waits of them out of the inbox. It answers what is ephemeral: nobody else has that.
 	// Afterwards nothing of them is taken until Begin names them again. One without a memory answers all that waits of them.
 	End(partitions []int32) []Message
-	// CatchingUp tells whether RPC messages are kept, or may be, that cannot be taken yet: no deadline is judged before they are. After Begin,
+	// CatchingUp reports whether RPC messages are kept, or may be, that cannot be taken yet: no deadline is judged before they are. After Begin,
 	// and after a time when what remembers could not be reached, it is true until everything kept by then was handed over.
 	CatchingUp() bool
 	// Err is why the inbox cannot serve now, nil while it can.

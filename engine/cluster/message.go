@@ -138,5 +138,5 @@ func (m *Message) Bytes() (n int) {
 	return n
 }
 
-// Late tells whether a delivery's deadline has passed.
+// Late reports whether a delivery's deadline has passed.
 func (d *Delivery) Late(now time.Time) bool { return !d.Deadline.Time().After(now) }

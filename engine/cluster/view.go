@@ -73,7 +73,7 @@ func (v *View) Hear(b Beat, now time.Time) (news News) {
 	return news
 }
 
-// older tells whether a process of a node began before another of the same node: runs are named in the order of time.
+// older reports whether a process of a node began before another of the same node: runs are named in the order of time.
 func older(process, than string) bool { return process < than }
 
 // hearSelf notes that what is said is heard. After a silence nobody is judged by it.
@@ -120,7 +120,7 @@ func (v *View) Others() []string {
 	return out
 }
 
-// Lives tells whether a process is known and not gone.
+// Lives reports whether a process is known and not gone.
 func (v *View) Lives(process string) bool { return v.nodes[process] != nil }
 
 // Owner is the process that claimed a partition last, as far as is known, and the epoch of its claim; "" if nobody did.

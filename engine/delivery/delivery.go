@@ -89,7 +89,7 @@ func (d *Delivery) Close() { d.loader.close() }
 // Count is the number of devices that are connected over a transport.
 func (d *Delivery) Count(transport string) int { return d.sessions.count(transport) }
 
-// Has tells whether a session lives here.
+// Has reports whether a session lives here.
 func (d *Delivery) Has(session uuid.UUID) bool { return d.sessions.get(session) != nil }
 
 // Connected are the devices that have a session here, with the oldest version of credentials that one was made with.

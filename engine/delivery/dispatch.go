@@ -147,7 +147,7 @@ func (d *Delivery) hand(s *transports.Session, c transports.Command) {
 	}
 }
 
-// superseded tells whether a delivery is of an owner that is none any more, as far as this node has heard.
+// superseded reports whether a delivery is of an owner that is none any more, as far as this node has heard.
 func (d *Delivery) superseded(partition int32, epoch int64) bool {
 	if d.Peers == nil || epoch >= d.Peers.Epoch(partition) {
 		return false

@@ -64,7 +64,7 @@ func (l *loader) deliver(p *postponed) {
 	p.send(p.body)
 }
 
-// has tells whether deliveries of a session wait, so that later ones must wait behind them.
+// has reports whether deliveries of a session wait, so that later ones must wait behind them.
 func (l *loader) has(session uuid.UUID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

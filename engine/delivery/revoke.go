@@ -64,7 +64,7 @@ func (d *Delivery) noteRevoked(device uuid.UUID, version int64, now time.Time) {
 	d.revoked.Add(device, revocation{version, now.Add(revokedFor)})
 }
 
-// isRevoked tells whether a device has shown credentials that are revoked.
+// isRevoked reports whether a device has shown credentials that are revoked.
 func (d *Delivery) isRevoked(id *transports.Identity) bool {
 	known, ok := d.revoked.Get(id.Device)
 	return ok && id.Credentials < known.newest && time.Now().Before(known.until)

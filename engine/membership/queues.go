@@ -53,7 +53,7 @@ type outgoing struct {
 	since   time.Time
 }
 
-// stale tells whether nobody needs the message any more: a command after its deadline, and after a while what somebody waited for. A session that must end does not
+// stale reports whether nobody needs the message any more: a command after its deadline, and after a while what somebody waited for. A session that must end does not
 // end by itself, but its node may be gone.
 func (o *outgoing) stale(now time.Time) bool {
 	switch {

@@ -18,7 +18,7 @@ import (
 // Tracing is how the spans of OpenTelemetry are made.
 type Tracing struct {
 	Provider trace.TracerProvider
-	// Sampled tells whether a trace is recorded of which nothing but the id is known: its call was found in the store after a restart.
+	// Sampled reports whether a trace is recorded of which nothing but the id is known: its call was found in the store after a restart.
 	Sampled func(trace.TraceID) bool
 }
 

@@ -39,7 +39,7 @@ func (c *Call) Apply(e *eventstore.Event, fact rpc.Event, s rpc.Settings) {
 	}
 }
 
-// HasRow tells whether a call has a row of Calls: a persistent one from its first event on, a light one from its end on.
+// HasRow reports whether a call has a row of Calls: a persistent one from its first event on, a light one from its end on.
 func (c *Call) HasRow() bool { return c.State.Persistent || c.State.Phase.Terminal() }
 
 // FoldRun brings a run forward by the next event of its stream. Of the zero Run it begins at the first event. Errors: the stream's name holds no id,

@@ -25,7 +25,7 @@ func KindOf(stream string) StreamKind {
 	return StreamKind(kind)
 }
 
-// IsCall tells whether a stream is that of a call.
+// IsCall reports whether a stream is that of a call.
 func IsCall(stream string) bool { return KindOf(stream) == CallStreams }
 
 // The lengths of a call's stream name in bytes.

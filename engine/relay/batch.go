@@ -64,7 +64,7 @@ func recordOf(e *eventstore.Event) (bus.Record, error) {
 	return bus.Record{Partition: e.Partition, Key: e.Stream, Headers: h, Value: value}, nil
 }
 
-// acknowledge moves the positions over what was published, and over what never can be: one such event must not keep back all that follow. It tells whether anything
+// acknowledge moves the positions over what was published, and over what never can be: one such event must not keep back all that follow. It reports whether anything
 // was missed.
 func (r *Relay) acknowledge(b *batch, partly *bus.PartlyError) (missed bool) {
 	ends, stuck := map[int32]int64{}, map[int32]bool{}

@@ -163,7 +163,7 @@ func (r *Relay) Run(ctx context.Context) {
 	running.Wait()
 }
 
-// publisher publishes some of what waits; more tells whether there is more.
+// publisher publishes some of what waits; more reports whether there is more.
 type publisher func(context.Context) (more bool, err error)
 
 // publishAlways publishes whenever something is there, until ctx ends.

@@ -30,7 +30,7 @@ func (c *checker) surplus(ctx context.Context) error {
 	})
 }
 
-// owed tells whether the call of a row has one by its events. A call that cannot be folded keeps what it has.
+// owed reports whether the call of a row has one by its events. A call that cannot be folded keeps what it has.
 func owed(ctx context.Context, store eventstore.Store, row []any) (key, bool, error) {
 	var k key
 	k.tenant, _ = row[0].(uuid.UUID)

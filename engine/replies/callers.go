@@ -66,7 +66,7 @@ func (c *Callers) Add(partition int32, request wire.Caller, oneway bool) *Caller
 	return one
 }
 
-// Has tells whether somebody waits for a call.
+// Has reports whether somebody waits for a call.
 func (c *Callers) Has(call uuid.UUID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -147,7 +147,7 @@ func Deliveries(before, after Device) []Delivery {
 	return out
 }
 
-// unwritten tells whether an attempt was issued that has neither left nor failed.
+// unwritten reports whether an attempt was issued that has neither left nor failed.
 func (c *Call) unwritten() bool { return max(c.Written, c.Lost) < c.Attempt }
 
 // issuedSince gives the outstanding calls whose attempt is later than in before, an earlier state of the queue. Branches that both

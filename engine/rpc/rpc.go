@@ -58,7 +58,7 @@ var phaseNames = [...]string{"none", "requested", "queued", "sent", "delivered",
 
 func (p Phase) String() string { return phaseNames[p] }
 
-// Terminal tells whether the call has ended.
+// Terminal reports whether the call has ended.
 func (p Phase) Terminal() bool { return p >= PhaseSucceeded }
 
 // ParsePhase is the inverse of String; PhaseNone for a text that names no phase.
@@ -141,7 +141,7 @@ type Session struct {
 	Spent      bool      // Once: that call was issued
 }
 
-// takesCalls tells whether a call that is queued now would leave.
+// takesCalls reports whether a call that is queued now would leave.
 func (s Session) takesCalls() bool { return s.Subscribed && !s.Spent }
 
 // Device is the state of one device: what Decide needs to know.
@@ -173,7 +173,7 @@ func (d *Device) ByWire(wire int32) *Call {
 	return nil
 }
 
-// Idle tells whether nothing is open and nobody is connected, so that the device need not be kept in memory.
+// Idle reports whether nothing is open and nobody is connected, so that the device need not be kept in memory.
 func (d *Device) Idle() bool {
 	return d.Open.Len() == 0 && d.Asked.Len() == 0 && d.Session.ID == uuid.Nil
 }

@@ -81,7 +81,7 @@ func (w *world) apply(e rpc.Event) error {
 	return w.phasesGoOn(was, e)
 }
 
-// allowed tells whether the history of a call may go on with this fact: one terminal fact, and behind it only what a late
+// allowed reports whether the history of a call may go on with this fact: one terminal fact, and behind it only what a late
 // answer and a removal add.
 func (w *world) allowed(e rpc.Event) error {
 	if e.Call == uuid.Nil {

@@ -57,7 +57,7 @@ func (p *process) command(device uuid.UUID, do step.Action) step.Command {
 	return step.Command{Meta: rpc.Meta{Occurred: p.now(), Actor: "sim", Cause: transports.MQTT}, Device: device, Do: do}
 }
 
-// ephemeral tells whether a command is about a session of its process, and dies with it.
+// ephemeral reports whether a command is about a session of its process, and dies with it.
 func ephemeral(do step.Action) bool {
 	r, ok := do.(step.RPC)
 	if !ok {

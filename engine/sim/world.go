@@ -179,7 +179,7 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
-// calm tells whether nothing goes wrong any more: the world comes to its end.
+// calm reports whether nothing goes wrong any more: the world comes to its end.
 func (w *world) calm() bool { return w.now >= began.Add(horizon) }
 
 // plan writes down what users, operators and fate will do.

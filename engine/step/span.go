@@ -75,7 +75,7 @@ type TraceContext struct {
 	Span  Span
 }
 
-// None tells whether it is in no trace.
+// None reports whether it is in no trace.
 func (t TraceContext) None() bool { return t.Trace == [16]byte{} }
 
 // Traceparent is its W3C traceparent; empty if it has none.

@@ -131,7 +131,7 @@ type Needs struct {
 	Chains []Version
 }
 
-// None tells whether nothing is needed.
+// None reports whether nothing is needed.
 func (n *Needs) None() bool { return n.Values == nil && n.Bodies == nil && n.Chains == nil }
 
 // Version names a version of a rule chain.

@@ -211,7 +211,7 @@ func (t *turn) announce(c consequence) {
 	t.hops--
 }
 
-// showing tells whether a fact is one that ThingsBoard would have stored.
+// showing reports whether a fact is one that ThingsBoard would have stored.
 func showing(f rpc.Fact) bool {
 	switch f.(type) {
 	case rpc.Queued, rpc.Sent, rpc.Delivered, rpc.DeliveryFailed, rpc.Succeeded, rpc.Failed, rpc.Expired, rpc.Cancelled, rpc.Removed, rpc.Rejected:

@@ -12,7 +12,7 @@ type Owned struct{ epochs []atomic.Int64 }
 // NewOwned owns none of so many partitions.
 func NewOwned(partitions int32) *Owned { return &Owned{make([]atomic.Int64, partitions)} }
 
-// Has tells whether a partition is owned.
+// Has reports whether a partition is owned.
 func (o *Owned) Has(partition int32) bool {
 	return partition >= 0 && int(partition) < len(o.epochs) && o.epochs[partition].Load() != 0
 }

@@ -82,7 +82,7 @@ func (o *outcomes) put() {
 	o.mu.Unlock()
 }
 
-// all tells whether every sender was told.
+// all reports whether every sender was told.
 func (o *outcomes) all() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -85,7 +85,7 @@ func (n *Node) Close() {
 	})
 }
 
-// works tells whether the node can do anything now. The cluster is locked.
+// works reports whether the node can do anything now. The cluster is locked.
 func (n *Node) works() bool { return n.paused == nil && !n.killed }
 
 // reach waits while the node is paused. It fails when the brokers are away, or nobody is there to ask them.

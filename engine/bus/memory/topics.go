@@ -84,7 +84,7 @@ func (t topics) Follow(ctx context.Context, topic bus.Topic, ready func(), handl
 	}
 }
 
-// look takes what came, and tells whether this is the first time that something can come.
+// look takes what came, and reports whether this is the first time that something can come.
 func (f *follower) look() (first bool, came []bus.Record) {
 	c := f.n.c
 	c.mu.Lock()
