@@ -84,7 +84,7 @@ type rig struct {
 // inBubble runs a test with an engine of its own over a fresh store, once for each kind of inbox.
 func inBubble(t *testing.T, test func(*rig)) {
 	t.Run("in process", func(t *testing.T) { bubble(t, func(t *testing.T) bus.Inbox { return local.New(waitMost) }, test) })
-	t.Run("kept", func(t *testing.T) { bubble(t, func(t *testing.T) bus.Inbox { return durableInbox(t) }, test) })
+	t.Run("durable", func(t *testing.T) { bubble(t, func(t *testing.T) bus.Inbox { return durableInbox(t) }, test) })
 }
 
 const (
@@ -92,7 +92,7 @@ const (
 	waitMost   = 2_000 // commands a lane
 )
 
-// durable is an inbox that keeps commands, as Kafka does, of a process that is alone.
+// durable is a durable inbox, as Kafka's, of a single process.
 type durable struct {
 	bus.Inbox
 	t       *testing.T
@@ -122,7 +122,7 @@ func (d *durable) Away(away bool) { d.cluster.SetAway(away) }
 // Recreate makes a lane's topic anew: what it had is gone.
 func (d *durable) Recreate(lane bus.Lane) { d.cluster.Renew(lane) }
 
-// Keep puts raw bytes where commands are kept, as a stranger would.
+// Keep adds raw bytes to the inbox's topic, as another program would.
 func (d *durable) Keep(lane bus.Lane, partition int32, value []byte) {
 	d.cluster.Spoil(lane, partition, value)
 }
@@ -140,7 +140,7 @@ func bubble(t *testing.T, open func(*testing.T) bus.Inbox, test func(*rig)) {
 	})
 }
 
-// rowsAreTheFold holds promise P3 against whatever a test did.
+// rowsAreTheFold checks promise P3 on everything that a test stored.
 func (r *rig) rowsAreTheFold() {
 	r.t.Helper()
 	_, err := replay.Check(context.Background(), r.store.Open(), replay.Options{}, func(d replay.Difference) { r.t.Error(d) })
@@ -206,8 +206,8 @@ func (r *rig) again() *rig {
 
 // opened is the inbox as the next process finds it.
 func opened(inbox bus.Inbox) bus.Inbox {
-	if kept, ok := inbox.(*durable); ok {
-		return kept.Open()
+	if d, ok := inbox.(*durable); ok {
+		return d.Open()
 	}
 	return local.New(waitMost)
 }
@@ -320,13 +320,13 @@ func (r *rig) mustBe(what string, want error) func(error) {
 			r.t.Errorf("%s: done was called twice", what)
 		}
 		if !errors.Is(err, want) {
-			r.t.Errorf("%s: done is told %v, want %v", what, err, want)
+			r.t.Errorf("%s: done got %v, want %v", what, err, want)
 		}
 	}
 }
 
-// unlessKept is what a device hears of a command that its owner does not accept: nothing, if the inbox had kept it by then.
-func (r *rig) unlessKept(err error) error {
+// unlessDurable is the result for a device whose command its owner refuses: nil if the inbox had stored the command by then.
+func (r *rig) unlessDurable(err error) error {
 	if r.inbox.Durable() {
 		return nil
 	}
@@ -425,7 +425,7 @@ func (c *caller) waits() bool {
 	}
 }
 
-// outcome is what the caller was told: its phase, code and response, or its error.
+// outcome is the caller's result: phase, code and response, or the error.
 func (c *caller) outcome() string {
 	if c.waits() {
 		return "waits"
@@ -439,7 +439,7 @@ func (c *caller) outcome() string {
 func (c *caller) want(outcome string) {
 	c.r.t.Helper()
 	if got := c.outcome(); got != outcome {
-		c.r.t.Errorf("the caller is told %q, want %q", got, outcome)
+		c.r.t.Errorf("the caller got %q, want %q", got, outcome)
 	}
 }
 
