@@ -124,7 +124,7 @@ func (d *durable) Recreate(lane bus.Lane) { d.cluster.Renew(lane) }
 
 // Keep adds raw bytes to the inbox's topic, as another program would.
 func (d *durable) Keep(lane bus.Lane, partition int32, value []byte) {
-	d.cluster.Spoil(lane, partition, value)
+	d.cluster.Corrupt(lane, partition, value)
 }
 
 func bubble(t *testing.T, open func(*testing.T) bus.Inbox, test func(*rig)) {
