@@ -201,7 +201,7 @@ func (d *driver) report(changed bool) {
 			d.sender.Owned.Set(p, d.owner.Epoch(p))
 		}
 		if d.members != nil {
-			d.members.Beat()
+			d.members.SendHeartbeat()
 		}
 	}
 	if was := d.status.Load(); changed || !was.OK() {

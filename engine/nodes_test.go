@@ -285,9 +285,9 @@ func TestLevelIsThatOfWhoMayLive(t *testing.T) {
 			}
 		}
 		want(cluster.LevelFirst, "just after the start")
-		pass(cluster.Silent)
+		pass(cluster.DeadAfter)
 		want(cluster.Level, "when all have been heard")
-		old := cluster.Beat{Process: "old/run", Level: cluster.LevelFirst}
+		old := cluster.Heartbeat{Process: "old/run", Level: cluster.LevelFirst}
 		value, err := old.Append(nil)
 		if err != nil {
 			t.Fatal(err)

@@ -70,7 +70,7 @@ const unconfirmedMost = 100_000
 // addUnconfirmed notes a session of a process without heartbeats.
 func (pre *presence) addUnconfirmed(d *device, session uuid.UUID) {
 	if pre.config.Shared && d.home != pre.config.Process && !pre.peers.lives(d.home) && len(pre.peers.unconfirmed) < unconfirmedMost {
-		pre.peers.unconfirmed = append(pre.peers.unconfirmed, unconfirmedSession{d.id, session, pre.now.Add(cluster.Silent)})
+		pre.peers.unconfirmed = append(pre.peers.unconfirmed, unconfirmedSession{d.id, session, pre.now.Add(cluster.DeadAfter)})
 	}
 }
 

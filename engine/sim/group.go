@@ -89,7 +89,7 @@ func (g *group) assign() {
 // The times of the talk between processes.
 const (
 	hearing = 600 * time.Millisecond // so long it takes to hear that a process is there, or what it owns
-	silence = cluster.Silent + time.Second
+	silence = cluster.DeadAfter + time.Second
 )
 
 // start starts a process of a node.

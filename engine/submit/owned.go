@@ -9,7 +9,7 @@ import (
 // Owned are the epochs of the partitions that this process owns now. It is safe for concurrent use.
 type Owned struct{ epochs []atomic.Int64 }
 
-// NewOwned owns none of so many partitions.
+// NewOwned owns none of a number of partitions.
 func NewOwned(partitions int32) *Owned { return &Owned{make([]atomic.Int64, partitions)} }
 
 // Has reports whether a partition is owned.
