@@ -93,7 +93,7 @@ func Restore(d Device, calls []Call) Device {
 	return d
 }
 
-// dispatched sorts calls in the order of their dispatch; those that are not dispatched yet are last. Wire ids that wrapped tell the
+// dispatched sorts calls in the order of their dispatch; those that are not dispatched yet are last. Wire ids, which may wrap, give the
 // order of calls that were dispatched in one microsecond.
 func dispatched(a, b Call) int {
 	switch {

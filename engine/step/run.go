@@ -26,8 +26,8 @@ type parking struct {
 	due  rpc.Instant
 }
 
-// run sends a message through a chain. server names the application's call that the message stands for, if it does: when
-// nothing of the run goes on and the call was not dispatched, its caller is told at once.
+// run sends a message through a chain. server names the application's call that the message stands for, if it does: if
+// the run ends and the call was not dispatched, its caller is answered at once.
 func (t *turn) run(p *chains.Program, m nodes.Msg, server uuid.UUID) {
 	r := &running{turn: t, program: p, server: server, meta: t.cmd.Meta}
 	r.meta.Chain = chainName(p)
@@ -87,7 +87,7 @@ func (r *running) env() chains.Env {
 	}
 }
 
-// take takes over what the chain did: writes, logs, parked tokens, failures.
+// take applies the chain's result: writes, logs, parked tokens, failures.
 func (r *running) take(res chains.Result) {
 	t := r.turn
 	if res.Needs != nil {
@@ -114,7 +114,7 @@ func (r *running) take(res chains.Result) {
 	r.end(res.Failures)
 }
 
-// end closes a run of which nothing waits, and tells the caller of a call that it did not dispatch.
+// end closes a run without parked tokens, and answers the caller of a call that it did not dispatch.
 func (r *running) end(failures []chains.NodeFailure) {
 	t := r.turn
 	if len(r.run.Tokens) > 0 {
@@ -232,7 +232,7 @@ func (r *running) newCall(dispatch *rpc.Dispatch, a nodes.CallDevice) error {
 	})
 }
 
-// changed tells where the chain changed what the application asked for.
+// changed is what the chain changed of the application's request.
 func (t *turn) changed(call uuid.UUID, a nodes.CallDevice) (method *string, params []byte) {
 	b, ok := t.bodies[call]
 	if !ok {

@@ -1,8 +1,8 @@
 // Package step composes calls and rule chains into one pure function: a device, the parked runs and a command in, events and
 // effects out.
 //
-// Step changes nothing that it is given: its Result holds the state after the command, and whoever drops it has dropped all of it. There is no
-// clock, no I/O and no randomness: what the outside knows (the device's row, values, bodies, ids) is handed in with Env.
+// Step does not change its arguments: the Result holds the state after the command, and dropping it undoes everything. There is no
+// clock, no I/O and no randomness: the device's row, values, bodies and ids come in with Env.
 package step
 
 import (
@@ -40,7 +40,7 @@ type Span struct {
 	Sampled bool
 }
 
-// Waiter is who waits for the decision on a command; the step does not look at it. The zero Waiter is nobody.
+// Waiter is the sender that waits for the decision on a command; the step does not look at it. The zero Waiter is none.
 type Waiter struct {
 	Node string    `json:"node"` // the process
 	ID   uuid.UUID `json:"id"`   // known to that process
@@ -140,12 +140,12 @@ type Version struct {
 	Number int
 }
 
-// Result is what a step answers.
+// Result is the result of a step.
 type Result struct {
 	Events  []Event
 	Effects []Effect
 	Writes  []nodes.Write
-	Refusal error // the command was refused; Events and Effects may still tell of it
+	Refusal error // the command was refused; Events and Effects may still record it
 
 	// Needs names what must be at hand before the command can be stepped; everything else is empty then.
 	Needs Needs

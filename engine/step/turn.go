@@ -119,7 +119,7 @@ func (t *turn) changedCall(c rpc.Call) {
 	t.out.Calls = append(t.out.Calls, c)
 }
 
-// remember keeps the body of a call whose events pass by, as far as it is known here.
+// remember updates the body of a call with its event, if the body is known here.
 func (t *turn) remember(e rpc.Event) {
 	b, known := t.bodies[e.Call]
 	if _, begins := e.Fact.(rpc.Requested); !known && !begins {
@@ -146,7 +146,7 @@ func (t *turn) followUp() {
 	}
 }
 
-// answer tells those who wait for the call or for its answer.
+// answer answers the callers of the call, and the device for its own call.
 func (t *turn) answer(c consequence) {
 	if c.is.Direction == rpc.FromDevice {
 		t.respond(c)

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// WireVersion is the version of the form in which commands are kept in an inbox outside the process. A reader takes older ones, too.
+// WireVersion is the version of the encoding of commands in an inbox outside the process. A reader takes older ones, too.
 const WireVersion = 1
 
 // kind is how an action is called in an inbox.
@@ -58,7 +58,7 @@ func life[A rpc.Action](name string) kind {
 	}}
 }
 
-// envelope is a command as the inbox keeps it. Times are microseconds since 1970; the owner stamps its own time when it takes it.
+// envelope is a command as it is stored in the inbox. Times are microseconds since 1970; the owner stamps its own time when it takes it.
 type envelope struct {
 	Version  int             `json:"v"`
 	Kind     string          `json:"kind"`
@@ -103,7 +103,7 @@ func kindOf(do Action) *kind {
 	return nil
 }
 
-// AppendCommand appends the form of a command that an inbox keeps: JSON without line breaks. At, Chain and what the owner looks up
+// AppendCommand appends the encoding of a command for the inbox: JSON without line breaks. At, Chain and what the owner looks up
 // are left out: they are the owner's to say.
 func AppendCommand(dst []byte, c Command) ([]byte, error) {
 	k := kindOf(c.Do)
@@ -131,7 +131,7 @@ func AppendCommand(dst []byte, c Command) ([]byte, error) {
 	return dst, nil
 }
 
-// appendJSON is encoding/json without the escapes for HTML: what a device said is kept as it said it.
+// appendJSON is encoding/json without the escapes for HTML: a device's data is stored unchanged.
 func appendJSON(dst []byte, v any) ([]byte, error) {
 	buf := bytes.NewBuffer(dst)
 	enc := json.NewEncoder(buf)
