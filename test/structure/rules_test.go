@@ -15,7 +15,7 @@ var (
 	none     = regexp.MustCompile(`^$`)
 	anything = regexp.MustCompile(`.`)
 	ids      = anchored(`github\.com/google/uuid`)
-	// pureThird are the foreign packages that compute and do nothing else.
+	// pureThird are packages of other modules without side effects.
 	pureThird = anchored(`github\.com/google/uuid|github\.com/expr-lang/expr(/.+)?|github\.com/goccy/go-yaml(/.+)?|` +
 		`github\.com/santhosh-tekuri/jsonschema/v6(/.+)?`)
 	// contracts are the packages that the shell programs against.
