@@ -72,7 +72,7 @@ func (r *rig) deadLetter(reason string, has ...string) storedDeadLetter {
 func (r *rig) noDeadLetter() {
 	r.t.Helper()
 	if all := r.deadLetters(); len(all) > 0 {
-		r.t.Errorf("letters are left: %+v", all)
+		r.t.Errorf("dead letters are left: %+v", all)
 	}
 }
 

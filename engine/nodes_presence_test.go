@@ -304,7 +304,7 @@ func TestLocalDeliveryOfAPreviousOwner(t *testing.T) {
 		call := b.call(in(1), nil)
 		pass(time.Second)
 		a.revoke(1)
-		a.Assigned(everything) // the body of the call is not at hand any more
+		a.Assigned(everything) // the body of the call is not in memory any more
 		pass(2 * time.Second)
 		read := make(chan struct{})
 		before := a.store.Reading

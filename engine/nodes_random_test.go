@@ -80,7 +80,7 @@ func TestRandomHistories(t *testing.T) {
 				for range 80 {
 					h.step()
 				}
-				h.settleAll()
+				h.finishAll()
 				h.check()
 				h.end()
 			})
@@ -233,8 +233,8 @@ func (h *history) sent(c transports.Command) {
 	}
 }
 
-// settleAll removes all faults, and waits until all calls have ended.
-func (h *history) settleAll() {
+// finishAll removes all faults, and waits until all calls have ended.
+func (h *history) finishAll() {
 	h.fix()
 	h.thaw()
 	for range 100 {

@@ -391,7 +391,7 @@ func (d *device) reply(c transports.Command, body string) {
 	d.r.engine.Inbound().Reply(d.session, c.Wire, []byte(body), d.r.mustBe("reply", nil))
 }
 
-// caller is a call that somebody waits for.
+// caller is a call with a waiting caller.
 type caller struct {
 	r      *rig
 	result engine.CallResult

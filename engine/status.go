@@ -106,7 +106,7 @@ func (e *Engine) measure() {
 		return float64(e.members.Nodes())
 	})
 	m.Read("feature_level", "The newest feature level that all live nodes have.", nil, func() float64 { return float64(e.Level()) })
-	m.Read("waiting_callers", "Calls that somebody waits for.", nil, func() float64 { return float64(e.callers.Len()) })
+	m.Read("waiting_callers", "Calls with a waiting caller.", nil, func() float64 { return float64(e.callers.Len()) })
 	m.Read("ready", "1 if the engine serves, 0 if it does not.", nil, func() float64 {
 		if len(e.Ready()) > 0 {
 			return 0

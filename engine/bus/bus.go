@@ -98,7 +98,7 @@ type Peeker interface {
 type Inbox interface {
 	// Put adds a message, or fails with ErrFull, ErrClosed, ErrAway or ErrTooLarge. It does not block and does not call Done when it fails.
 	Put(m Message) error
-	// Ready delivers a signal after messages came; one signal may stand for many.
+	// Ready delivers a signal after messages came; one signal may cover many.
 	Ready() <-chan struct{}
 	// Take moves at most most messages of a lane behind into: of each partition and lane in the order in which they were put.
 	Take(lane Lane, most int, into []Message) []Message

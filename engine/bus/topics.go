@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Topic is the name of a topic beside the inbox, without the prefix of the installation.
+// Topic is the name of a topic other than the inbox, without the prefix of the installation.
 type Topic string
 
 // The topics, and who reads them.

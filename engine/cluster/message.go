@@ -92,7 +92,7 @@ type Push struct {
 	Deleted []string          `json:"deleted,omitempty"`
 }
 
-var errEmpty = errors.New("a message of another node says nothing that this program knows")
+var errEmpty = errors.New("unknown message of another node")
 
 // Append appends the encoded message.
 func (m *Message) Append(dst []byte) ([]byte, error) {

@@ -20,7 +20,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// The reasons of dead letters beside those of step.DeadLetter.
+// The reasons of dead letters, in addition to those of step.DeadLetter.
 const (
 	Rejected    = "command_rejected"   // the step panicked, or the store refuses its events
 	Unreadable  = "command_unreadable" // bytes in the inbox that cannot be decoded
@@ -124,7 +124,7 @@ func PayloadOf(cmd step.Command, processed bool) Payload {
 		p.Stored = stored
 	case err == nil:
 		p.Base64 = stored
-	case p.Kind == "": // it never enters an inbox
+	case p.Kind == "": // it has no encoding for the inbox
 		p.Kind, p.Content = step.NameOf(cmd.Do), content(cmd.Do)
 	default: // a device's bytes that are not JSON
 		if d, ok := cmd.Do.(step.Data); ok {

@@ -12,7 +12,7 @@ import (
 // ErrUnknown: the tenant has no dead letter with this id (any more).
 var ErrUnknown = errors.New("there is no such dead letter")
 
-// The codes of RerunError beside those of rpc.Refusal.
+// The codes of RerunError, in addition to those of rpc.Refusal.
 const (
 	CodeUnreadable  = "command_unreadable" // the bytes cannot be decoded
 	CodeProcessed   = "already_processed"  // the events of the command are stored

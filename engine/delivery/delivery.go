@@ -67,7 +67,7 @@ const (
 	revokedMost = 20_000 // devices
 )
 
-// New makes a Delivery. Close ends what it does beside.
+// New makes a Delivery. Close ends its goroutines.
 func New(c Config) *Delivery {
 	return &Delivery{
 		Config: c, sessions: newSessions(), loader: newLoader(c.Body, c.Log),

@@ -82,7 +82,7 @@ func (t *Tracer) with(call uuid.UUID, do func(*delivery)) {
 	}
 }
 
-// Written notes that a command left for the device; the delivery goes on if the protocol will acknowledge it.
+// Written notes that a command left for the device; the delivery stays open if the protocol will acknowledge it.
 func (t *Tracer) Written(call uuid.UUID, at time.Time, ack bool) {
 	t.with(call, func(d *delivery) {
 		if d.ended {

@@ -160,7 +160,7 @@ func (o *Owner) confirm(c *wire.Confirm, part *partition) {
 // lift ends the wait for other processes.
 func (p *partition) lift() { p.barrier, p.endUnawaited = nil, true }
 
-// callerWaiting is a message of the owner to itself: somebody in a process waits for a call.
+// callerWaiting is a message of the owner to itself: a caller waits in a process.
 type callerWaiting struct {
 	process string
 	caller  wire.Caller

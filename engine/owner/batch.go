@@ -59,7 +59,7 @@ type Effect struct {
 	Do        step.Effect
 	From      *step.TraceContext // what it is a child of, nil if it is in no trace
 	To        []string           // processes; none: this one
-	Callers   []string           // processes in which somebody waits until a delivery has left
+	Callers   []string           // processes with callers of a one-way call, to be answered when the delivery has left
 	Content   []byte             // digest of a call that ended: its callers may not know yet that it is theirs
 }
 
@@ -77,7 +77,7 @@ type deadLetterRecord struct {
 	record    bus.Record
 }
 
-// batchBytes bounds the data of one append beside the number of its events.
+// batchBytes bounds the data of one append; Config.BatchEvents bounds its events.
 const batchBytes = 2 << 20
 
 func newBatch(id uuid.UUID, number uint64) *Batch {

@@ -172,10 +172,10 @@ func (rec *recorder) park(part *partition, d *device, run step.Run) {
 	rec.tables.park(r)
 }
 
-// carriedAfter is how long the stream of a device may get before it goes on in a successor.
+// carriedAfter bounds the events of a device's stream; then a successor continues it.
 const carriedAfter = 10_000
 
-// Carried closes a long-lived stream: its state goes on in the stream To, so that retention can work on whole streams.
+// Carried closes a long-lived stream: the stream To continues it, so that retention can work on whole streams.
 type Carried struct {
 	To       string `json:"to"`
 	NextWire int32  `json:"nextWire"`

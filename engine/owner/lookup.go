@@ -103,7 +103,7 @@ func (mem *memory) cachedBody(call uuid.UUID) (rpc.Body, bool) {
 	return b.Body, ok && mem.parts[b.partition].cp.Epoch == b.epoch
 }
 
-// The bounds of late answers: a device may repeat its answer for ever, and make wire ids up.
+// The bounds of late answers: a device may repeat its answers endlessly, or make up wire ids.
 const (
 	lateMost    = 8  // late answers of a call that are stored
 	repliesMost = 20 // a second and device: answers to calls that are looked up in the store

@@ -20,7 +20,7 @@ const (
 	NoticeFull                            // the rows of dead letters are full; once a minute: Count, Most, Reason
 	NoticeQuarantined                     // a stream cannot be folded: Stream, Err
 	NoticeWaits                           // a message waits for a read that failed: Command, Device, Partition, Err
-	NoticeUnknownAnswer                   // a device answered a call that nobody knows: Device, Tenant
+	NoticeUnknownAnswer                   // a device answered an unknown call: Device, Tenant
 	NoticeTracesDropped                   // traces of rule nodes found no room: Count
 	NoticeFenced                          // another process has claimed partitions of this one: Partitions
 	NoticeAppendFailed                    // partitions are loaded again: Partitions, Count of events, Err

@@ -191,7 +191,7 @@ func (o *Owner) receive(m *bus.Message) {
 	o.queue.waitFor(o.queue.add(&waits, false), o.dec.want)
 }
 
-// advanceLines processes the queued messages that can go on.
+// advanceLines processes the lines that are ready.
 func (o *Owner) advanceLines() {
 	for !o.blocked() {
 		one := o.queue.next()

@@ -354,7 +354,7 @@ func (dec *decision) rejectRequest(p *pending, r *deadletter.Request) bool {
 	return true
 }
 
-// skipPoison drops a message whose dead letter the store refuses, too: it would be refused for ever.
+// skipPoison drops a message whose dead letter the store refuses, too: the store would refuse it again and again.
 func (dec *decision) skipPoison(p *pending) {
 	dec.notice(Notice{Kind: NoticeNoRow, Reason: "refused"})
 	dec.notice(Notice{Kind: NoticeSkipped, Command: nameOf(p.Value), Device: p.Key, Partition: p.Partition, Err: p.poison})

@@ -163,7 +163,7 @@ func (dec *decision) commandOf(p *pending, cmd step.Command, d *device) bool {
 	return dec.run(p, &cmd, d)
 }
 
-// deviceOf is the device of a command. The open calls of a deleted device still end: their life cycle goes on, without a chain.
+// deviceOf is the device of a command. The open calls of a deleted device still end, without a chain.
 func (dec *decision) deviceOf(p *pending, cmd *step.Command) (*device, error) {
 	d := dec.tables.devices[cmd.Device]
 	switch {

@@ -73,7 +73,7 @@ type line struct {
 type queue struct {
 	*memory
 	byKey     map[lineKey]*line
-	ready     []*line // may go on, in order
+	ready     []*line // that can be processed, in order
 	count     int     // of messages
 	lingering lingering
 
@@ -111,7 +111,7 @@ func (q *queue) add(p *pending, front bool) *line {
 	return one
 }
 
-// wake lets a line go on, unless it waits for a read.
+// wake makes a line ready, unless it waits for a read.
 func (q *queue) wake(one *line) {
 	if one.read == nil && !one.ready {
 		one.ready = true
@@ -119,13 +119,13 @@ func (q *queue) wake(one *line) {
 	}
 }
 
-// wakeFirst lets a line go on before all others.
+// wakeFirst makes a line ready before all others.
 func (q *queue) wakeFirst(one *line) {
 	one.ready = true
 	q.ready = append([]*line{one}, q.ready...)
 }
 
-// next takes the line that is to go on, nil if there is none.
+// next takes the first ready line, nil without one.
 func (q *queue) next() *line {
 	for len(q.ready) > 0 {
 		one := q.ready[0]

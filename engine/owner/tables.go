@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// device is all that the owner knows of a device.
+// device is the owner's record of a device.
 type device struct {
 	id        uuid.UUID
 	tenant    uuid.UUID
@@ -53,7 +53,7 @@ func instantOrNil(i rpc.Instant) any {
 	return int64(i)
 }
 
-// openCall is all that the owner knows of an open call beside its state, which is in its device's.
+// openCall is the owner's record of an open call. The call's state is in its device's.
 type openCall struct {
 	timer
 	head        projection.Head
@@ -74,7 +74,7 @@ func (c *openCall) addCaller(process string) {
 	}
 }
 
-// parkedRun is all that the owner knows of a run that waits.
+// parkedRun is the owner's record of a parked run.
 type parkedRun struct {
 	run    step.Run
 	device *device

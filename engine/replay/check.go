@@ -75,7 +75,7 @@ type folded struct {
 
 const compareAtOnce = 64 // calls that go to a comparing goroutine together
 
-// all compares the rows of all calls of the log, beside the folding.
+// all compares the rows of all calls of the log, while the log is folded.
 func (c *checker) all(ctx context.Context, o Options) (Summary, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -64,7 +64,7 @@ type rowWriter struct {
 	rows  []eventstore.Row
 }
 
-// newRowWriter claims all partitions, so that whoever owned them before is fenced.
+// newRowWriter claims all partitions, so that their previous owners are fenced.
 func newRowWriter(ctx context.Context, store eventstore.Store, node string) (*rowWriter, error) {
 	stored, err := store.Checkpoints(ctx)
 	if err != nil {

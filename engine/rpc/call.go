@@ -59,7 +59,7 @@ func requested(c Call, f Requested, at Instant) Call {
 func (c *Call) queued(f Queued, at Instant) {
 	c.Wire, c.Run, c.RetryAt = f.Wire, f.Run, 0
 	if f.Again {
-		c.Session = [16]byte{} // to be issued anew
+		c.Session = [16]byte{} // to be issued again
 	}
 	if c.Phase < PhaseQueued {
 		c.Phase, c.QueuedAt = PhaseQueued, at

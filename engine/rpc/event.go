@@ -6,7 +6,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Meta is what every command and event carries beside its content.
+// Meta is the metadata of every command and event.
 type Meta struct {
 	At       Instant // when the owner took the command; never goes back within a partition
 	Occurred Instant // the sender's clock; At if it sent no time
@@ -78,7 +78,7 @@ type Progressed struct {
 type DeliveryFailed struct {
 	Attempt int16   `json:"attempt"`
 	Reason  Code    `json:"reason"`
-	Requeue bool    `json:"requeue,omitempty"` // the session is closed and the count of attempts starts anew
+	Requeue bool    `json:"requeue,omitempty"` // the session is closed and the count of attempts restarts
 	RetryAt Instant `json:"retryAt,omitempty"`
 }
 

@@ -34,7 +34,7 @@ func (t *turn) run(p *chains.Program, m nodes.Msg, server uuid.UUID) {
 	r.take(p.Run(r.env(), m))
 }
 
-// resume lets a parked token go on with its answer.
+// resume resumes a parked token with its answer.
 func (t *turn) resume(run Run, p Parked, a nodes.Answer, kind string) {
 	program, known := t.pinned(p.Token.Chain, p.Token.Version)
 	if !known {
@@ -52,7 +52,7 @@ func (t *turn) resume(run Run, p Parked, a nodes.Answer, kind string) {
 	r.take(program.Resume(r.env(), p.Token, a))
 }
 
-// pinned is a version of a chain, nil if it is gone; it is needed if it is not at hand.
+// pinned is a version of a chain, nil if it is gone; it is requested if it is not in memory.
 func (t *turn) pinned(chain uuid.UUID, version int) (p *chains.Program, known bool) {
 	v := Version{chain, version}
 	if p, known = t.env.Pinned(v); !known {

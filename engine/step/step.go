@@ -111,7 +111,7 @@ type Info struct {
 	LightFacts bool // life-cycle facts of light calls enter the chain, too
 }
 
-// Env is what a step may look at beside the state. Its functions must give the same answers whenever the step is run again.
+// Env is a step's input besides the state. Its functions must give the same answers whenever the step is run again.
 type Env struct {
 	Info   Info
 	Run    func(id uuid.UUID) (Run, bool)                  // a parked run
@@ -147,7 +147,7 @@ type Result struct {
 	Writes  []nodes.Write
 	Refusal error // the command was refused; Events and Effects may still record it
 
-	// Needs names what must be at hand before the command can be stepped; everything else is empty then.
+	// Needs names what must be read before the command can be stepped; everything else is empty then.
 	Needs Needs
 
 	// Calls are the calls that the step changed, each in its last state.

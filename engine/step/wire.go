@@ -74,7 +74,7 @@ type envelope struct {
 	Do       json.RawMessage `json:"do"`
 }
 
-// NameOf names an action for metrics and logs, also one that never enters an inbox.
+// NameOf names an action for metrics and logs, also one without an encoding for the inbox.
 func NameOf(do Action) string {
 	if r, ok := do.(RPC); ok {
 		return reflect.TypeOf(r.Do).Name()
@@ -108,7 +108,7 @@ func kindOf(do Action) *kind {
 func AppendCommand(dst []byte, c Command) ([]byte, error) {
 	k := kindOf(c.Do)
 	if k == nil {
-		return dst, fmt.Errorf("a %T does not travel", c.Do)
+		return dst, fmt.Errorf("%T has no encoding for the inbox", c.Do)
 	}
 	var content any = c.Do
 	if r, ok := c.Do.(RPC); ok {
@@ -179,5 +179,5 @@ func readAction(name string, do json.RawMessage) (Action, error) {
 		}
 		return a, nil
 	}
-	return nil, fmt.Errorf("reading a command: nobody knows the kind %q", name)
+	return nil, fmt.Errorf("reading a command: unknown kind %q", name)
 }

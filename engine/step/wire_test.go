@@ -103,7 +103,7 @@ func TestOwnCommandsAreNotEncoded(t *testing.T) {
 	}
 }
 
-func TestSpoiledCommands(t *testing.T) {
+func TestMalformedCommands(t *testing.T) {
 	for text, want := range map[string]string{
 		``:                       "unexpected end",
 		`[]`:                     "cannot unmarshal",

@@ -60,7 +60,7 @@ func (Codec) Encode(value any) ([]byte, map[string]string, error) {
 	}
 	cmd, ok := value.(step.Command)
 	if !ok {
-		return nil, nil, fmt.Errorf("a %T never enters an inbox", value)
+		return nil, nil, fmt.Errorf("%T has no encoding for the inbox", value)
 	}
 	b, err := step.AppendCommand(make([]byte, 0, 512), cmd)
 	if err != nil {

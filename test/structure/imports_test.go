@@ -62,7 +62,7 @@ func importFinding(rule importRule, pkg, name string) (what, fix string) {
 	return "", ""
 }
 
-// isStd tells the standard library by the missing dot in the first element, as the go command does.
+// isStd recognizes the standard library by the missing dot in the first element, as the go command does.
 func isStd(name string) bool {
 	first, _, _ := strings.Cut(name, "/")
 	return !strings.Contains(first, ".") && first != module

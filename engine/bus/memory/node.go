@@ -23,7 +23,7 @@ type Node struct {
 // Inbox is the inbox of this node.
 func (n *Node) Inbox() bus.Inbox { return n.in }
 
-// Topics are the topics beside the inbox.
+// Topics are the topics other than the inbox.
 func (n *Node) Topics() bus.Topics { return topics{n} }
 
 // Group shares the partitions out among the nodes.
