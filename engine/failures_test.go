@@ -104,7 +104,7 @@ func TestTornConnection(t *testing.T) {
 	})
 }
 
-// TestFenced: another owner has claimed the partitions meanwhile; what was stepped on the old state is processed again.
+// TestFenced: another owner has claimed the partitions meanwhile; what was decided on the old state is decided again.
 func TestFenced(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")

@@ -25,7 +25,7 @@ type meddler struct {
 
 type meddling struct {
 	put     func(step.Command) (drop bool) // before a command is put; nil: nothing
-	hear    func(bus.Topic) (drop bool)    // before a record is handed over; nil: nothing
+	receive func(bus.Topic) (drop bool)    // before a record is handed over; nil: nothing
 	publish func(bus.Topic) error          // before records are published; an error is what becomes of them; nil: nothing
 }
 
@@ -66,7 +66,7 @@ type meddledTopics struct {
 
 func (t meddledTopics) Follow(ctx context.Context, topic bus.Topic, ready func(), handle func(bus.Record)) error {
 	return t.Topics.Follow(ctx, topic, ready, func(r bus.Record) {
-		if hear := t.m.now().hear; hear == nil || !hear(topic) {
+		if receive := t.m.now().receive; receive == nil || !receive(topic) {
 			handle(r)
 		}
 	})
@@ -185,10 +185,10 @@ func TestStaleConnectionIsReportedLate(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		b.connect(in(1), "old")
 		pass(time.Second)
-		at["node-1"].meddle(func(m *meddler) { m.hear = func(topic bus.Topic) bool { return topic == bus.NodeTopic("node-1") } })
+		at["node-1"].meddle(func(m *meddler) { m.receive = func(topic bus.Topic) bool { return topic == bus.NodeTopic("node-1") } })
 		d := a.connect(in(1), "new")
 		pass(time.Second)
-		at["node-1"].meddle(func(m *meddler) { m.hear = nil })
+		at["node-1"].meddle(func(m *meddler) { m.receive = nil })
 		a.revoke(1)
 		a.Assigned(everything)
 		pass(3 * time.Second)
@@ -205,7 +205,7 @@ func TestOfflineCallWaitsForTheBarrier(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		b.connect(in(1), "A")
 		pass(time.Second)
-		at["node-1"].meddle(func(m *meddler) { m.hear = func(topic bus.Topic) bool { return topic == bus.Nodes } })
+		at["node-1"].meddle(func(m *meddler) { m.receive = func(topic bus.Topic) bool { return topic == bus.Nodes } })
 		a.revoke(1)
 		a.Assigned(everything)
 		pass(500 * time.Millisecond)
@@ -214,7 +214,7 @@ func TestOfflineCallWaitsForTheBarrier(t *testing.T) {
 		call.want(engine.ErrUnready.Error())
 		pass(2 * time.Second)
 		a.wantOffline(in(1)) // two seconds are the most
-		at["node-1"].meddle(func(m *meddler) { m.hear = nil })
+		at["node-1"].meddle(func(m *meddler) { m.receive = nil })
 		pass(gone)
 	})
 }

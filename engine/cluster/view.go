@@ -7,16 +7,16 @@ import (
 
 // View is one node's knowledge of all nodes. It is not safe for concurrent use.
 type View struct {
-	self   string // process
-	nodes  map[string]*node
-	owners []owner // by partition
-	heard  time.Time
+	self     string // process
+	nodes    map[string]*node
+	owners   []owner // by partition
+	lastSeen time.Time
 }
 
 // node is another process, or this one.
 type node struct {
 	heartbeat Heartbeat
-	heard     time.Time
+	lastSeen  time.Time
 }
 
 // owner is the newest known claim of a partition.
@@ -56,7 +56,7 @@ func (v *View) Receive(b Heartbeat, now time.Time) (news Changes) {
 		n = &node{}
 		v.nodes[b.Process] = n
 	}
-	n.heartbeat, n.heard = b, now
+	n.heartbeat, n.lastSeen = b, now
 	for _, c := range b.Owns {
 		if c.Partition < 0 || int(c.Partition) >= len(v.owners) || c.Epoch < v.owners[c.Partition].epoch {
 			continue
@@ -78,22 +78,22 @@ func older(process, than string) bool { return process < than }
 
 // receiveOwn notes that heartbeats arrive. A silence of all heartbeats, the own ones included, declares no node dead.
 func (v *View) receiveOwn(now time.Time, news *Changes) {
-	if !v.heard.IsZero() && now.Sub(v.heard) > FreshFor {
+	if !v.lastSeen.IsZero() && now.Sub(v.lastSeen) > FreshFor {
 		for _, n := range v.nodes {
-			n.heard = now
+			n.lastSeen = now
 		}
 		news.Back = true
 	}
-	v.heard = now
+	v.lastSeen = now
 }
 
 // Tick sets the time: processes without heartbeats are dead after DeadAfter. While this process misses its own heartbeats, it declares none dead.
 func (v *View) Tick(now time.Time) (news Changes) {
-	if v.heard.IsZero() || now.Sub(v.heard) > FreshFor {
+	if v.lastSeen.IsZero() || now.Sub(v.lastSeen) > FreshFor {
 		return news
 	}
 	for process, n := range v.nodes {
-		if process != v.self && now.Sub(n.heard) > DeadAfter {
+		if process != v.self && now.Sub(n.lastSeen) > DeadAfter {
 			v.drop(process, &news)
 		}
 	}
@@ -145,7 +145,7 @@ func (v *View) Data(partition int32, now time.Time) time.Duration {
 func (v *View) reported(partition int32, now time.Time, what func(*Heartbeat) int64) time.Duration {
 	process, _ := v.Owner(partition)
 	n := v.nodes[process]
-	if n == nil || now.Sub(n.heard) > FreshFor {
+	if n == nil || now.Sub(n.lastSeen) > FreshFor {
 		return 0
 	}
 	return time.Duration(what(&n.heartbeat)) * time.Millisecond
