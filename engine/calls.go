@@ -22,7 +22,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// What callers get beside *rpc.Refusal: see wire.
+// The errors for callers, in addition to *rpc.Refusal: see wire.
 var (
 	ErrBusy      = wire.ErrBusy
 	ErrStopping  = wire.ErrStopping
@@ -55,7 +55,7 @@ type CallRequest struct {
 // CallResult is what a caller gets.
 type CallResult = replies.Result
 
-// Call asks for a call and waits for what its caller gets (see CallResult). When ctx ends first, the call goes on. Errors: *rpc.Refusal, ErrBusy, ErrUnready,
+// Call asks for a call and waits for its CallResult. When ctx ends first, the call goes on. Errors: *rpc.Refusal, ErrBusy, ErrUnready,
 // ErrStopping, ErrUncertain, ErrTooLarge, or ctx's.
 func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 	if err := e.serving(); err != nil {
@@ -109,7 +109,7 @@ func (e *Engine) Call(ctx context.Context, r CallRequest) (CallResult, error) {
 	}
 }
 
-// serving is why nothing new is taken now, nil if it is.
+// serving is why no new call is taken now, nil if one is.
 func (e *Engine) serving() error {
 	switch {
 	case e.stopping.Load():
@@ -126,7 +126,7 @@ type Device struct {
 	Generation uint64
 }
 
-// Device reads the row of a tenant's device. Errors: *rpc.Refusal with CodeUnknown if there is none; ErrBusy if it cannot be read: nothing has happened.
+// Device reads the row of a tenant's device. Errors: *rpc.Refusal with CodeUnknown for an unknown device; ErrBusy if the read fails, when nothing has happened.
 func (e *Engine) Device(ctx context.Context, tenant, id uuid.UUID) (*Device, error) {
 	d := &Device{Generation: e.Directory.Generation()}
 	var ok bool
@@ -149,7 +149,7 @@ func (r *CallRequest) request(content [32]byte) rpc.Request {
 	}
 }
 
-// content is the digest of what is asked for. The deadline is not part of it: the same request, sent again later, is the same.
+// content is the digest of a request. The deadline is not part of it: the same request, sent again later, is the same.
 func (r *CallRequest) content() [32]byte {
 	h := sha256.New()
 	add := func(b []byte) {
@@ -225,7 +225,7 @@ func (e *Engine) Remove(ctx context.Context, tenant, call uuid.UUID, actor strin
 	return e.await(ctx, bus.RPC, row.Partition, step.Command{Meta: submit.Meta(actor, "rest"), Tenant: tenant, Device: row.Device, Do: step.RPC{Do: rpc.Remove{Call: call}}})
 }
 
-// await puts a command to its owner, and waits until what comes of it is stored or it is refused.
+// await sends a command to its owner, and waits until its events are stored or it is refused.
 func (e *Engine) await(ctx context.Context, lane bus.Lane, partition int32, cmd step.Command) error {
 	done := make(chan error, 1)
 	forget, err := e.sender.Put(submit.Message{Lane: lane, Partition: partition, Class: submit.Decided, Command: cmd, Done: func(err error) { done <- err }})

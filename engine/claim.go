@@ -15,7 +15,7 @@ import (
 	"callchain/eventstore"
 )
 
-// read answers what the owner must know: at once if it is in memory, else beside the loop. It tells whether the answer is given.
+// read answers a read of the owner at once from memory, else in the background. It reports whether it answered.
 func (d *driver) read(r *owner.Read) bool {
 	if r.OnlyRegistry() {
 		generation := d.Directory.Generation()
@@ -25,7 +25,7 @@ func (d *driver) read(r *owner.Read) bool {
 		}
 	}
 	one := *r
-	d.beside.Go(func() {
+	d.background.Go(func() {
 		select {
 		case d.slots <- struct{}{}:
 		case <-d.reads.Done():
@@ -41,7 +41,7 @@ func (d *driver) read(r *owner.Read) bool {
 	return false
 }
 
-// answered gives the owner an answer, and those that have come meanwhile.
+// answered gives the owner an answer, and all others that have come.
 func (d *driver) answered(a *owner.Answer) {
 	for {
 		d.owner.Answered(instant(), a)
@@ -53,11 +53,11 @@ func (d *driver) answered(a *owner.Answer) {
 	}
 }
 
-// claim claims and loads partitions beside the loop, so that those that are owned go on.
+// claim claims and loads partitions in the background, so that owned ones go on.
 func (d *driver) claim(claims []owner.Claim) {
 	ctx, cancel := context.WithCancel(d.reads)
 	d.cancelClaim = cancel
-	d.beside.Go(func() {
+	d.background.Go(func() {
 		out := &owner.Claimed{}
 		for _, c := range claims {
 			out.Partitions = append(out.Partitions, c.Partition)
@@ -67,7 +67,7 @@ func (d *driver) claim(claims []owner.Claim) {
 	})
 }
 
-// load claims partitions, reads what is open in them, and lets the inbox deliver those that it does not yet.
+// load claims partitions, reads what is open in them, and lets the inbox deliver them.
 func (d *driver) load(ctx context.Context, claims []owner.Claim, out *owner.Claimed) error {
 	checkpoints, err := d.Store.Claim(ctx, d.config.Node, out.Partitions)
 	if err != nil {
@@ -90,7 +90,7 @@ func (d *driver) load(ctx context.Context, claims []owner.Claim, out *owner.Clai
 	return d.Inbox.Begin(ctx, out.From)
 }
 
-// positionOf is where the inbox is to go on with a partition.
+// positionOf is where the inbox continues a partition.
 func positionOf(cp *eventstore.Checkpoint) bus.From {
 	from := bus.From{Partition: cp.Partition, Published: cp.Relayed}
 	for lane, p := range cp.Positions {
@@ -99,7 +99,7 @@ func positionOf(cp *eventstore.Checkpoint) bus.From {
 	return from
 }
 
-// onClaimed gives the owner what became of a claim, and what is here of its partitions. Alone, the first claim must not fail: nobody else can fix that.
+// onClaimed gives the owner the result of a claim, with the sessions and callers here. In a single process a failed first claim ends the engine: no other node can take over.
 func (d *driver) onClaimed(c *owner.Claimed) {
 	d.cancelClaim()
 	d.cancelClaim = nil
@@ -128,7 +128,7 @@ func (d *driver) onClaimed(c *owner.Claimed) {
 	d.begin(c)
 }
 
-// begin lets others go on where the partitions are that are owned now.
+// begin starts the relay and the followers at the checkpoints of newly owned partitions.
 func (d *driver) begin(c *owner.Claimed) {
 	var checkpoints []eventstore.Checkpoint
 	for _, r := range c.Recovered {

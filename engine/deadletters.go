@@ -19,8 +19,8 @@ type Rerun struct {
 	Call       uuid.UUID // that the command asked for; uuid.Nil if it is none
 }
 
-// RerunDeadLetter runs the command of a dead letter once more, as it came: with its ids, its sender and its deadline. It returns when that is stored; the dead letter
-// goes with it. Errors: deadletter.ErrUnknown, *deadletter.RerunError (the dead letter stays), ErrBusy, ErrUnready, ErrStopping, ErrUncertain, or ctx's.
+// RerunDeadLetter runs the command of a dead letter unchanged, with its ids, its sender and its deadline. It returns when the result is stored and the dead letter
+// removed. Errors: deadletter.ErrUnknown, *deadletter.RerunError (the dead letter stays), ErrBusy, ErrUnready, ErrStopping, ErrUncertain, or ctx's.
 func (e *Engine) RerunDeadLetter(ctx context.Context, tenant, id uuid.UUID, actor string) (Rerun, error) {
 	d, err := e.deadLetter(ctx, tenant, id)
 	if err != nil {
@@ -49,7 +49,7 @@ func (e *Engine) DropDeadLetter(ctx context.Context, tenant, id uuid.UUID, actor
 	return e.request(ctx, d, d.Device, actor, false)
 }
 
-// deadLetter reads a dead letter of a tenant. That a read fails is ErrBusy: nothing has happened.
+// deadLetter reads a dead letter of a tenant. A failed read is ErrBusy: nothing has happened.
 func (e *Engine) deadLetter(ctx context.Context, tenant, id uuid.UUID) (*deadletter.DeadLetter, error) {
 	d, err := e.reader.DeadLetter(ctx, tenant, id)
 	switch {
@@ -63,8 +63,8 @@ func (e *Engine) deadLetter(ctx context.Context, tenant, id uuid.UUID) (*deadlet
 	return d, nil
 }
 
-// request puts a request about a dead letter to the owner, and waits until what comes of it is stored. It is not durable on the way if the owner is in this process:
-// who asked waits for it, and finds the dead letter as it was if the process dies.
+// request sends a request about a dead letter to the owner, and waits until the result is stored. It is ephemeral if the owner is in this process: the user waits, and
+// a crash leaves the dead letter unchanged.
 func (e *Engine) request(ctx context.Context, d *deadletter.DeadLetter, device uuid.UUID, actor string, rerun bool) error {
 	if err := e.serving(); err != nil {
 		return err

@@ -16,10 +16,10 @@ import (
 	"callchain/eventstore"
 )
 
-// driver does what its owner asks for. Its loop waits for channels only: what takes time is done beside it.
+// driver executes its owner's work. Its loop waits for channels only; slow work runs in the background.
 //
 //	inbox → owner: batch → appender → what it releases: completions, effects, topics
-//	        owner: reads, claims → beside the loop → owner
+//	        owner: reads, claims → background → owner
 type driver struct {
 	*Engine
 	owner       *owner.Owner
@@ -32,20 +32,20 @@ type driver struct {
 	revocations []*revocation
 	taken       [bus.Lanes][]bus.Message
 	reads       context.Context //nolint:containedctx // of all reads, until the driver ends
-	beside      sync.WaitGroup
+	background  sync.WaitGroup
 	failed      error // ends the driver
 }
 
 // readsAtOnce bounds the reads that are under way.
 const readsAtOnce = 8
 
-// finishMost is how long the last batch may take to be stored, and abandonAfter when what waits for reads is given up. The server waits a moment longer.
+// finishMost bounds the time to store the last batch; after abandonAfter, messages that wait for reads are given up. The server's own timeout is longer.
 const (
 	finishMost   = 3 * time.Second
 	abandonAfter = 2 * time.Second
 )
 
-// drive works until ctx ends, or the first claim fails and nobody else can fix that.
+// drive runs the owner until ctx ends, or the first claim of a single process fails.
 func (e *Engine) drive(ctx context.Context) error {
 	reads, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d := &driver{
@@ -63,7 +63,7 @@ func (e *Engine) drive(ctx context.Context) error {
 	d.appender = appender.New(e.Store, relayed, e.release, e.Metrics)
 	defer func() {
 		stop()
-		d.beside.Wait()
+		d.background.Wait()
 		d.appender.Close()
 	}()
 	if e.Group == nil {
@@ -80,7 +80,7 @@ func everything(partitions int32) []int32 {
 	return all
 }
 
-// run works until ctx ends.
+// run is the loop, until ctx ends.
 func (d *driver) run(ctx context.Context) error {
 	wake := time.NewTimer(0)
 	defer wake.Stop()
@@ -119,7 +119,7 @@ func (d *driver) run(ctx context.Context) error {
 	}
 }
 
-// work gives the owner what has arrived, and does what it asks for, until it has nothing to do but wait; it answers until when.
+// work gives the owner its messages, and executes its work, until it must wait; it returns until when.
 func (d *driver) work() rpc.Instant {
 	for {
 		if g := d.Directory.Generation(); g != d.generation {
@@ -135,7 +135,7 @@ func (d *driver) work() rpc.Instant {
 	}
 }
 
-// take gives the owner messages of the inbox, RPC first; data keeps a fifth of the turns. It answers whether there were any.
+// take gives the owner messages of the inbox, RPC first; data gets a fifth of the turns. It reports whether there were any.
 func (d *driver) take() bool {
 	room := d.owner.Room()
 	if room == 0 {
@@ -152,7 +152,7 @@ func (d *driver) take() bool {
 	return some
 }
 
-// do does what the owner asks for; true: the owner has something to do at once.
+// do executes the owner's work; true: there is more at once.
 func (d *driver) do(r *owner.Ready) (again bool) {
 	d.Metrics.Notices(d.Log, d.Group == nil, r.Notices)
 	d.report(r.Changed)
@@ -188,12 +188,12 @@ func (d *driver) do(r *owner.Ready) (again bool) {
 		d.claim(r.Claim)
 	}
 	for _, p := range r.Left {
-		d.left(p)
+		d.partitionLeft(p)
 	}
 	return again
 }
 
-// report tells others in this process how the owner is.
+// report publishes the owner's status within this process.
 func (d *driver) report(changed bool) {
 	for lane := range d.oldest {
 		d.oldest[lane].Store(int64(d.owner.Oldest(bus.Lane(lane))))
@@ -203,7 +203,7 @@ func (d *driver) report(changed bool) {
 			d.sender.Owned.Set(p, d.owner.Epoch(p))
 		}
 		if d.members != nil {
-			d.members.Beat()
+			d.members.SendHeartbeat()
 		}
 	}
 	if was := d.status.Load(); changed || !was.OK() {
@@ -213,8 +213,8 @@ func (d *driver) report(changed bool) {
 	}
 }
 
-// left notes that nothing of a partition is under way any more.
-func (d *driver) left(partition int32) {
+// partitionLeft notes that a partition was given up.
+func (d *driver) partitionLeft(partition int32) {
 	d.revocations = slices.DeleteFunc(d.revocations, func(r *revocation) bool {
 		r.partitions = slices.DeleteFunc(r.partitions, func(p int32) bool { return p == partition })
 		if len(r.partitions) == 0 {
@@ -224,20 +224,20 @@ func (d *driver) left(partition int32) {
 	})
 }
 
-// peersChanged lets the owner know which other processes live.
+// peersChanged gives the owner the other live processes.
 func (d *driver) peersChanged() {
 	live, gone, began := d.members.Changes()
-	blind := instant().Add(owner.BarrierMost) // while nobody is heard
+	blind := instant().Add(owner.BarrierMost) // while no heartbeat came
 	if !began.IsZero() {
 		blind = rpc.At(began.Add(owner.BarrierMost))
 	}
 	d.owner.Peers(live, blind)
 	if len(gone) > 0 {
-		d.owner.Gone(instant(), gone)
+		d.owner.ProcessesLost(instant(), gone)
 	}
 }
 
-// finish stores what is decided and what is written behind.
+// finish stores what is decided, and the write-behind rows.
 func (d *driver) finish() error {
 	d.Inbox.Close()
 	if d.cancelClaim != nil {
@@ -278,7 +278,7 @@ func (d *driver) finish() error {
 
 var errLate = errors.New("it took too long")
 
-// cause is why a batch is not stored, nil if it is. Alone, nobody else is to store what is fenced.
+// cause is why a batch is not stored, nil if it is. In a single process a fenced batch is an error.
 func cause(s appender.Stored, alone bool) error {
 	if s.Err == nil && len(s.Fenced) > 0 && alone {
 		return eventstore.ErrFenced

@@ -1,4 +1,4 @@
-// Package engine runs device RPC: it takes calls, drives the owner of this process's partitions, and does for it what an owner may not do itself: read, append, send.
+// Package engine runs device RPC: it takes calls, drives the owner of this process's partitions, and does the I/O for it: read, append, send.
 //
 // It sees contracts only (event store, bus, transports, a directory of devices); what a call or a chain means is decided in engine/rpc, engine/step and
 // engine/owner. See docs/architecture.md for the packages below it.
@@ -29,7 +29,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Directory is what the engine must know of devices and chains.
+// Directory provides devices and chains.
 type Directory interface {
 	recovery.Registry
 	// Cached is the row of a device from memory, false if it must be read with Device.
@@ -44,23 +44,23 @@ type Config struct {
 	Partitions    int32
 	ClientTimeout time.Duration // a device's call ends then
 	BatchEvents   int           // an append has about so many events
-	Linger        time.Duration // that a command left for its device is stored at the latest after this
-	DeadLetters   int           // so many have a row; one more is published and counted only
+	Linger        time.Duration // the longest time until the fact is stored that a command left for its device
+	DeadLetters   int           // bounds the rows of dead letters; beyond it they are only published and counted
 	Tenant        uuid.UUID     // sees the dead letters that belong to no tenant, such as bytes that cannot be decoded
 }
 
-// DefaultConfig are the defaults; BatchEvents as measured best: larger transactions only add latency.
+// DefaultConfig are the defaults. Measurements chose BatchEvents: larger transactions only add latency.
 func DefaultConfig() Config {
 	return Config{Node: "node", Partitions: 64, ClientTimeout: 60 * time.Second, BatchEvents: 400, Linger: 50 * time.Millisecond, DeadLetters: 100_000}
 }
 
-// Deps are what the engine works with.
+// Deps are the engine's dependencies.
 type Deps struct {
 	Store     eventstore.Store
 	Inbox     bus.Inbox
 	Directory Directory
 	Topics    bus.Topics       // for committed events and dead letters; nil: they are not published
-	Group     bus.Group        // shares the partitions out among nodes, with Topics; nil: all are this process's
+	Group     bus.Group        // assigns the partitions to nodes, with Topics; nil: all are this process's
 	Tracing   *observe.Tracing // nil: no spans are made
 	Metrics   *observe.Metrics
 	Log       *slog.Logger
@@ -133,14 +133,14 @@ func newID() uuid.UUID {
 	return id
 }
 
-// Run claims the partitions, recovers what is open, and works until ctx ends. Then it stores what it has, gives those who wait wire.ErrStopping, and returns.
+// Run claims the partitions, recovers what is open, and works until ctx ends. Then it stores the last batch, gives waiting callers wire.ErrStopping, and returns.
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.delivery.Close()
 	if e.relay != nil {
-		defer beside(ctx, e.relay.Run)()
+		defer startBackground(ctx, e.relay.Run)()
 	}
 	if e.members != nil {
-		defer beside(ctx, e.members.Run)()
+		defer startBackground(ctx, e.members.Run)()
 	}
 	defer close(e.share.ended)
 	err := e.drive(ctx)
@@ -148,8 +148,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	return err
 }
 
-// beside runs something until the function returned is called, which waits for its end.
-func beside(ctx context.Context, run func(context.Context)) (end func()) {
+// startBackground runs a function until the returned one is called, which waits for its end.
+func startBackground(ctx context.Context, run func(context.Context)) (end func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { run(ctx) })
@@ -159,7 +159,7 @@ func beside(ctx context.Context, run func(context.Context)) (end func()) {
 	}
 }
 
-// Stop refuses new calls and gives those who wait wire.ErrStopping; what was accepted goes on.
+// Stop refuses new calls and gives waiting callers wire.ErrStopping; accepted calls go on.
 func (e *Engine) Stop() {
 	e.stopping.Store(true)
 	e.callers.RefuseAll(ErrStopping)
@@ -168,7 +168,7 @@ func (e *Engine) Stop() {
 // Inbound is the engine's side of the transports' contract.
 func (e *Engine) Inbound() transports.Inbound { return e.delivery.Inbound() }
 
-// Revoke ends the sessions of a device that this process holds on credentials older than their new version. One that is just being opened with them is refused.
+// Revoke ends the sessions of a device that this process holds on credentials older than their new version. Sessions being opened with them are refused.
 func (e *Engine) Revoke(device uuid.UUID, version int64) { e.delivery.Revoke(device, version) }
 
 // Deleted ends all sessions of a deleted device that this process holds.
@@ -177,7 +177,7 @@ func (e *Engine) Deleted(device uuid.UUID) { e.delivery.Deleted(device) }
 // Connected are the devices that have a session here, with the oldest version of credentials that one was made with.
 func (e *Engine) Connected() map[uuid.UUID]int64 { return e.delivery.Connected() }
 
-// CloseDevice lets the owner of a device end its session, at whichever node it is. It is for nodes that do not know Revoke.
+// CloseDevice lets the owner of a device end its session at any node. It is for nodes of cluster.LevelFirst, without Revoke.
 func (e *Engine) CloseDevice(device uuid.UUID, partition int32, why transports.Reason) error {
 	return e.delivery.CloseDevice(device, partition, why)
 }

@@ -32,7 +32,7 @@ func (d *down) before(_ context.Context, b eventstore.Batch) error {
 	return nil
 }
 
-// TestStoreFailsAndComesBack: no success is told before it is stored, and what is tried again is not doubled.
+// TestStoreFailsAndComesBack: no success is reported before it is stored, and a retry stores nothing twice.
 func TestStoreFailsAndComesBack(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
@@ -57,7 +57,7 @@ func TestStoreFailsAndComesBack(t *testing.T) {
 	})
 }
 
-// TestAnswerWhileTheStoreFails: the device's answer is acknowledged when it is stored or kept, once.
+// TestAnswerWhileTheStoreFails: the device's answer is acknowledged once, when it is stored or durable.
 func TestAnswerWhileTheStoreFails(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
@@ -104,7 +104,7 @@ func TestTornConnection(t *testing.T) {
 	})
 }
 
-// TestFenced: another owner has claimed the partitions meanwhile; what was stepped on the old state is stepped again.
+// TestFenced: another owner has claimed the partitions meanwhile; what was decided on the old state is decided again.
 func TestFenced(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
@@ -123,15 +123,15 @@ func TestFenced(t *testing.T) {
 	})
 }
 
-// TestSpoiledBatch: the store refuses the data of one command; those that were in its batch are stored all the same.
-func TestSpoiledBatch(t *testing.T) {
+// TestRefusedBatch: the store refuses the data of one command; those that were in its batch are stored all the same.
+func TestRefusedBatch(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
 		bad := r.connect("d2", "B")
 		c := r.call("d1", chosen("c1"))
-		spoiled := r.call("d2", chosen("c2"))
+		poison := r.call("d2", chosen("c2"))
 		cmd, badCmd := d.one(), bad.one()
-		bad.written(badCmd) // it waits for company, and must not hide the guilty command
+		bad.written(badCmd) // it lingers, and must not hide the rejected command
 		hold := &gate{eventType: "SessionOpened", open: make(chan struct{})}
 		r.store.Before = func(ctx context.Context, b eventstore.Batch) error {
 			if err := hold.before(ctx, b); err != nil {
@@ -147,17 +147,17 @@ func TestSpoiledBatch(t *testing.T) {
 		d.reply(cmd, `1`)
 		r.engine.Inbound().Reply(bad.session, badCmd.Wire, []byte(`2`), func(err error) {
 			if refused++; errors.Is(err, transports.ErrRefused) == r.inbox.Durable() { // an inbox that keeps it has acknowledged it
-				t.Errorf("the guilty command is told %v", err)
+				t.Errorf("the rejected command got %v", err)
 			}
 		})
 		close(hold.open)
 		pass(time.Second)
 		c.want("succeeded  1")
 		if refused != 1 || countEvents(t, r, "CommandRejected") != 1 {
-			t.Errorf("the guilty command was refused %d times, %d events CommandRejected", refused, countEvents(t, r, "CommandRejected"))
+			t.Errorf("the rejected command was refused %d times, %d events CommandRejected", refused, countEvents(t, r, "CommandRejected"))
 		}
 		pass(time.Minute)
-		spoiled.want("expired response_timeout ")
+		poison.want("expired response_timeout ")
 	})
 }
 
@@ -196,7 +196,7 @@ func TestFloodDelaysNoCall(t *testing.T) {
 	})
 }
 
-// TestStop: callers that wait are told so, new ones are refused, what was accepted is stored.
+// TestStop: waiting callers get ErrStopping, new ones are refused, what was accepted is stored.
 func TestStop(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
@@ -269,7 +269,7 @@ nodes:
     type: broken
 `
 
-// TestBrokenChainKeepsNoCallOpen: a call ends, even if the chain that is to hear of it breaks.
+// TestBrokenChainKeepsNoCallOpen: a call ends, even if the chain that it re-enters breaks.
 func TestBrokenChainKeepsNoCallOpen(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.chain = compiled(t, brokenFacts)

@@ -13,14 +13,13 @@ import (
 	"callchain/eventstore"
 )
 
-// feed tells followers that something was committed. They read the events themselves, from the store, so that a slow follower costs nobody anything and none is
-// missed.
+// feed notifies followers of commits. They read the events from the store themselves, so that a slow follower costs no memory and misses none.
 type feed struct {
 	mu        sync.Mutex
 	seqs      []int64
 	changed   chan struct{} // closed and replaced when seqs grow
 	followers int
-	stop      context.CancelFunc // ends the looking for what other nodes commit
+	stop      context.CancelFunc // stops polling the commits of other nodes
 }
 
 func newFeed(partitions int32) *feed {
@@ -50,11 +49,11 @@ func (f *feed) now() ([]int64, <-chan struct{}) {
 	return append([]int64(nil), f.seqs...), f.changed
 }
 
-// elsewherePeriod is how often followers look for what other nodes have committed.
-const elsewherePeriod = 200 * time.Millisecond
+// remotePollPeriod is how often followers poll the commits of other nodes.
+const remotePollPeriod = 200 * time.Millisecond
 
-// lookElsewhere brings the positions up to date with what other nodes have committed.
-func (e *Engine) lookElsewhere(ctx context.Context) error {
+// readRemoteCommits updates the positions with the commits of other nodes.
+func (e *Engine) readRemoteCommits(ctx context.Context) error {
 	if e.members == nil {
 		return nil
 	}
@@ -66,8 +65,8 @@ func (e *Engine) lookElsewhere(ctx context.Context) error {
 	return nil
 }
 
-// watchElsewhere lets the positions follow what other nodes commit, while somebody follows here. The function returned ends that.
-func (e *Engine) watchElsewhere(ctx context.Context) (end func()) {
+// watchRemoteCommits polls the commits of other nodes while there is a follower. The returned function ends that.
+func (e *Engine) watchRemoteCommits(ctx context.Context) (end func()) {
 	if e.members == nil {
 		return func() {}
 	}
@@ -76,7 +75,7 @@ func (e *Engine) watchElsewhere(ctx context.Context) (end func()) {
 	if e.feed.followers++; e.feed.followers == 1 {
 		looking, stop := context.WithCancel(context.WithoutCancel(ctx))
 		e.feed.stop = stop
-		go e.lookOn(looking)
+		go e.pollRemoteCommits(looking)
 	}
 	return func() {
 		e.feed.mu.Lock()
@@ -87,8 +86,8 @@ func (e *Engine) watchElsewhere(ctx context.Context) (end func()) {
 	}
 }
 
-func (e *Engine) lookOn(ctx context.Context) {
-	look := time.NewTicker(elsewherePeriod)
+func (e *Engine) pollRemoteCommits(ctx context.Context) {
+	look := time.NewTicker(remotePollPeriod)
 	defer look.Stop()
 	for {
 		select {
@@ -96,19 +95,19 @@ func (e *Engine) lookOn(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := e.lookElsewhere(ctx); err != nil && ctx.Err() == nil {
+		if err := e.readRemoteCommits(ctx); err != nil && ctx.Err() == nil {
 			e.Log.Debug("followers see what other nodes have committed later", "error", err)
 		}
 	}
 }
 
-// Follow hands over every committed event after a cursor, in the order of each partition, until ctx ends or each fails. The cursor given with an event stands right
-// behind it; an empty cursor begins now. Errors: ErrCursor, ctx's, each's, or what keeps it from reading.
+// Follow hands over every committed event after a cursor, in the order of each partition, until ctx ends or each fails. The cursor given with an event is the position
+// after it; an empty cursor begins now. Errors: ErrCursor, ctx's, each's, or a failed read.
 func (e *Engine) Follow(ctx context.Context, after string, each func(cursor string, ev *eventstore.Event) error) error {
-	if err := e.lookElsewhere(ctx); err != nil {
+	if err := e.readRemoteCommits(ctx); err != nil {
 		return err
 	}
-	defer e.watchElsewhere(ctx)()
+	defer e.watchRemoteCommits(ctx)()
 	at, _ := e.feed.now()
 	if after != "" {
 		if err := readCursor(after, at); err != nil {
@@ -156,7 +155,7 @@ func (e *Engine) follow(ctx context.Context, at []int64, partition int32, upTo i
 	return nil
 }
 
-// cursor is the positions as a text: the seqs of all partitions as varints, in base64.
+// cursor encodes the positions: the seqs of all partitions as varints, in base64.
 func cursor(at []int64) string {
 	buf := make([]byte, 0, 2*len(at))
 	for _, seq := range at {
@@ -165,7 +164,7 @@ func cursor(at []int64) string {
 	return base64.RawURLEncoding.EncodeToString(buf)
 }
 
-// ErrCursor: a cursor is not one that this server gave.
+// ErrCursor: a cursor is not one of this installation.
 var ErrCursor = errors.New("the cursor is not one of this server's; leave it out to begin now")
 
 func readCursor(text string, into []int64) error {

@@ -20,7 +20,7 @@ import (
 	"callchain/eventstore/memstore"
 )
 
-// hand is a bus.Group of which the test says which node gets what, and when a node hears of it.
+// hand is a bus.Group in which the test assigns the partitions.
 type hand struct {
 	joined chan struct{}
 	bus.Member
@@ -37,7 +37,7 @@ func (h *hand) Join(ctx context.Context, m bus.Member) error {
 // revoke asks a node to give partitions up, and waits until it has.
 func (h *hand) revoke(partitions ...int32) { h.Revoked(context.Background(), partitions) }
 
-// byHand is a node of which the test says what it owns.
+// byHand is a node whose partitions the test assigns.
 type byHand struct {
 	*node
 	*hand
@@ -71,30 +71,30 @@ func inHandsWith(t *testing.T, change func(*node), test func(a, b byHand)) {
 	})
 }
 
-// cut lets everything fail that a node wants of the store. The function returned mends it.
-func (n *node) cut() (mend func()) {
+// cut lets all reads and appends of a node fail until the returned function is called.
+func (n *node) cut() (fix func()) {
 	before := n.store.Before
-	mend = n.cutReads()
+	fix = n.cutReads()
 	n.store.Before = func(ctx context.Context, b eventstore.Batch) error {
 		return errors.Join(n.store.Reading(), before(ctx, b))
 	}
-	return mend
+	return fix
 }
 
-// cutReads does the same, but for appends.
-func (n *node) cutReads() (mend func()) {
+// cutReads lets all reads of a node fail likewise.
+func (n *node) cutReads() (fix func()) {
 	reading := n.store.Reading
-	var mended atomic.Bool
+	var fixedChain atomic.Bool
 	n.store.Reading = func() error {
-		if !mended.Load() {
+		if !fixedChain.Load() {
 			return errors.New("the store is away")
 		}
 		return reading()
 	}
-	return func() { mended.Store(true) }
+	return func() { fixedChain.Store(true) }
 }
 
-// holdAppends lets a node's appends wait, from now on. The function returned lets them go on.
+// holdAppends lets a node's appends wait until the returned function is called.
 func (n *node) holdAppends() (release func()) {
 	n.pause.mu.Lock()
 	defer n.pause.mu.Unlock()
@@ -117,17 +117,17 @@ func in(partition int32) string {
 	}
 }
 
-// TestPartitionGoesWhileItIsLoadedAgain: what a node has lost while it could not load it again, it does not read on: commands would pass it unjudged.
-func TestPartitionGoesWhileItIsLoadedAgain(t *testing.T) {
+// TestPartitionIsLostWhileItIsReloaded: a node that loses a partition while it reloads it stops reading it: otherwise it would take commands without deciding them.
+func TestPartitionIsLostWhileItIsReloaded(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
-		mend := a.cut()
+		fix := a.cut()
 		first := b.call(in(1), chosen("c1"))
 		pass(time.Second)
 		a.Assigned([]int32{2})
 		pass(time.Second)
-		mend()
+		fix()
 		pass(3 * time.Second) // 2 is loaded, and 1 is not its own
 		second := b.call(in(1), chosen("c2"))
 		pass(time.Second)
@@ -142,8 +142,8 @@ func TestPartitionGoesWhileItIsLoadedAgain(t *testing.T) {
 	})
 }
 
-// TestNothingIsMendedHalf: what a refused append has left waits until its partitions are loaded again, also if others are loaded before.
-func TestNothingIsMendedHalf(t *testing.T) {
+// TestNoPartialRecovery: the messages of a refused append wait until their own partitions are loaded again, even if others are loaded first.
+func TestNoPartialRecovery(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		a.revoke(3)
 		pass(time.Second)
@@ -157,14 +157,14 @@ func TestNothingIsMendedHalf(t *testing.T) {
 			}
 			return before(ctx, b)
 		}
-		mend := a.cutReads()
+		fix := a.cutReads()
 		call := b.call(in(1), nil)
 		pass(4 * time.Second) // it waits a second now before it tries again
-		mend()
+		fix()
 		a.Assigned(everything) // 3 is loaded at once
 		pass(3 * time.Second)
 		if got := call.outcome(); !strings.Contains(got, "what is this?") {
-			t.Errorf("the caller is told %q", got)
+			t.Errorf("the caller got %q", got)
 		}
 		if n := series(t, a.measured)["reloads_total"]; n != 1 {
 			t.Errorf("the partitions were loaded again %v times", n)
@@ -172,8 +172,8 @@ func TestNothingIsMendedHalf(t *testing.T) {
 	})
 }
 
-// TestCommandOfAnotherOwnerIsNotSteppedAgain: an owner that takes partitions back which another had meanwhile goes on behind that one.
-func TestCommandOfAnotherOwnerIsNotSteppedAgain(t *testing.T) {
+// TestCommandOfAnotherOwnerIsNotProcessedAgain: an owner that gets partitions back continues after what another owner processed meanwhile.
+func TestCommandOfAnotherOwnerIsNotProcessedAgain(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		change := func(n *node, value string) {
 			t.Helper()
@@ -185,7 +185,7 @@ func TestCommandOfAnotherOwnerIsNotSteppedAgain(t *testing.T) {
 			}
 		}
 		change(b.node, `0`)
-		mend := a.cut()
+		fix := a.cut()
 		var changing sync.WaitGroup
 		changing.Go(func() { change(b.node, `1`) })
 		pass(100 * time.Millisecond)
@@ -200,8 +200,8 @@ func TestCommandOfAnotherOwnerIsNotSteppedAgain(t *testing.T) {
 			}
 			return before(ctx, b)
 		}
-		mend()
-		pass(5 * time.Second) // it has claimed what it was not told to have lost
+		fix()
+		pass(5 * time.Second) // it has claimed partitions whose loss was not reported to it
 		if got := a.attribute(in(1), "x"); got != `2` || again > 0 {
 			t.Errorf("the attribute is %s, want what was set last; it was written again %d times", got, again)
 		}
@@ -222,7 +222,7 @@ func (r *rig) attribute(device, key string) string {
 	return string(value)
 }
 
-// TestRevokedBeforeItIsStored: partitions that are given up in time, although the store is slow, take what was gathered of them along.
+// TestRevokedBeforeItIsStored: partitions given up while the store is slow lose nothing of what was decided.
 func TestRevokedBeforeItIsStored(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		da, db := a.connect(in(1), "A"), b.connect(in(2), "B")
@@ -249,9 +249,9 @@ func TestRevokedBeforeItIsStored(t *testing.T) {
 	})
 }
 
-// TestHalfStored: an append that ended in doubt is stored for one partition and not for another, which somebody else had claimed. Only what is stored is let
-// out; the rest is stepped again.
-func TestHalfStored(t *testing.T) {
+// TestPartlyStoredAppend: an uncertain append is stored for one partition and not for another, which another node had claimed. Only the stored part is
+// released; the rest is processed again.
+func TestPartlyStoredAppend(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		d1, d2 := a.connect(in(1), "A"), a.connect(in(2), "B")
 		pass(time.Second)
@@ -284,13 +284,13 @@ func TestHalfStored(t *testing.T) {
 	})
 }
 
-// TestJudgedByTheNextOwner: a node that had a command of its own in hand when it lost the partition tells its sender what the next owner says.
-func TestJudgedByTheNextOwner(t *testing.T) {
+// TestCommandIsDecidedByTheNextOwner: a node that loses the partition before it decided a local command reports the next owner's decision to the sender.
+func TestCommandIsDecidedByTheNextOwner(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		release := a.holdAppends()
-		told := make(chan error, 1)
+		result := make(chan error, 1)
 		go func() {
-			told <- a.engine.ChangeAttributes(context.Background(), engine.AttributeChange{
+			result <- a.engine.ChangeAttributes(context.Background(), engine.AttributeChange{
 				Tenant: tenant, Device: named(in(1)), Scope: "SHARED_SCOPE", Set: map[string][]byte{"x": []byte(`1`)}, Actor: "test",
 			})
 		}()
@@ -298,19 +298,19 @@ func TestJudgedByTheNextOwner(t *testing.T) {
 		b.Assigned(everything)
 		pass(3 * time.Second)
 		select {
-		case err := <-told:
+		case err := <-result:
 			if err != nil {
 				t.Error(err)
 			}
 		default:
-			t.Error("the sender was not told what the next owner has made of its command")
+			t.Error("the sender did not get the next owner's decision")
 		}
 		release()
 		pass(time.Second)
 	})
 }
 
-// TestFencedAtTheEnd: a node that stops, and finds with its last append that another has claimed a partition, ends well: the next owner steps its command.
+// TestFencedAtTheEnd: a stopping node whose last append is fenced ends without error: the next owner processes its command.
 func TestFencedAtTheEnd(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		release := a.holdAppends()
@@ -334,7 +334,7 @@ func TestFencedAtTheEnd(t *testing.T) {
 	})
 }
 
-// begunHalf is an inbox of which the first Begin fails behind the first partition.
+// begunHalf is an inbox whose first Begin fails after the first partition.
 type begunHalf struct {
 	bus.Inbox
 	failed bool

@@ -17,7 +17,7 @@ import (
 	"callchain/transports"
 )
 
-// meddler stands between a node and its inbox and topics.
+// meddler injects faults between a node and its inbox and topics.
 type meddler struct {
 	mu sync.Mutex
 	meddling
@@ -25,11 +25,11 @@ type meddler struct {
 
 type meddling struct {
 	put     func(step.Command) (drop bool) // before a command is put; nil: nothing
-	hear    func(bus.Topic) (drop bool)    // before a record is handed over; nil: nothing
+	receive func(bus.Topic) (drop bool)    // before a record is handed over; nil: nothing
 	publish func(bus.Topic) error          // before records are published; an error is what becomes of them; nil: nothing
 }
 
-// meddle changes what it does.
+// meddle changes the faults.
 func (m *meddler) meddle(change func(*meddler)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -66,7 +66,7 @@ type meddledTopics struct {
 
 func (t meddledTopics) Follow(ctx context.Context, topic bus.Topic, ready func(), handle func(bus.Record)) error {
 	return t.Topics.Follow(ctx, topic, ready, func(r bus.Record) {
-		if hear := t.m.now().hear; hear == nil || !hear(topic) {
+		if receive := t.m.now().receive; receive == nil || !receive(topic) {
 			handle(r)
 		}
 	})
@@ -81,7 +81,7 @@ func (t meddledTopics) Publish(ctx context.Context, topic bus.Topic, records []b
 	return t.Topics.Publish(ctx, topic, records)
 }
 
-// meddled runs a test with two nodes, of which the first owns everything, and what stands between them and the rest.
+// meddled runs a test with two nodes, of which the first owns everything, and a meddler for each.
 func meddled(t *testing.T, test func(a, b byHand, at map[string]*meddler)) {
 	t.Helper()
 	at := map[string]*meddler{"node-0": {}, "node-1": {}}
@@ -107,7 +107,7 @@ func (n *node) wantOffline(device string) {
 	call.want("rejected device_offline ")
 }
 
-// wantDisconnected says that the last that is stored of a device is the end of its connection.
+// wantDisconnected expects that the last stored event of a device is the end of its connection.
 func (n *node) wantDisconnected(device string) {
 	n.t.Helper()
 	events, err := n.store.Open().Stream(context.Background(), "device/"+named(device).String(), 0, 100)
@@ -116,8 +116,8 @@ func (n *node) wantDisconnected(device string) {
 	}
 }
 
-// TestEndOfAConnectionThatIsToldOf: a connection that ends while its node tells a new owner of it is not taken for one that lives.
-func TestEndOfAConnectionThatIsToldOf(t *testing.T) {
+// TestConnectionEndsDuringItsReport: a connection that ends while its node reports it to a new owner does not count as live.
+func TestConnectionEndsDuringItsReport(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
@@ -150,17 +150,17 @@ func TestConnectOfADeadNode(t *testing.T) {
 	})
 }
 
-// TestConnectInDoubt: a device that was refused because nobody said anything is not connected when its Connect is taken later.
-func TestConnectInDoubt(t *testing.T) {
+// TestConnectWithUncertainResult: a device whose Connect timed out is not connected when its Connect is taken later.
+func TestConnectWithUncertainResult(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		a.revoke(1)
-		told := make(chan error, 1)
+		result := make(chan error, 1)
 		b.engine.Inbound().Connect(transports.Session{
 			ID: named("A"), Identity: transports.Identity{Tenant: tenant, Device: named(in(1)), Partition: 1}, Transport: "mqtt", Link: &device{r: b.rig},
-		}, func(err error) { told <- err })
+		}, func(err error) { result <- err })
 		pass(31 * time.Second)
-		if err := <-told; !errors.Is(err, engine.ErrUncertain) {
-			t.Errorf("the device is told %v", err)
+		if err := <-result; !errors.Is(err, engine.ErrUncertain) {
+			t.Errorf("the device got %v", err)
 		}
 		a.Assigned(everything)
 		pass(3 * time.Second)
@@ -179,16 +179,16 @@ func TestConnectionsOfAKilledNodeEnd(t *testing.T) {
 	})
 }
 
-// TestOldConnectionIsToldOfLate: a node that has missed that its device connected elsewhere, and tells a new owner of its connection, does not take the device
-// away from there.
-func TestOldConnectionIsToldOfLate(t *testing.T) {
+// TestStaleConnectionIsReportedLate: a node that reports a stale connection to a new owner does not replace the device's newer connection at another
+// node.
+func TestStaleConnectionIsReportedLate(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		b.connect(in(1), "old")
 		pass(time.Second)
-		at["node-1"].meddle(func(m *meddler) { m.hear = func(topic bus.Topic) bool { return topic == bus.NodeTopic("node-1") } })
+		at["node-1"].meddle(func(m *meddler) { m.receive = func(topic bus.Topic) bool { return topic == bus.NodeTopic("node-1") } })
 		d := a.connect(in(1), "new")
 		pass(time.Second)
-		at["node-1"].meddle(func(m *meddler) { m.hear = nil })
+		at["node-1"].meddle(func(m *meddler) { m.receive = nil })
 		a.revoke(1)
 		a.Assigned(everything)
 		pass(3 * time.Second)
@@ -200,12 +200,12 @@ func TestOldConnectionIsToldOfLate(t *testing.T) {
 	})
 }
 
-// TestOfflineIsNotSaidBeforeAllHaveTold: while a node has not told of its connections, a call that would fail is for later.
-func TestOfflineIsNotSaidBeforeAllHaveTold(t *testing.T) {
+// TestOfflineCallWaitsForTheBarrier: while a node has not reported its connections, a call that fails when its device is offline is refused as unready.
+func TestOfflineCallWaitsForTheBarrier(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		b.connect(in(1), "A")
 		pass(time.Second)
-		at["node-1"].meddle(func(m *meddler) { m.hear = func(topic bus.Topic) bool { return topic == bus.Nodes } })
+		at["node-1"].meddle(func(m *meddler) { m.receive = func(topic bus.Topic) bool { return topic == bus.Nodes } })
 		a.revoke(1)
 		a.Assigned(everything)
 		pass(500 * time.Millisecond)
@@ -214,13 +214,13 @@ func TestOfflineIsNotSaidBeforeAllHaveTold(t *testing.T) {
 		call.want(engine.ErrUnready.Error())
 		pass(2 * time.Second)
 		a.wantOffline(in(1)) // two seconds are the most
-		at["node-1"].meddle(func(m *meddler) { m.hear = nil })
+		at["node-1"].meddle(func(m *meddler) { m.receive = nil })
 		pass(gone)
 	})
 }
 
-// TestDeliveryForAConnectionThatIsNotThere: its end found no room in the inbox. The node says so, another one or the owner's own, and the owner knows that
-// the device is away.
+// TestDeliveryForAConnectionThatIsNotThere: the end of a connection found no room in the inbox. The node, remote or the owner's own, reports it at the next
+// delivery, and the owner marks the device offline.
 func TestDeliveryForAConnectionThatIsNotThere(t *testing.T) {
 	for _, where := range []string{"node-1", "node-0"} {
 		t.Run(where, func(t *testing.T) {
@@ -264,8 +264,8 @@ func TestConnectionThatIsRevokedWhileItBegins(t *testing.T) {
 	})
 }
 
-// TestDeliveryOfAnOwnerBefore: what an owner had let out that is none any more does not reach the device when a newer owner is known.
-func TestDeliveryOfAnOwnerBefore(t *testing.T) {
+// TestDeliveryOfAPreviousOwner: a delivery of a previous owner does not reach the device when a newer owner is known.
+func TestDeliveryOfAPreviousOwner(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
@@ -298,13 +298,13 @@ func TestDeliveryOfAnOwnerBefore(t *testing.T) {
 	})
 }
 
-// TestDeliveryHereOfAnOwnerBefore: the same for a device that is connected to the node of that owner, which has read the body of a call for too long.
-func TestDeliveryHereOfAnOwnerBefore(t *testing.T) {
+// TestLocalDeliveryOfAPreviousOwner: the same for a device that is connected to the node of that owner, which has read the body of a call for too long.
+func TestLocalDeliveryOfAPreviousOwner(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		call := b.call(in(1), nil)
 		pass(time.Second)
 		a.revoke(1)
-		a.Assigned(everything) // the body of the call is not at hand any more
+		a.Assigned(everything) // the body of the call is not in memory any more
 		pass(2 * time.Second)
 		read := make(chan struct{})
 		before := a.store.Reading
@@ -336,7 +336,7 @@ func TestDeliveryHereOfAnOwnerBefore(t *testing.T) {
 	})
 }
 
-// TestDeliveryTooLargeForItsTopic: a call that no message can bring to the device's node ends and says so, and what comes behind it is told.
+// TestDeliveryTooLargeForItsTopic: a call too large for the node topic ends with an error, and later messages are delivered.
 func TestDeliveryTooLargeForItsTopic(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		d := b.connect(in(1), "A")
@@ -353,7 +353,7 @@ func TestDeliveryTooLargeForItsTopic(t *testing.T) {
 		})
 		large := a.call(in(1), nil)
 		pass(time.Second)
-		large.want("failed transport_error ") // not the device: the call is not kept for it
+		large.want("failed transport_error ") // not the device: the call is not queued for it
 		next := a.call(in(1), nil)
 		pass(time.Second)
 		d.reply(d.one(), `1`)
@@ -365,7 +365,7 @@ func TestDeliveryTooLargeForItsTopic(t *testing.T) {
 	})
 }
 
-// TestAttemptIsHandedOverOnce: a new owner issues again what the one before had let out and not noted; the device has it once.
+// TestAttemptIsHandedOverOnce: a new owner repeats a delivery that the previous one had not recorded; the device gets it once.
 func TestAttemptIsHandedOverOnce(t *testing.T) {
 	inNodes(t, 3, func(c *nodesRig) {
 		owner, others := c.owner("d1")
@@ -385,28 +385,28 @@ func TestAttemptIsHandedOverOnce(t *testing.T) {
 	})
 }
 
-// TestConnectThatWasFenced: what concerns a connection, and died with its owner's memory, goes to the next owner.
+// TestConnectThatWasFenced: an ephemeral message about a connection that a fenced owner dropped goes to the next owner.
 func TestConnectThatWasFenced(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		release := a.holdAppends()
 		first := b.call(in(0), nil)
 		pass(50 * time.Millisecond)
-		told := make(chan error, 1)
+		result := make(chan error, 1)
 		a.engine.Inbound().Connect(transports.Session{
 			ID: named("A"), Identity: transports.Identity{Tenant: tenant, Device: named(in(1)), Partition: 1}, Transport: "mqtt", Link: &device{r: a.rig},
-		}, func(err error) { told <- err })
+		}, func(err error) { result <- err })
 		pass(50 * time.Millisecond)
 		b.Assigned(everything)
 		pass(3 * time.Second)
 		release()
 		pass(time.Second)
 		select {
-		case err := <-told:
+		case err := <-result:
 			if err != nil {
-				t.Errorf("the device is told %v", err)
+				t.Errorf("the device got %v", err)
 			}
 		default:
-			t.Error("the device was told nothing")
+			t.Error("the device got no answer")
 		}
 		if !first.waits() {
 			t.Errorf("the call ended with %s", first.outcome())
@@ -414,7 +414,7 @@ func TestConnectThatWasFenced(t *testing.T) {
 	})
 }
 
-// TestAttributesAcrossNodes: a device gets attributes, and hears of changes, at whichever node it is.
+// TestAttributesAcrossNodes: a device gets attributes and their changes at whichever node it is.
 func TestAttributesAcrossNodes(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		d := b.connect(in(1), "A")
@@ -429,7 +429,7 @@ func TestAttributesAcrossNodes(t *testing.T) {
 		pass(time.Second)
 		synctest.Wait()
 		if len(d.pushed) != 1 || string(d.pushed[0]["x"]) != `1` {
-			t.Errorf("the device was told of changes %v", d.pushed)
+			t.Errorf("the device got changes %v", d.pushed)
 		}
 		if len(d.given) != 1 || d.given[0].Request != 7 || string(d.given[0].Shared["x"]) != `1` {
 			t.Errorf("the device was given %+v", d.given)
@@ -437,22 +437,22 @@ func TestAttributesAcrossNodes(t *testing.T) {
 	})
 }
 
-// TestLettersAcrossNodes: a dead letter is run again, and another dropped, through a node that does not own it.
-func TestLettersAcrossNodes(t *testing.T) {
+// TestDeadLettersAcrossNodes: a node that does not own a dead letter can rerun or drop it.
+func TestDeadLettersAcrossNodes(t *testing.T) {
 	inHands(t, func(a, b byHand) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
 		for _, again := range []bool{true, false} {
 			b.engine.Inbound().Attributes(d.session, []byte(`{"x":1}`), nil)
 			pass(time.Second)
-			l := a.letter("command_rejected")
+			l := a.deadLetter("command_rejected")
 			if again {
 				_, err := b.engine.RerunDeadLetter(context.Background(), tenant, l.id, "user:u")
 				var failed *deadletter.RerunError
 				if !errors.As(err, &failed) || !strings.Contains(failed.Detail, "panicked") {
 					t.Errorf("run again while the chain is broken: %v", err)
 				}
-				a.chain = compiled(t, mended)
+				a.chain = compiled(t, fixedChain)
 				_, err = b.engine.RerunDeadLetter(context.Background(), tenant, l.id, "user:u")
 				if err != nil {
 					t.Errorf("run again: %v", err)
@@ -461,7 +461,7 @@ func TestLettersAcrossNodes(t *testing.T) {
 			} else if err := b.engine.DropDeadLetter(context.Background(), tenant, l.id, "user:u"); err != nil {
 				t.Errorf("dropped: %v", err)
 			}
-			a.noLetter()
+			a.noDeadLetter()
 		}
 		if err := b.engine.DropDeadLetter(context.Background(), tenant, named("none"), "user:u"); !errors.Is(err, deadletter.ErrUnknown) {
 			t.Errorf("one that is not there: %v", err)

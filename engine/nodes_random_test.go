@@ -39,7 +39,7 @@ type history struct {
 	frozen   map[*node]bool
 }
 
-// trouble is what fails when a node wants something of the store.
+// trouble is the faults of a node's store.
 type trouble struct {
 	cut  atomic.Bool  // everything
 	torn atomic.Int64 // so many appends are stored, and nobody says so
@@ -80,7 +80,7 @@ func TestRandomHistories(t *testing.T) {
 				for range 80 {
 					h.step()
 				}
-				h.settle()
+				h.finishAll()
 				h.check()
 				h.end()
 			})
@@ -152,7 +152,7 @@ func (h *history) step() {
 	case at < 87:
 		h.troubles[n].cut.Store(true)
 	case at < 92:
-		h.mend()
+		h.fix()
 	case at < 95:
 		h.troubles[n].torn.Store(1)
 	case at < 97:
@@ -171,7 +171,7 @@ func (h *history) thaw() {
 	}
 }
 
-func (h *history) mend() {
+func (h *history) fix() {
 	h.bus.SetAway(false)
 	for _, tr := range h.troubles {
 		tr.cut.Store(false)
@@ -233,9 +233,9 @@ func (h *history) sent(c transports.Command) {
 	}
 }
 
-// settle lets everything go well, until all calls have ended.
-func (h *history) settle() {
-	h.mend()
+// finishAll removes all faults, and waits until all calls have ended.
+func (h *history) finishAll() {
+	h.fix()
 	h.thaw()
 	for range 100 {
 		pass(time.Second)
@@ -274,9 +274,9 @@ func (h *history) check() {
 		types := one.at.types(one.id)
 		switch {
 		case len(events) > 0 && ends != 1, one.err == nil && len(events) == 0:
-			h.t.Errorf("call %s has %d ends: %v; its caller was told %s", one.id, ends, types, one.outcome())
+			h.t.Errorf("call %s has %d ends: %v; its caller got %s", one.id, ends, types, one.outcome())
 		case one.err == nil && one.result.Phase.Terminal() && one.result.Phase != call.Phase:
-			h.t.Errorf("call %s: the caller was told %s, stored is %v", one.id, one.outcome(), types)
+			h.t.Errorf("call %s: the caller got %s, stored is %v", one.id, one.outcome(), types)
 		case one.err == nil && one.result.Phase == rpc.PhaseSucceeded && len(one.result.Response.Bytes) > 0 && string(one.result.Response.Bytes) != `"`+one.id.String()+`"`:
 			h.t.Errorf("call %s has the answer of another: %s", one.id, one.result.Response.Bytes)
 		}

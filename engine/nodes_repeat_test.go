@@ -9,8 +9,8 @@ import (
 	"callchain/transports"
 )
 
-// TestSubscriptionMeetsANewOwner: a device that connected under one owner and subscribes under the next, which has not heard of it yet, is not turned away.
-func TestSubscriptionMeetsANewOwner(t *testing.T) {
+// TestSubscribeUnderANewOwner: a device that connected under one owner and subscribes under the next, which does not know it yet, is not refused.
+func TestSubscribeUnderANewOwner(t *testing.T) {
 	elsewhere := 0
 	for n := range 8 {
 		inNodes(t, 3, func(c *nodesRig) {
@@ -24,7 +24,7 @@ func TestSubscriptionMeetsANewOwner(t *testing.T) {
 	}
 }
 
-// subscribesWhileTheOwnerDies tells whether the next owner is at another node than the device.
+// subscribesWhileTheOwnerDies reports whether the next owner is at another node than the device.
 func subscribesWhileTheOwnerDies(c *nodesRig, name string) bool {
 	owner, others := c.owner(name)
 	at := others[0]
@@ -35,13 +35,13 @@ func subscribesWhileTheOwnerDies(c *nodesRig, name string) bool {
 	}, nil)
 	pass(time.Second)
 	owner.hang()
-	told := make(chan error, 1)
-	in.Subscribe(d.session, func(err error) { told <- err })
+	result := make(chan error, 1)
+	in.Subscribe(d.session, func(err error) { result <- err })
 	pass(100 * time.Millisecond)
 	owner.kill()
 	pass(5 * time.Second)
-	if err := <-told; err != nil {
-		c.t.Errorf("the device is told %v", err)
+	if err := <-result; err != nil {
+		c.t.Errorf("the device got %v", err)
 	}
 	d.wantAnswered(name)
 	next, _ := c.owner(name)
@@ -65,9 +65,8 @@ func (n *node) hang() {
 	n.pause.mu.Unlock()
 }
 
-// TestRepeatedCallMeetsANewOwner: whoever asks again for a call that has ended, under the id that he chose, is told its end, also by an owner that was none
-// when it ended.
-func TestRepeatedCallMeetsANewOwner(t *testing.T) {
+// TestRepeatedCallUnderANewOwner: a repeated call with a chosen id gets the end of the first, also from an owner that took over since.
+func TestRepeatedCallUnderANewOwner(t *testing.T) {
 	inNodes(t, 3, func(c *nodesRig) {
 		owner, others := c.owner("d1")
 		d := others[0].connect("d1", "A")
@@ -87,7 +86,7 @@ func TestRepeatedCallMeetsANewOwner(t *testing.T) {
 			t.Error("the repetition was found by an append that failed")
 		}
 		if got := other.outcome(); got != "call_id_in_use: the id "+named("c1").String()+" belongs to another call" {
-			t.Errorf("who asks for something else under the id is told %q", got)
+			t.Errorf("another call under the id got %q", got)
 		}
 		others[0].wantTypes(named("c1"), "Requested", "Queued", "Delivered", "Succeeded")
 		if got := d.commands(); len(got) > 0 {
@@ -96,9 +95,9 @@ func TestRepeatedCallMeetsANewOwner(t *testing.T) {
 	})
 }
 
-// TestAnswerBeforeItsOwnerIsSure: an answer that was kept while nobody owned the partition counts, although the owner before did not come to note that the
+// TestAnswerBehindTheBarrier: a durable answer from while nobody owned the partition counts, although the previous owner had not recorded that the
 // call was sent, and although its caller died with it.
-func TestAnswerBeforeItsOwnerIsSure(t *testing.T) {
+func TestAnswerBehindTheBarrier(t *testing.T) {
 	inNodes(t, 2, func(c *nodesRig) {
 		owner, others := c.owner("d1")
 		d := others[0].connect("d1", "A")

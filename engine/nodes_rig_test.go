@@ -185,4 +185,4 @@ func (c *nodesRig) owner(device string) (owner *node, others []*node) {
 }
 
 // gone is how long it takes until the others are sure that a node is gone.
-const gone = cluster.Silent + 2*cluster.Period
+const gone = cluster.DeadAfter + 2*cluster.HeartbeatPeriod

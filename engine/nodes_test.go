@@ -13,7 +13,7 @@ import (
 	"callchain/transports"
 )
 
-// TestPausedOwner: an owner that was stopped in mid-append, long enough to lose its partitions, changes nothing when it goes on.
+// TestPausedOwner: an owner that was paused during an append, long enough to lose its partitions, changes nothing when it resumes.
 func TestPausedOwner(t *testing.T) {
 	inNodes(t, 2, func(c *nodesRig) {
 		old, others := c.owner("d1")
@@ -50,7 +50,7 @@ func TestAppendOfAPausedOwner(t *testing.T) {
 		next := others[0]
 		d := next.connect("d1", "A")
 		old.pause.mu.Lock()
-		old.pause.on = make(chan struct{}) // the store first: the command is stepped, and its append hangs
+		old.pause.on = make(chan struct{}) // the store first: the command is processed, and its append hangs
 		old.pause.mu.Unlock()
 		call := next.call("d1", chosen("c1"))
 		pass(50 * time.Millisecond)
@@ -133,14 +133,14 @@ func (n *node) wantEachKind(d *device, name string) {
 	one := n.call(name, func(r *engine.CallRequest) { r.Oneway = true })
 	pass(time.Second)
 	if !one.waits() {
-		n.t.Errorf("the caller of a one-way call is told %s before it has left", one.outcome())
+		n.t.Errorf("the caller of a one-way call got %s before it has left", one.outcome())
 	}
 	d.written(d.one())
 	pass(time.Second)
 	one.want("queued  ")
-	kept := n.call(name, func(r *engine.CallRequest) { r.Persistent = true })
+	persistent := n.call(name, func(r *engine.CallRequest) { r.Persistent = true })
 	pass(time.Second)
-	kept.want("queued  ")
+	persistent.want("queued  ")
 	d.reply(d.one(), `2`)
 	id := d.session
 	asked := make(chan error, 1)
@@ -151,7 +151,7 @@ func (n *node) wantEachKind(d *device, name string) {
 	}
 }
 
-// TestUnsentCallsAndTheirCallers: a light call for a device that is away outlives its owner while its caller waits, wherever that is, and ends with its
+// TestUnsentCallsAndTheirCallers: an unsent light call survives its owner while its caller waits, at whichever node, and ends with its
 // caller.
 func TestUnsentCallsAndTheirCallers(t *testing.T) {
 	inNodes(t, 3, func(c *nodesRig) {
@@ -173,8 +173,8 @@ func TestUnsentCallsAndTheirCallers(t *testing.T) {
 	})
 }
 
-// TestNobodyIsOfflineBeforeAllHaveTold: a call that is to fail if its device is away is not failed by an owner that does not know yet.
-func TestNobodyIsOfflineBeforeAllHaveTold(t *testing.T) {
+// TestNoDeviceIsOfflineBeforeAllNodesReport: a new owner does not fail a call as offline before it knows.
+func TestNoDeviceIsOfflineBeforeAllNodesReport(t *testing.T) {
 	inNodes(t, 3, func(c *nodesRig) {
 		owner, others := c.owner("d1")
 		d := others[0].connect("d1", "A")
@@ -189,7 +189,7 @@ func TestNobodyIsOfflineBeforeAllHaveTold(t *testing.T) {
 			}
 			pass(20 * time.Millisecond)
 			if got := call.outcome(); got != "queued  " && got != "waits" && got != engine.ErrUnready.Error() {
-				t.Fatalf("the caller is told %q while the device is connected", got)
+				t.Fatalf("the caller got %q while the device is connected", got)
 			}
 		}
 	})
@@ -217,7 +217,7 @@ func TestConnectionsMoveAndEnd(t *testing.T) {
 	})
 }
 
-// TestCredentialsChangedElsewhere: whoever is told that a device's credentials changed, its connection ends.
+// TestCredentialsChangedElsewhere: a change of credentials at any node ends the device's connection.
 func TestCredentialsChangedElsewhere(t *testing.T) {
 	inNodes(t, 3, func(c *nodesRig) {
 		_, others := c.owner("d1")
@@ -233,7 +233,7 @@ func TestCredentialsChangedElsewhere(t *testing.T) {
 	})
 }
 
-// TestCredentialsRevoked: each node ends what it has on credentials that are older than the new ones, and lets no connection in that was being made with them.
+// TestCredentialsRevoked: each node ends the connections on older credentials, and accepts none that was being made with them.
 func TestCredentialsRevoked(t *testing.T) {
 	inNodes(t, 2, func(c *nodesRig) {
 		owner, others := c.owner("d1")
@@ -254,7 +254,7 @@ func TestCredentialsRevoked(t *testing.T) {
 			d := n.connectWith("d1", "new"+n.name(), 2, nil)
 			pass(time.Second)
 			for _, each := range c.nodes {
-				each.engine.Revoke(d.id, 2) // it is told twice
+				each.engine.Revoke(d.id, 2) // the notice comes twice
 				each.engine.Revoke(d.id, 0) // by a node that does not know versions
 			}
 			pass(time.Second)
@@ -285,9 +285,9 @@ func TestLevelIsThatOfWhoMayLive(t *testing.T) {
 			}
 		}
 		want(cluster.LevelFirst, "just after the start")
-		pass(cluster.Silent)
+		pass(cluster.DeadAfter)
 		want(cluster.Level, "when all have been heard")
-		old := cluster.Beat{Process: "old/run", Level: cluster.LevelFirst}
+		old := cluster.Heartbeat{Process: "old/run", Level: cluster.LevelFirst}
 		value, err := old.Append(nil)
 		if err != nil {
 			t.Fatal(err)

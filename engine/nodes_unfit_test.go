@@ -37,7 +37,7 @@ func (n *node) wantUnfit(other *node, d *device, why string) {
 	other.wantAnswered(d)
 }
 
-// TestNodeWithAWrongClockOwnsNothing: it would judge deadlines too early or too late. Its connections go on; it takes its part again
+// TestNodeWithAWrongClockOwnsNothing: its deadlines would pass too early or too late. Its connections stay open, and it rejoins
 // when its clock is set.
 func TestNodeWithAWrongClockOwnsNothing(t *testing.T) {
 	inNodes(t, 2, func(c *nodesRig) {

@@ -76,21 +76,21 @@ func TestOneWayIsAnsweredWhenTheTransportTookIt(t *testing.T) {
 	})
 }
 
-// TestPoison: a command whose step panics is set aside, and the next commands go on.
+// TestPoison: a command whose step panics is rejected, and later commands are processed.
 func TestPoison(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
 		in := r.engine.Inbound()
-		in.Attributes(d.session, []byte(`{"a":1}`), r.mustBe("poison", r.unlessKept(transports.ErrRefused)))
+		in.Attributes(d.session, []byte(`{"a":1}`), r.mustBe("poison", r.unlessDurable(transports.ErrRefused)))
 		in.Telemetry(d.session, []byte(`{"a":1}`), r.mustBe("telemetry", nil))
 		c := r.call("d1", nil)
 		d.reply(d.one(), `"fine"`)
 		c.want(`succeeded  "fine"`)
-		letters, err := r.store.Open().Rows(context.Background(), eventstore.Query{Table: projection.DeadLetters})
-		if err != nil || len(letters) != 1 {
-			t.Fatalf("%d dead letters (%v), want 1", len(letters), err)
+		rows, err := r.store.Open().Rows(context.Background(), eventstore.Query{Table: projection.DeadLetters})
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("%d dead letters (%v), want 1", len(rows), err)
 		}
-		if reason := letters[0][projection.DeadLetters.Index("reason")]; reason != "command_rejected" {
+		if reason := rows[0][projection.DeadLetters.Index("reason")]; reason != "command_rejected" {
 			t.Errorf("the dead letter's reason is %v", reason)
 		}
 		if n := countEvents(t, r, "CommandRejected"); n != 1 {
@@ -116,8 +116,8 @@ func countEvents(t *testing.T, r *rig, eventType string) int {
 	return n
 }
 
-// TestCallIDs: an id belongs to one call. The same wish again gets the same answer, another one is refused and disturbs
-// nobody who waits.
+// TestCallIDs: an id belongs to one call. The same call again gets the same answer, another one is refused and does not
+// disturb the first.
 func TestCallIDs(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
@@ -167,7 +167,7 @@ func wantRefused(t *testing.T, c *caller, code rpc.Code) {
 	}
 	var refusal *rpc.Refusal
 	if !errors.As(c.err, &refusal) || refusal.Code != code {
-		t.Errorf("the caller is told %q, want the refusal %s", c.outcome(), code)
+		t.Errorf("the caller got %q, want the refusal %s", c.outcome(), code)
 	}
 }
 
@@ -196,8 +196,8 @@ func TestDeletedDevice(t *testing.T) {
 	})
 }
 
-// TestWrittenWaitsForCompany: that a command left is stored with the next fact of its device, 50 ms later at the latest.
-func TestWrittenWaitsForCompany(t *testing.T) {
+// TestWrittenLingers: that a command left is stored with the next fact of its device, 50 ms later at the latest.
+func TestWrittenLingers(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
 		c := r.call("d1", chosen("c1"))
@@ -228,7 +228,7 @@ func TestWrittenWaitsForCompany(t *testing.T) {
 	})
 }
 
-// TestDeadlines: what is open ends at its deadline, not before, and the caller is told.
+// TestDeadlines: what is open ends at its deadline, not before, and the caller gets the end.
 func TestDeadlines(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		c := r.call("d1", chosen("c1"))

@@ -44,9 +44,9 @@ func (c *choosy) Publish(ctx context.Context, topic bus.Topic, records []bus.Rec
 	}
 	c.choice.Lock()
 	defer c.choice.Unlock()
-	partly := &bus.PartlyError{Topic: topic, Err: errors.New("not all were kept")}
+	partly := &bus.PartlyError{Topic: topic, Err: errors.New("not all were published")}
 	stuck := map[int32]bool{}
-	var kept []bus.Record
+	var accepted []bus.Record
 	for i, r := range records {
 		stuck[r.Partition] = stuck[r.Partition] || c.misses(topic, r)
 		switch {
@@ -55,11 +55,11 @@ func (c *choosy) Publish(ctx context.Context, topic bus.Topic, records []bus.Rec
 		case c.refuses(topic, r):
 			partly.Refused = append(partly.Refused, i)
 		default:
-			kept = append(kept, r)
+			accepted = append(accepted, r)
 			c.sent[fmt.Sprintf("%s %d %s", topic, r.Partition, r.Headers["seq"])]++
 		}
 	}
-	if err := c.topics.Publish(ctx, topic, kept); err != nil {
+	if err := c.topics.Publish(ctx, topic, accepted); err != nil {
 		return err
 	}
 	if len(partly.Refused)+len(partly.Missed) > 0 {
@@ -70,7 +70,7 @@ func (c *choosy) Publish(ctx context.Context, topic bus.Topic, records []bus.Rec
 
 // choosyRig is a rig that publishes to choosy topics.
 func choosyRig(t *testing.T, test func(*rig, *choosy)) {
-	kept(t, func(r *rig, in *durable) {
+	inDurableBubble(t, func(r *rig, in *durable) {
 		r.mustStop()
 		c := &choosy{topics: &topics{}, refuses: never, misses: never, sent: map[string]int{}}
 		r.topics, r.inbox = c, in.Open()
@@ -159,20 +159,20 @@ func TestPartitionOfTheTopicAway(t *testing.T) {
 	})
 }
 
-// TestLettersHoldNothingUp: a topic of dead letters that takes none, or does not answer, is no reason to keep events back. Letters wait for it,
-// so many and no more; one that is refused is left out.
-func TestLettersHoldNothingUp(t *testing.T) {
+// TestDeadLettersDoNotDelayEvents: events go out while the topic of dead letters takes none or does not answer. A bounded number of dead letters waits for it;
+// a refused one is left out.
+func TestDeadLettersDoNotDelayEvents(t *testing.T) {
 	choosyRig(t, func(r *rig, c *choosy) {
-		spoil := func(text string) { r.inbox.(*durable).Keep(bus.RPC, 1, []byte(text)) }
-		letters := func() (n int) { synctest.Wait(); return len(c.got[bus.DeadLetters]) }
+		putMalformed := func(text string) { r.inbox.(*durable).Keep(bus.RPC, 1, []byte(text)) }
+		deadLetters := func() (n int) { synctest.Wait(); return len(c.got[bus.DeadLetters]) }
 		c.change(func() { c.misses = func(topic bus.Topic, _ bus.Record) bool { return topic == bus.DeadLetters } })
-		spoil("nonsense 1")
+		putMalformed("nonsense 1")
 		d := r.connect("d1", "A")
 		r.ask("d1", d, `1`)
 		pass(2 * time.Second)
 		r.allPublished(c.topics)
-		if n := letters(); n != 0 {
-			t.Errorf("%d letters were published", n)
+		if n := deadLetters(); n != 0 {
+			t.Errorf("%d dead letters were published", n)
 		}
 		c.change(func() { c.misses = never })
 		first := true
@@ -185,21 +185,21 @@ func TestLettersHoldNothingUp(t *testing.T) {
 				return true
 			}
 		})
-		spoil("nonsense 2")
+		putMalformed("nonsense 2")
 		pass(2 * time.Second)
-		if n := letters(); n != 1 || r.unpublished(bus.DeadLetters, "refused") != 1 {
-			t.Errorf("%d letters were published, %d are counted as left out, want 1 and 1", n, r.unpublished(bus.DeadLetters, "refused"))
+		if n := deadLetters(); n != 1 || r.unpublished(bus.DeadLetters, "refused") != 1 {
+			t.Errorf("%d dead letters were published, %d are counted as left out, want 1 and 1", n, r.unpublished(bus.DeadLetters, "refused"))
 		}
 		c.change(func() { c.refuses, c.hangs = never, bus.DeadLetters })
 		for n := range 1_200 {
-			spoil(fmt.Sprint("nonsense ", n))
+			putMalformed(fmt.Sprint("nonsense ", n))
 		}
 		pass(5 * time.Second)
 		r.ask("d1", d, `2`)
 		pass(2 * time.Second)
 		r.allPublished(c.topics)
 		if n := r.unpublished(bus.DeadLetters, "no_room"); n < 150 || n > 200 {
-			t.Errorf("%d letters found no room, of 1200 a thousand may wait", n)
+			t.Errorf("%d dead letters found no room, of 1200 a thousand may wait", n)
 		}
 	})
 }

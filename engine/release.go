@@ -7,7 +7,7 @@ import (
 	"callchain/eventstore"
 )
 
-// release lets out what is stored: senders first, then devices and callers, then those who follow.
+// release releases a stored batch: results for senders first, then effects, then the followers.
 func (e *Engine) release(r *owner.Release) {
 	e.tracer.Steps(r, time.Now())
 	r.Completions(e.sender.Complete)

@@ -25,31 +25,31 @@ func codeOf(err error) string {
 	case errors.As(err, &failed):
 		return failed.Code
 	case errors.Is(err, deadletter.ErrUnknown):
-		return "no letter"
+		return "no dead letter"
 	}
 	return err.Error()
 }
 
-// mended is rootChain without what is broken in it.
-var mended = strings.Replace(rootChain, "type: broken", "type: save attributes", 1)
+// fixedChain is rootChain without its broken node.
+var fixedChain = strings.Replace(rootChain, "type: broken", "type: save attributes", 1)
 
 // brokenCalls is a chain that panics with every call from outside.
 var brokenCalls = strings.NewReplacer("Device: send", "Device: boom", "attributes: boom", "attributes: send").Replace(rootChain)
 
-// rejectedCall leaves the letter of a persistent call c1, whose chain was mended afterwards.
-func (r *rig) rejectedCall(mend string) found {
+// rejectedCall leaves the dead letter of a persistent call c1, whose chain was fixed afterwards.
+func (r *rig) rejectedCall(fix string) storedDeadLetter {
 	r.t.Helper()
 	r.chain = compiled(r.t, brokenCalls)
 	c := r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent = true })
 	if got := c.outcome(); !strings.HasPrefix(got, "command_rejected: the step panicked") {
-		r.t.Errorf("the caller is told %q", got)
+		r.t.Errorf("the caller got %q", got)
 	}
 	r.wantTypes(named("c1"))
-	r.chain = compiled(r.t, mend)
-	return r.letter("command_rejected", `"kind":"call"`, `"actor":"test"`, `"cause":"rest"`, `"method":"reboot"`, named("c1").String())
+	r.chain = compiled(r.t, fix)
+	return r.deadLetter("command_rejected", `"kind":"call"`, `"actor":"test"`, `"cause":"rest"`, `"method":"reboot"`, named("c1").String())
 }
 
-// TestRerun: the command of a letter becomes what it would have been, once, and the letter goes in the same append.
+// TestRerun: the command of a dead letter is applied once, and the dead letter is removed in the same append.
 func TestRerun(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
@@ -62,7 +62,7 @@ func TestRerun(t *testing.T) {
 		r.store.Before = func(_ context.Context, b eventstore.Batch) error {
 			if holds(b, "DeadLetterRerun") {
 				appends++
-				if !has(b, named("c1"), "Queued") || len(lettersRemoved(b)) != 1 {
+				if !has(b, named("c1"), "Queued") || len(removedDeadLetters(b)) != 1 {
 					t.Errorf("the rerun's append has not all of it: %+v", b)
 				}
 			}
@@ -72,8 +72,8 @@ func TestRerun(t *testing.T) {
 		if want := (engine.Rerun{DeadLetter: l.id, Device: d.id, Kind: "call", Call: named("c1")}); out != want || appends != 1 {
 			t.Errorf("the rerun is %+v in %d appends, want %+v", out, appends, want)
 		}
-		r.noLetter()
-		r.wantRerun(l.id, "no letter")
+		r.noDeadLetter()
+		r.wantRerun(l.id, "no dead letter")
 		if cmd := d.one(); cmd.Call != named("c1") || cmd.Method != "reboot" {
 			t.Errorf("the device is sent %+v", cmd)
 		}
@@ -85,7 +85,7 @@ func TestRerun(t *testing.T) {
 	})
 }
 
-func lettersRemoved(b eventstore.Batch) (ids []any) {
+func removedDeadLetters(b eventstore.Batch) (ids []any) {
 	for i := range b.Partitions {
 		for _, row := range b.Partitions[i].Rows {
 			if row.Table.Name == "dead_letters" && row.Delete {
@@ -96,7 +96,7 @@ func lettersRemoved(b eventstore.Batch) (ids []any) {
 	return ids
 }
 
-// TestRerunAtOnce: of many who want a letter's end before it is committed, one has it.
+// TestRerunAtOnce: of several concurrent reruns and drops of a dead letter, one succeeds.
 func TestRerunAtOnce(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		l := r.rejectedCall(rootChain)
@@ -119,20 +119,20 @@ func TestRerunAtOnce(t *testing.T) {
 		synctest.Wait()
 		got := []string{<-codes, <-codes, <-codes, <-codes}
 		slices.Sort(got)
-		if !slices.Equal(got, []string{"", "no letter", "no letter", "no letter"}) {
-			t.Errorf("they are told %q", got)
+		if !slices.Equal(got, []string{"", "no dead letter", "no dead letter", "no dead letter"}) {
+			t.Errorf("they got %q", got)
 		}
 		r.wantTypes(named("c1"), "Requested", "Queued")
 	})
 }
 
-// TestRerunFailsAgain: the letter stays, and says what is the matter now.
+// TestRerunFailsAgain: the dead letter stays, with the new error.
 func TestRerunFailsAgain(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		l := r.rejectedCall(brokenCalls)
 		r.wantRerun(l.id, "command_rejected")
-		if again := r.letter("command_rejected", `"method":"reboot"`); again.id != l.id {
-			t.Errorf("the letter is another: %+v", again)
+		if again := r.deadLetter("command_rejected", `"method":"reboot"`); again.id != l.id {
+			t.Errorf("the dead letter is another: %+v", again)
 		}
 		if n := countEvents(t, r, "CommandRejected"); n != 1 {
 			t.Errorf("%d facts of rejected commands, want the first", n)
@@ -140,8 +140,8 @@ func TestRerunFailsAgain(t *testing.T) {
 		r.chain = compiled(t, rootChain)
 		r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent, q.Method = true, "other" }).want("queued  ")
 		r.wantRerun(l.id, string(rpc.CodeKnown))
-		if again := r.letter("command_refused", `"method":"reboot"`); !strings.Contains(again.detail, "other content") {
-			t.Errorf("the letter's detail: %s", again.detail)
+		if again := r.deadLetter("command_refused", `"method":"reboot"`); !strings.Contains(again.detail, "other content") {
+			t.Errorf("the dead letter's detail: %s", again.detail)
 		}
 		r.gone.Store(named("d1"), nil)
 		r.wantRerun(l.id, deadletter.CodeNoDevice)
@@ -151,12 +151,12 @@ func TestRerunFailsAgain(t *testing.T) {
 			outcomes = append(outcomes, strings.SplitN(strings.SplitN(fact, `"outcome":"`, 2)[1], `"`, 2)[0])
 		}
 		if want := []string{"command_rejected", string(rpc.CodeKnown), deadletter.CodeNoDevice}; !slices.Equal(outcomes, want) {
-			t.Errorf("the facts tell of %q, want %q", outcomes, want)
+			t.Errorf("the facts have the outcomes %q, want %q", outcomes, want)
 		}
 	})
 }
 
-// TestRerunThatTheStoreRefuses: neither the letter is lost nor the user left without a word.
+// TestRerunThatTheStoreRefuses: the dead letter stays, and the user gets an error.
 func TestRerunThatTheStoreRefuses(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		l := r.rejectedCall(rootChain)
@@ -167,8 +167,8 @@ func TestRerunThatTheStoreRefuses(t *testing.T) {
 			return nil
 		}
 		r.wantRerun(l.id, "command_rejected")
-		if again := r.letter("command_rejected"); again.id != l.id || !strings.Contains(again.detail, "this cannot be stored") {
-			t.Errorf("the letter: %+v", again)
+		if again := r.deadLetter("command_rejected"); again.id != l.id || !strings.Contains(again.detail, "this cannot be stored") {
+			t.Errorf("the dead letter: %+v", again)
 		}
 		r.wantTypes(named("c1"))
 		r.store.Before = nil
@@ -177,14 +177,14 @@ func TestRerunThatTheStoreRefuses(t *testing.T) {
 	})
 }
 
-// TestRerunAfterItsDeadline: an old call is not sent any more; that it ended is what became of it.
+// TestRerunAfterItsDeadline: an expired call is not sent; the rerun ends it.
 func TestRerunAfterItsDeadline(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")
 		l := r.rejectedCall(rootChain)
 		pass(2 * time.Minute)
 		r.wantRerun(l.id, "")
-		r.noLetter()
+		r.noDeadLetter()
 		r.wantTypes(named("c1"), "Requested", "Expired")
 		if got := d.commands(); len(got) > 0 {
 			t.Errorf("the device is sent %+v", got)
@@ -192,7 +192,7 @@ func TestRerunAfterItsDeadline(t *testing.T) {
 	})
 }
 
-// TestRerunAndCrash: an append that fails, one whose answer is lost, and a process that dies change nothing: once it happens.
+// TestRerunAndCrash: a failed append, a lost answer of the store, or a crash do not run the command twice.
 func TestRerunAndCrash(t *testing.T) {
 	t.Run("the append fails", func(t *testing.T) {
 		inBubble(t, func(r *rig) {
@@ -204,7 +204,7 @@ func TestRerunAndCrash(t *testing.T) {
 				return nil
 			}
 			r.wantRerun(l.id, "")
-			r.noLetter()
+			r.noDeadLetter()
 			r.wantTypes(named("c1"), "Requested", "Queued")
 		})
 	})
@@ -219,7 +219,7 @@ func TestRerunAndCrash(t *testing.T) {
 				return nil
 			}
 			r.wantRerun(l.id, "")
-			r.noLetter()
+			r.noDeadLetter()
 			r.wantTypes(named("c1"), "Requested", "Queued")
 		})
 	})
@@ -233,24 +233,24 @@ func TestRerunAndCrash(t *testing.T) {
 				t.Errorf("while nothing can be stored: %v", err)
 			}
 			if err := r.stop(); err == nil {
-				t.Error("it ends without a word")
+				t.Error("it ends without an error")
 			}
 			r.stop = func() error { return nil }
 			next := r.again()
 			defer next.mustStop()
-			if got := next.letter("command_rejected"); got.id != l.id {
-				t.Errorf("the letter: %+v", got)
+			if got := next.deadLetter("command_rejected"); got.id != l.id {
+				t.Errorf("the dead letter: %+v", got)
 			}
 			next.wantRerun(l.id, "")
-			next.wantRerun(l.id, "no letter")
-			next.noLetter()
+			next.wantRerun(l.id, "no dead letter")
+			next.noDeadLetter()
 			next.wantTypes(named("c1"), "Requested", "Queued")
 		})
 	})
 }
 
-// TestLetterThatCannotBeRead: that the database is away before anything happened is no doubt about what happened.
-func TestLetterThatCannotBeRead(t *testing.T) {
+// TestDeadLetterThatCannotBeRead: a read that fails before anything happened is ErrBusy, not ErrUncertain.
+func TestDeadLetterThatCannotBeRead(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		l := r.rejectedCall(rootChain)
 		ctx := context.Background()
@@ -275,8 +275,8 @@ func TestLetterThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// TestDropLetter: it is gone, and who dropped it is known.
-func TestDropLetter(t *testing.T) {
+// TestDropDeadLetter removes it, and records who dropped it.
+func TestDropDeadLetter(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		l := r.rejectedCall(rootChain)
 		ctx := context.Background()
@@ -284,14 +284,14 @@ func TestDropLetter(t *testing.T) {
 			tenant, id uuid.UUID
 			want       string
 		}{
-			{named("another tenant"), l.id, "no letter"}, {tenant, named("no letter"), "no letter"}, {tenant, l.id, ""}, {tenant, l.id, "no letter"},
+			{named("another tenant"), l.id, "no dead letter"}, {tenant, named("no dead letter"), "no dead letter"}, {tenant, l.id, ""}, {tenant, l.id, "no dead letter"},
 		} {
 			if got := codeOf(r.engine.DropDeadLetter(ctx, c.tenant, c.id, "user:u")); got != c.want {
 				t.Errorf("dropping %s of %s: %q, want %q", c.id, c.tenant, got, c.want)
 			}
 		}
-		r.noLetter()
-		r.wantRerun(l.id, "no letter")
+		r.noDeadLetter()
+		r.wantRerun(l.id, "no dead letter")
 		want := tenant.String() + " " + named("d1").String() + ` user:u {"letter":"` + l.id.String() + `","reason":"command_rejected"}`
 		if got := r.systemFacts("DeadLetterDropped"); !slices.Equal(got, []string{want}) {
 			t.Errorf("the facts are %q, want %s", got, want)

@@ -86,7 +86,7 @@ type rig struct {
 // inBubble runs a test with an engine of its own over a fresh store, once for each kind of inbox.
 func inBubble(t *testing.T, test func(*rig)) {
 	t.Run("in process", func(t *testing.T) { bubble(t, func(t *testing.T) bus.Inbox { return local.New(waitMost) }, test) })
-	t.Run("kept", func(t *testing.T) { bubble(t, func(t *testing.T) bus.Inbox { return durableInbox(t) }, test) })
+	t.Run("durable", func(t *testing.T) { bubble(t, func(t *testing.T) bus.Inbox { return durableInbox(t) }, test) })
 }
 
 const (
@@ -94,7 +94,7 @@ const (
 	waitMost   = 2_000 // commands a lane
 )
 
-// durable is an inbox that keeps commands, as Kafka does, of a process that is alone.
+// durable is a durable inbox, as Kafka's, of a single process.
 type durable struct {
 	bus.Inbox
 	t       *testing.T
@@ -124,9 +124,9 @@ func (d *durable) Away(away bool) { d.cluster.SetAway(away) }
 // Recreate makes a lane's topic anew: what it had is gone.
 func (d *durable) Recreate(lane bus.Lane) { d.cluster.Renew(lane) }
 
-// Keep puts raw bytes where commands are kept, as a stranger would.
+// Keep adds raw bytes to the inbox's topic, as another program would.
 func (d *durable) Keep(lane bus.Lane, partition int32, value []byte) {
-	d.cluster.Spoil(lane, partition, value)
+	d.cluster.Corrupt(lane, partition, value)
 }
 
 func bubble(t *testing.T, open func(*testing.T) bus.Inbox, test func(*rig)) {
@@ -142,7 +142,7 @@ func bubble(t *testing.T, open func(*testing.T) bus.Inbox, test func(*rig)) {
 	})
 }
 
-// rowsAreTheFold holds promise P3 against whatever a test did.
+// rowsAreTheFold checks promise P3 on everything that a test stored.
 func (r *rig) rowsAreTheFold() {
 	r.t.Helper()
 	_, err := replay.Check(context.Background(), r.store.Open(), replay.Options{}, func(d replay.Difference) { r.t.Error(d) })
@@ -219,8 +219,8 @@ func (r *rig) again() *rig {
 
 // opened is the inbox as the next process finds it.
 func opened(inbox bus.Inbox) bus.Inbox {
-	if kept, ok := inbox.(*durable); ok {
-		return kept.Open()
+	if d, ok := inbox.(*durable); ok {
+		return d.Open()
 	}
 	return local.New(waitMost)
 }
@@ -333,13 +333,13 @@ func (r *rig) mustBe(what string, want error) func(error) {
 			r.t.Errorf("%s: done was called twice", what)
 		}
 		if !errors.Is(err, want) {
-			r.t.Errorf("%s: done is told %v, want %v", what, err, want)
+			r.t.Errorf("%s: done got %v, want %v", what, err, want)
 		}
 	}
 }
 
-// unlessKept is what a device hears of a command that its owner does not accept: nothing, if the inbox had kept it by then.
-func (r *rig) unlessKept(err error) error {
+// unlessDurable is the result for a device whose command its owner refuses: nil if the inbox had stored the command by then.
+func (r *rig) unlessDurable(err error) error {
 	if r.inbox.Durable() {
 		return nil
 	}
@@ -404,7 +404,7 @@ func (d *device) reply(c transports.Command, body string) {
 	d.r.engine.Inbound().Reply(d.session, c.Wire, []byte(body), d.r.mustBe("reply", nil))
 }
 
-// caller is a call that somebody waits for.
+// caller is a call with a waiting caller.
 type caller struct {
 	r      *rig
 	result engine.CallResult
@@ -427,7 +427,7 @@ func (r *rig) call(deviceName string, change func(*engine.CallRequest)) *caller 
 	return c
 }
 
-// waits tells whether the caller has no answer yet.
+// waits reports whether the caller has no answer yet.
 func (c *caller) waits() bool {
 	synctest.Wait()
 	select {
@@ -438,7 +438,7 @@ func (c *caller) waits() bool {
 	}
 }
 
-// outcome is what the caller was told: its phase, code and response, or its error.
+// outcome is the caller's result: phase, code and response, or the error.
 func (c *caller) outcome() string {
 	if c.waits() {
 		return "waits"
@@ -452,7 +452,7 @@ func (c *caller) outcome() string {
 func (c *caller) want(outcome string) {
 	c.r.t.Helper()
 	if got := c.outcome(); got != outcome {
-		c.r.t.Errorf("the caller is told %q, want %q", got, outcome)
+		c.r.t.Errorf("the caller got %q, want %q", got, outcome)
 	}
 }
 
@@ -477,7 +477,7 @@ func (r *rig) wantTypes(call uuid.UUID, want ...string) {
 	}
 }
 
-// holds tells whether a batch has an event of a type.
+// holds reports whether a batch has an event of a type.
 func holds(b eventstore.Batch, eventType string) bool {
 	for i := range b.Partitions {
 		for j := range b.Partitions[i].Events {

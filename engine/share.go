@@ -8,16 +8,16 @@ import (
 	"callchain/engine/bus"
 )
 
-// share is which partitions this process is to own, as the group says.
+// share is the partitions that the group assigns to this process.
 type share struct {
 	mu      sync.Mutex
 	wanted  []int32
 	changed chan struct{}
 	revoked chan *revocation
-	ended   chan struct{} // the owner works no more: there is nothing to wait for
+	ended   chan struct{} // the owner has ended: revocations need not wait
 }
 
-// revocation asks the owner to give partitions up. done is closed when nothing of them is under way any more.
+// revocation asks the owner to give partitions up. done is closed when it has.
 type revocation struct {
 	partitions []int32
 	done       chan struct{}
@@ -60,7 +60,7 @@ func (s *share) Revoked(ctx context.Context, partitions []int32) {
 	}
 }
 
-// now are the partitions that this process is to own.
+// now are the partitions that this process should own.
 func (s *share) now() []int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

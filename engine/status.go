@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Ready lists why the engine is not ready; empty when it is: what this node owns is loaded, and what it needs can be reached.
+// Ready lists why the engine is not ready. It is empty when the node's partitions are loaded and its services answer.
 func (e *Engine) Ready() []string {
 	why := e.problems()
 	if s := e.status.Load(); s.Loading != "" {
@@ -22,7 +22,7 @@ func (e *Engine) Ready() []string {
 	return why
 }
 
-// problems are why no new call is taken. That partitions are being loaded is no reason: their commands wait in the inbox, or go to other nodes.
+// problems are why no new call is taken. Loading partitions is none: their commands wait in the inbox, or go to other nodes.
 func (e *Engine) problems() (why []string) {
 	unfit := ""
 	if e.members != nil {
@@ -64,16 +64,16 @@ func (e *Engine) age(partition int32, lane bus.Lane) time.Duration {
 	return e.members.OwnerAge(partition, lane)
 }
 
-// overloaded tells whether the owner of a partition is so far behind that new calls are refused.
+// overloaded reports whether the owner of a partition is so far behind that new calls are refused.
 func (e *Engine) overloaded(partition int32) bool {
 	return e.age(partition, bus.RPC) > submit.OldestMost
 }
 
-// Overloaded tells whether the owners of all partitions are so far behind that no new call would be taken. It costs next to nothing, so that what is refused anyhow
-// is refused before work is done for it.
+// Overloaded reports whether the owners of all partitions are so far behind that no new call would be taken. It is cheap, so that calls can be
+// refused before any work is done for them.
 func (e *Engine) Overloaded() bool {
 	if len(e.problems()) > 0 {
-		return false // Call says what is wrong
+		return false // Call returns the reason
 	}
 	if e.members == nil {
 		return e.ageHere(bus.RPC) > submit.OldestMost
@@ -86,7 +86,7 @@ func (e *Engine) Overloaded() bool {
 	return true
 }
 
-// measure registers the gauges that are read when somebody asks.
+// measure registers the gauges that are computed when metrics are collected.
 func (e *Engine) measure() {
 	m := e.Metrics
 	for lane := range bus.Lanes {
@@ -106,7 +106,7 @@ func (e *Engine) measure() {
 		return float64(e.members.Nodes())
 	})
 	m.Read("feature_level", "The newest feature level that all live nodes have.", nil, func() float64 { return float64(e.Level()) })
-	m.Read("waiting_callers", "Calls that somebody waits for.", nil, func() float64 { return float64(e.callers.Len()) })
+	m.Read("waiting_callers", "Calls with a waiting caller.", nil, func() float64 { return float64(e.callers.Len()) })
 	m.Read("ready", "1 if the engine serves, 0 if it does not.", nil, func() float64 {
 		if len(e.Ready()) > 0 {
 			return 0

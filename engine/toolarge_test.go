@@ -26,16 +26,16 @@ func (n narrow) Put(m bus.Message) error {
 	return n.Inbox.Put(m)
 }
 
-// TestTooLargeForTheInbox: what the inbox never takes is refused for good. A device that is told that the server is busy would send it for ever.
+// TestTooLargeForTheInbox: a message that is too large for the inbox is refused for good. With ErrBusy a device would resend it for ever.
 func TestTooLargeForTheInbox(t *testing.T) {
 	bubble(t, func(t *testing.T) bus.Inbox { return narrow{durableInbox(t)} }, func(r *rig) {
 		d := r.connect("d1", "A")
 		r.call("d1", func(q *engine.CallRequest) { q.Method = "large" }).want(engine.ErrTooLarge.Error() + ": " + bus.ErrTooLarge.Error() + ": it has 7 bytes")
 		r.call("d1", nil)
-		told := make(chan error, 1)
-		r.engine.Inbound().Reply(d.session, d.one().Wire, []byte(`1`), func(err error) { told <- err })
-		if err := <-told; !errors.Is(err, transports.ErrRefused) || errors.Is(err, transports.ErrBusy) {
-			t.Errorf("the device is told %v, want that it is refused", err)
+		result := make(chan error, 1)
+		r.engine.Inbound().Reply(d.session, d.one().Wire, []byte(`1`), func(err error) { result <- err })
+		if err := <-result; !errors.Is(err, transports.ErrRefused) || errors.Is(err, transports.ErrBusy) {
+			t.Errorf("the device got %v, want that it is refused", err)
 		}
 	})
 }

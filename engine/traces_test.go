@@ -93,7 +93,7 @@ func (r *rig) debugged(node string, until time.Time) *chains.Program {
 	return p
 }
 
-// A node has a bounded number of rows; the newest are kept, also those of another process.
+// A node has a bounded number of rows; the newest stay, also those of another process.
 func TestTracesAreBounded(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		d := r.connect("d1", "A")

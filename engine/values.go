@@ -33,7 +33,7 @@ type SeriesChange struct {
 // Point is one value of a time series.
 type Point = step.Point
 
-// ChangeAttributes sets or deletes attributes of a device and waits until that is stored. Errors as of Call.
+// ChangeAttributes sets or deletes attributes of a device and waits until the change is stored. Errors as of Call.
 func (e *Engine) ChangeAttributes(ctx context.Context, c AttributeChange) error {
 	set := make(map[string]json.RawMessage, len(c.Set))
 	for name, value := range c.Set {
@@ -42,7 +42,7 @@ func (e *Engine) ChangeAttributes(ctx context.Context, c AttributeChange) error 
 	return e.change(ctx, c.Tenant, c.Device, c.Actor, step.ChangeAttributes{Scope: c.Scope, Set: set, Delete: c.Delete})
 }
 
-// ChangeSeries stores or deletes latest values of time series and waits until that is stored. Errors as of Call.
+// ChangeSeries stores or deletes latest values of time series and waits until the change is stored. Errors as of Call.
 func (e *Engine) ChangeSeries(ctx context.Context, c SeriesChange) error {
 	return e.change(ctx, c.Tenant, c.Device, c.Actor, step.ChangeSeries{Points: c.Points, Delete: c.Delete})
 }

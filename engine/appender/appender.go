@@ -1,4 +1,4 @@
-// Package appender stores the batches of an owner, one at a time, and lets out what they release, in order and only when they are stored.
+// Package appender stores the batches of an owner, one at a time, and releases their effects in order once they are stored.
 package appender
 
 import (
@@ -23,16 +23,16 @@ type Appender struct {
 	done     chan struct{}
 }
 
-// Stored is what became of a batch.
+// Stored is the result of an append.
 type Stored struct {
 	Fenced []int32 // partitions that another process has claimed: they are not stored
-	Err    error   // nobody knows what is stored
+	Err    error   // it is unknown what is stored
 }
 
 // timeout bounds an append.
 const timeout = 30 * time.Second
 
-// New starts an appender. What is stored is released; relayed may be nil.
+// New starts an appender. relayed may be nil.
 func New(store eventstore.Store, relayed func(partition int32) int64, release func(*owner.Release), metrics *observe.Metrics) *Appender {
 	a := &Appender{
 		store: store, relayed: relayed, release: release, metrics: metrics,
@@ -43,16 +43,16 @@ func New(store eventstore.Store, relayed func(partition int32) int64, release fu
 	return a
 }
 
-// Append stores a batch. What became of it, Stored gives; until then there is no other.
+// Append stores a batch. The next one must wait for the result, from Stored.
 func (a *Appender) Append(b *owner.Batch) { a.batches <- b }
 
-// Stored gives what became of the batch.
+// Stored gives the result of Append.
 func (a *Appender) Stored() <-chan Stored { return a.stored }
 
-// Release lets something out that is stored since longer.
+// Release releases effects of a batch that is stored already.
 func (a *Appender) Release(r owner.Release) { a.releases <- r }
 
-// Close waits until everything that is stored is released. Nothing is appended after it.
+// Close waits until all stored effects are released. No batch is appended after it.
 func (a *Appender) Close() {
 	close(a.batches)
 	<-a.done

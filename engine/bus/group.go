@@ -2,16 +2,18 @@ package bus
 
 import "context"
 
-// Group shares the partitions out among the nodes that take part.
+// Group assigns the partitions to its members.
 type Group interface {
-	// Join takes part until ctx ends, then leaves, so that the others take over at once. It waits out times when the brokers are away. It returns when it has left.
+	// Join takes part until ctx ends, then leaves, so that the others take over at once. It retries while the brokers are away.
 	Join(ctx context.Context, m Member) error
 }
 
-// Member is a node that takes part.
+// Member is a node of the group.
 type Member interface {
-	// Assigned tells all partitions that are this node's now, sorted: those it had and keeps, and those that came. It does not block. It is also called after this node was out of the group for a while (a lost session) and is back: what is missing then is gone.
+	// Assigned gives all partitions that are this node's now, sorted. It does not block. It is also called when this node rejoins after a lost session:
+	// it has lost the partitions that are missing then.
 	Assigned(partitions []int32)
-	// Revoked tells that these are to go to another node, which gets them when Revoked has returned (or ctx ended: then the node is no longer waited for). Called also, with all of them, when this node leaves because Join's ctx ended.
+	// Revoked asks for partitions that go to another node, which gets them when Revoked returns or ctx ends. It is also called, with all partitions,
+	// when this node leaves.
 	Revoked(ctx context.Context, partitions []int32)
 }

@@ -1,8 +1,7 @@
-// Package cluster is what the nodes of one installation tell each other, and what a node concludes from it: who owns a partition, who lives,
-// what all of them can read, who is overloaded.
+// Package cluster has the messages between the nodes of an installation, and what a node derives from them: the owners of partitions, the live
+// nodes, the feature level of all, and overload.
 //
-// It has no clock, no I/O and no goroutines: what was said and when it was heard come in, conclusions go out. How it travels is
-// engine/bus's affair.
+// It has no clock, no I/O and no goroutines: messages come in with the time of receipt. engine/bus transports them.
 package cluster
 
 import (
@@ -15,19 +14,19 @@ import (
 // Level is the newest feature level that this program reads and writes. A node uses what a level brought only while all live nodes have
 // that level or a later one, so that nodes can be exchanged one by one.
 //
-//	1  nodes that know of each other
-//	2  each ends its own connections when credentials change; before, the node that changed them told the owner of the device
+//	1  nodes exchange heartbeats
+//	2  each node ends its own connections when credentials change; at level 1 the node that changed them notifies the owner of the device
 const (
 	Level        = 2
 	LevelFirst   = 1
 	LevelRevokes = 2
 )
 
-// The times of the talk between nodes.
+// The times of heartbeats.
 const (
-	Period = 500 * time.Millisecond // so often each node tells of itself
-	Silent = 10 * time.Second       // a node that is not heard for so long is dead: its sessions and callers are gone
-	Fresh  = 2 * time.Second        // what a node said of itself counts for so long
+	HeartbeatPeriod = 500 * time.Millisecond // between the heartbeats of a node
+	DeadAfter       = 10 * time.Second       // a node without a heartbeat for this long is dead: its sessions and callers are gone
+	FreshFor        = 2 * time.Second        // how long the ages in a heartbeat count
 )
 
 // Process names a run of a node: a node that was started again is another process.
@@ -41,14 +40,14 @@ func NodeOf(process string) string {
 	return process
 }
 
-// Claim is the ownership of a partition. Its epoch tells it from older ones.
+// Claim is the ownership of a partition. The highest epoch is the newest.
 type Claim struct {
 	Partition int32 `json:"p"`
 	Epoch     int64 `json:"e"`
 }
 
-// Beat is what a node tells all others of itself.
-type Beat struct {
+// Heartbeat is the status that a node sends to all others.
+type Heartbeat struct {
 	Process string  `json:"process"` // Process(node, run)
 	Level   int     `json:"level"`
 	Owns    []Claim `json:"owns,omitempty"`
@@ -57,23 +56,23 @@ type Beat struct {
 	Leaving bool    `json:"leaving,omitempty"` // this was the last one
 }
 
-// Append appends the form of a beat that travels.
-func (b *Beat) Append(dst []byte) ([]byte, error) {
+// Append appends the encoded heartbeat.
+func (b *Heartbeat) Append(dst []byte) ([]byte, error) {
 	text, err := json.Marshal(b)
 	if err != nil {
-		return dst, fmt.Errorf("encoding a beat: %w", err)
+		return dst, fmt.Errorf("encoding a heartbeat: %w", err)
 	}
 	return append(dst, text...), nil
 }
 
-// ReadBeat reads what Append wrote, also of a node with a later level.
-func ReadBeat(text []byte) (Beat, error) {
-	var b Beat
+// ReadHeartbeat reads what Append wrote, also of a node with a later level.
+func ReadHeartbeat(text []byte) (Heartbeat, error) {
+	var b Heartbeat
 	if err := json.Unmarshal(text, &b); err != nil {
-		return b, fmt.Errorf("reading a beat: %w", err)
+		return b, fmt.Errorf("reading a heartbeat: %w", err)
 	}
 	if b.Process == "" || b.Level < 1 {
-		return b, fmt.Errorf("reading a beat: it has no process or no level")
+		return b, fmt.Errorf("reading a heartbeat: it has no process or no level")
 	}
 	return b, nil
 }

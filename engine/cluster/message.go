@@ -11,16 +11,16 @@ import (
 	"github.com/google/uuid"
 )
 
-// Message is what an owner has for one node: one of the fields is set.
+// Message is a message of an owner to one node: one of the fields is set.
 type Message struct {
-	Decided   *Decided    `json:"judged,omitempty"`
-	Completed *Completed  `json:"settled,omitempty"`
-	Sent      *Sent       `json:"taken,omitempty"`
-	Deliver   *Delivery   `json:"deliver,omitempty"`
-	Respond   *Response   `json:"respond,omitempty"`
-	Close     *Close      `json:"close,omitempty"`
-	Give      *Attributes `json:"give,omitempty"`
-	Push      *Push       `json:"push,omitempty"`
+	Decided    *Decided    `json:"judged,omitempty"`
+	Completed  *Completed  `json:"settled,omitempty"`
+	Sent       *Sent       `json:"taken,omitempty"`
+	Deliver    *Delivery   `json:"deliver,omitempty"`
+	Respond    *Response   `json:"respond,omitempty"`
+	Close      *Close      `json:"close,omitempty"`
+	Attributes *Attributes `json:"give,omitempty"`
+	Push       *Push       `json:"push,omitempty"`
 }
 
 // Decided gives the sender of a command the owner's decision.
@@ -29,21 +29,21 @@ type Decided struct {
 	Code   string    `json:"code,omitempty"` // of a refusal; "" and no error: accepted
 	Detail string    `json:"detail,omitempty"`
 	Rerun  bool      `json:"rerun,omitempty"` // it is the refusal of a dead letter's rerun
-	Error  string    `json:"error,omitempty"` // an error that is no refusal
+	Error  string    `json:"error,omitempty"` // an error other than a refusal
 	Name   string    `json:"name,omitempty"`  // of that error, if both sides know it
 }
 
-// Completed tells callers how a call ended, or that it is stored and goes on without them.
+// Completed reports to callers how a call ended, or that it is stored and no caller need wait.
 type Completed struct {
 	Call     uuid.UUID   `json:"call"`
 	Phase    rpc.Phase   `json:"phase"`
 	Code     rpc.Code    `json:"code,omitempty"`
 	Detail   string      `json:"detail,omitempty"`
 	Response rpc.Payload `json:"response,omitzero"`
-	Content  []byte      `json:"content,omitempty"` // digest of the call, for callers who may not know yet that it is theirs
+	Content  []byte      `json:"content,omitempty"` // digest of the call, for callers whose call was not confirmed yet
 }
 
-// Sent tells callers of a one-way call that it left for its device.
+// Sent reports to the callers of a one-way call that it left for its device.
 type Sent struct {
 	Call uuid.UUID `json:"call"`
 }
@@ -85,16 +85,16 @@ type Attributes struct {
 	Shared  map[string][]byte `json:"shared,omitempty"`
 }
 
-// Push tells a device of changed shared attributes.
+// Push sends changed shared attributes to a device.
 type Push struct {
 	Session uuid.UUID         `json:"session"`
 	Changed map[string][]byte `json:"changed,omitempty"`
 	Deleted []string          `json:"deleted,omitempty"`
 }
 
-var errEmpty = errors.New("a message of another node says nothing that this program knows")
+var errEmpty = errors.New("unknown message of another node")
 
-// Append appends the form of a message that travels.
+// Append appends the encoded message.
 func (m *Message) Append(dst []byte) ([]byte, error) {
 	text, err := json.Marshal(m)
 	if err != nil {
@@ -115,7 +115,7 @@ func ReadMessage(text []byte) (Message, error) {
 	return m, nil
 }
 
-// Bytes is how much a message carries of what devices and callers sent.
+// Bytes is the size of the payload.
 func (m *Message) Bytes() (n int) {
 	values := func(all map[string][]byte) {
 		for _, v := range all {
@@ -129,14 +129,14 @@ func (m *Message) Bytes() (n int) {
 		n = len(m.Completed.Response.Bytes)
 	case m.Respond != nil:
 		n = len(m.Respond.Body)
-	case m.Give != nil:
-		values(m.Give.Client)
-		values(m.Give.Shared)
+	case m.Attributes != nil:
+		values(m.Attributes.Client)
+		values(m.Attributes.Shared)
 	case m.Push != nil:
 		values(m.Push.Changed)
 	}
 	return n
 }
 
-// Late tells whether a delivery's deadline has passed.
+// Late reports whether a delivery's deadline has passed.
 func (d *Delivery) Late(now time.Time) bool { return !d.Deadline.Time().After(now) }

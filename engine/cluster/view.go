@@ -5,42 +5,42 @@ import (
 	"time"
 )
 
-// View is what one node knows of all. It is not safe for concurrent use.
+// View is one node's knowledge of all nodes. It is not safe for concurrent use.
 type View struct {
-	self   string // process
-	nodes  map[string]*node
-	owners []owner // by partition
-	heard  time.Time
+	self     string // process
+	nodes    map[string]*node
+	owners   []owner // by partition
+	lastSeen time.Time
 }
 
 // node is another process, or this one.
 type node struct {
-	beat  Beat
-	heard time.Time
+	heartbeat Heartbeat
+	lastSeen  time.Time
 }
 
-// owner is the newest claim of a partition that was heard of.
+// owner is the newest known claim of a partition.
 type owner struct {
 	process string
 	epoch   int64
 }
 
-// NewView is the view of a process of an installation with so many partitions.
+// NewView is the view of a process in an installation with a number of partitions.
 func NewView(self string, partitions int32) *View {
 	return &View{self: self, nodes: map[string]*node{}, owners: make([]owner, partitions)}
 }
 
-// News is what a beat or the passing of time changed.
-type News struct {
+// Changes are the effects of a heartbeat or of time.
+type Changes struct {
 	Claimed []Claim  // by other processes: these partitions have a new owner
-	Gone    []string // processes that live no more
-	Back    bool     // this process was not heard for a while, by itself or by others: they may have given it up
+	Gone    []string // processes that have died
+	Back    bool     // this process's heartbeats were lost for a while: others may have declared it dead
 }
 
-// Hear takes a beat that came at a time. A process hears its own beats, too: so it knows whether it would hear others.
-func (v *View) Hear(b Beat, now time.Time) (news News) {
+// Receive takes a heartbeat that came at a time. A process receives its own heartbeats, too: so it knows whether it would receive others.
+func (v *View) Receive(b Heartbeat, now time.Time) (news Changes) {
 	if b.Process == v.self {
-		v.hearSelf(now, &news)
+		v.receiveOwn(now, &news)
 	}
 	for process := range v.nodes { // a node that was started again
 		if process != b.Process && NodeOf(process) == NodeOf(b.Process) && older(process, b.Process) {
@@ -56,7 +56,7 @@ func (v *View) Hear(b Beat, now time.Time) (news News) {
 		n = &node{}
 		v.nodes[b.Process] = n
 	}
-	n.beat, n.heard = b, now
+	n.heartbeat, n.lastSeen = b, now
 	for _, c := range b.Owns {
 		if c.Partition < 0 || int(c.Partition) >= len(v.owners) || c.Epoch < v.owners[c.Partition].epoch {
 			continue
@@ -73,27 +73,27 @@ func (v *View) Hear(b Beat, now time.Time) (news News) {
 	return news
 }
 
-// older tells whether a process of a node began before another of the same node: runs are named in the order of time.
+// older reports whether a process started before another of the same node: the names of runs are in the order of time.
 func older(process, than string) bool { return process < than }
 
-// hearSelf notes that what is said is heard. After a silence nobody is judged by it.
-func (v *View) hearSelf(now time.Time, news *News) {
-	if !v.heard.IsZero() && now.Sub(v.heard) > Fresh {
+// receiveOwn notes that heartbeats arrive. A silence of all heartbeats, the own ones included, declares no node dead.
+func (v *View) receiveOwn(now time.Time, news *Changes) {
+	if !v.lastSeen.IsZero() && now.Sub(v.lastSeen) > FreshFor {
 		for _, n := range v.nodes {
-			n.heard = now
+			n.lastSeen = now
 		}
 		news.Back = true
 	}
-	v.heard = now
+	v.lastSeen = now
 }
 
-// Tick lets time pass: who was not heard for long is gone. While this process does not hear itself, it cannot tell.
-func (v *View) Tick(now time.Time) (news News) {
-	if v.heard.IsZero() || now.Sub(v.heard) > Fresh {
+// Tick sets the time: processes without heartbeats are dead after DeadAfter. While this process misses its own heartbeats, it declares none dead.
+func (v *View) Tick(now time.Time) (news Changes) {
+	if v.lastSeen.IsZero() || now.Sub(v.lastSeen) > FreshFor {
 		return news
 	}
 	for process, n := range v.nodes {
-		if process != v.self && now.Sub(n.heard) > Silent {
+		if process != v.self && now.Sub(n.lastSeen) > DeadAfter {
 			v.drop(process, &news)
 		}
 	}
@@ -101,7 +101,7 @@ func (v *View) Tick(now time.Time) (news News) {
 	return news
 }
 
-func (v *View) drop(process string, news *News) {
+func (v *View) drop(process string, news *Changes) {
 	if _, known := v.nodes[process]; known {
 		delete(v.nodes, process)
 		news.Gone = append(news.Gone, process)
@@ -120,10 +120,10 @@ func (v *View) Others() []string {
 	return out
 }
 
-// Lives tells whether a process is known and not gone.
-func (v *View) Lives(process string) bool { return v.nodes[process] != nil }
+// Alive reports whether a process is known and not dead.
+func (v *View) Alive(process string) bool { return v.nodes[process] != nil }
 
-// Owner is the process that claimed a partition last, as far as is known, and the epoch of its claim; "" if nobody did.
+// Owner is the last known process that claimed a partition, and the epoch of its claim; "" without one.
 func (v *View) Owner(partition int32) (process string, epoch int64) {
 	if partition < 0 || int(partition) >= len(v.owners) {
 		return "", 0
@@ -132,30 +132,30 @@ func (v *View) Owner(partition int32) (process string, epoch int64) {
 	return o.process, o.epoch
 }
 
-// Waiting is the age of the oldest command of the lane RPC that waits for the owner of a partition, as the owner told lately; 0 if it did not.
+// Waiting is the age of the oldest command of the lane RPC that waits for the owner of a partition, as its owner last reported; 0 without a fresh report.
 func (v *View) Waiting(partition int32, now time.Time) time.Duration {
-	return v.told(partition, now, func(b *Beat) int64 { return b.Waiting })
+	return v.reported(partition, now, func(b *Heartbeat) int64 { return b.Waiting })
 }
 
 // Data is likewise the age of the oldest of the lane for data.
 func (v *View) Data(partition int32, now time.Time) time.Duration {
-	return v.told(partition, now, func(b *Beat) int64 { return b.Data })
+	return v.reported(partition, now, func(b *Heartbeat) int64 { return b.Data })
 }
 
-func (v *View) told(partition int32, now time.Time, what func(*Beat) int64) time.Duration {
+func (v *View) reported(partition int32, now time.Time, what func(*Heartbeat) int64) time.Duration {
 	process, _ := v.Owner(partition)
 	n := v.nodes[process]
-	if n == nil || now.Sub(n.heard) > Fresh {
+	if n == nil || now.Sub(n.lastSeen) > FreshFor {
 		return 0
 	}
-	return time.Duration(what(&n.beat)) * time.Millisecond
+	return time.Duration(what(&n.heartbeat)) * time.Millisecond
 }
 
 // LowestLevel is the newest level that all live processes have: that of the lowest.
 func (v *View) LowestLevel() int {
 	level := Level
 	for _, n := range v.nodes {
-		level = min(level, n.beat.Level)
+		level = min(level, n.heartbeat.Level)
 	}
 	return level
 }

@@ -1,7 +1,7 @@
-// Package deadletter is what is kept of a command that could not be processed, or of a stream that cannot be folded: its row, its record
-// on the topic of dead letters, the command in it, and what a user may ask of it.
+// Package deadletter defines dead letters, of commands that could not be processed and streams that cannot be folded: the row, the record
+// on the topic, the payload, and the requests of users.
 //
-// It computes and does nothing else. Who makes a dead letter, and when, is the owner's affair.
+// It has no I/O. The owner decides when a dead letter is made.
 package deadletter
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// The reasons of dead letters beside those of step.DeadLetter.
+// The reasons of dead letters, in addition to those of step.DeadLetter.
 const (
 	Rejected    = "command_rejected"   // the step panicked, or the store refuses its events
 	Unreadable  = "command_unreadable" // bytes in the inbox that cannot be decoded
@@ -28,7 +28,7 @@ const (
 	Quarantined = "quarantined"        // a stored stream that cannot be folded
 )
 
-// Reasons are why something becomes a dead letter. One that was run again and refused is not a new one.
+// Reasons are the reasons of new dead letters. A refused rerun makes no new one.
 func Reasons() []string {
 	return []string{Rejected, Unreadable, step.ReasonCausationLoop, step.ReasonChainGone, Quarantined}
 }
@@ -72,7 +72,7 @@ func Read(row []any) DeadLetter {
 	return d
 }
 
-// Record is what the topic of dead letters gets.
+// Record is the record on the topic of dead letters.
 func (d *DeadLetter) Record() bus.Record {
 	value, err := json.Marshal(d)
 	if err != nil {
@@ -81,32 +81,32 @@ func (d *DeadLetter) Record() bus.Record {
 	return bus.Record{Key: d.ID.String(), Headers: map[string]string{"reason": d.Reason}, Value: value}
 }
 
-// Payload is the command of a dead letter, for people to read and to be run again.
+// Payload is the command of a dead letter, readable and for a rerun.
 type Payload struct {
 	Kind      string          `json:"kind"` // as in the inbox; "unreadable", "stream"
 	Actor     string          `json:"actor,omitempty"`
 	Cause     string          `json:"cause,omitempty"`
-	Processed bool            `json:"processed,omitempty"` // its events are stored; what is missing is a part of its chain's work
-	Stored    json.RawMessage `json:"stored,omitempty"`    // as the inbox has it: from it the command is run again
-	Base64    []byte          `json:"base64,omitempty"`    // instead, if the bytes are no JSON in UTF-8
-	Content   any             `json:"content,omitempty"`   // of a command that the owner made itself; it cannot be run again
+	Processed bool            `json:"processed,omitempty"` // its events are stored; only a part of its chain's work is missing
+	Stored    json.RawMessage `json:"stored,omitempty"`    // the command's encoding in the inbox, for a rerun
+	Base64    []byte          `json:"base64,omitempty"`    // instead, if the bytes are not JSON in UTF-8
+	Content   any             `json:"content,omitempty"`   // of a command of the owner itself; it cannot be rerun
 	Stream    string          `json:"stream,omitempty"`    // that cannot be folded
 	Truncated *Truncated      `json:"cut,omitempty"`       // Base64 holds the beginning only: the whole cannot be stored
 }
 
-// Truncated says what of a payload was too large, and how large it was.
+// Truncated is the field of a payload that was too large, and its size.
 type Truncated struct {
 	What  string `json:"what"` // "stored", "base64" or "content"
 	Bytes int    `json:"bytes"`
 }
 
-// truncatedTo is how many bytes are left of what is too large.
+// truncatedTo is the size after truncation, in bytes.
 const truncatedTo = 1 << 20
 
-// briefMost bounds a text beside the command, in bytes. Errors quote what they are about, and that may be a whole message.
+// briefMost bounds texts other than the command, in bytes: an error may quote a whole message.
 const briefMost = 8 << 10
 
-// Brief is a text from anywhere as a fact and a row can hold it.
+// Brief shortens and cleans a text so that a fact and a row can hold it.
 func Brief(text string) string {
 	if len(text) > briefMost {
 		text = text[:briefMost] + "…"
@@ -114,7 +114,7 @@ func Brief(text string) string {
 	return projection.Storable(strings.ToValidUTF8(text, "\uFFFD"))
 }
 
-// PayloadOf is the payload of a command. Its waiter is left out: nobody waits any more. processed: the events of the command are stored.
+// PayloadOf is the payload of a command. Its waiter is left out. processed: the events of the command are stored.
 func PayloadOf(cmd step.Command, processed bool) Payload {
 	cmd.Waiter = step.Waiter{}
 	p := Payload{Kind: step.KindOf(cmd.Do), Actor: Brief(cmd.Actor), Cause: Brief(cmd.Cause), Processed: processed}
@@ -124,9 +124,9 @@ func PayloadOf(cmd step.Command, processed bool) Payload {
 		p.Stored = stored
 	case err == nil:
 		p.Base64 = stored
-	case p.Kind == "": // it never enters an inbox
+	case p.Kind == "": // it has no encoding for the inbox
 		p.Kind, p.Content = step.NameOf(cmd.Do), content(cmd.Do)
-	default: // bytes of a device are no JSON
+	default: // a device's bytes that are not JSON
 		if d, ok := cmd.Do.(step.Data); ok {
 			p.Base64 = d.Payload
 		} else {
@@ -152,7 +152,7 @@ func (p Payload) JSON() json.RawMessage {
 	return b
 }
 
-// truncated is the payload with the first bytes of its command: enough to see what it was, too few to run it again.
+// truncated is the payload with only the first bytes of its command: enough to identify it, too few for a rerun.
 func (p Payload) truncated() Payload {
 	what, whole := "stored", []byte(p.Stored)
 	switch {
@@ -171,12 +171,12 @@ func plainJSON(v any) json.RawMessage {
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return []byte("null") // the dead letter is kept without it
+		return []byte("null") // the dead letter stays without it
 	}
 	return bytes.TrimSpace(buf.Bytes())
 }
 
-// Command is the command of a dead letter, to be run again; *RerunError if it cannot be.
+// Command is the command of a dead letter for a rerun, or *RerunError.
 func (d *DeadLetter) Command() (step.Command, error) {
 	var p Payload
 	if err := json.Unmarshal(d.Data, &p); err != nil {

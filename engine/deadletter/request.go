@@ -12,21 +12,21 @@ import (
 // ErrUnknown: the tenant has no dead letter with this id (any more).
 var ErrUnknown = errors.New("there is no such dead letter")
 
-// The codes of RerunError beside those of rpc.Refusal.
+// The codes of RerunError, in addition to those of rpc.Refusal.
 const (
 	CodeUnreadable  = "command_unreadable" // the bytes cannot be decoded
 	CodeProcessed   = "already_processed"  // the events of the command are stored
-	CodeNoCommand   = "not_a_command"      // a stream, or something that the owner had to do for itself
+	CodeNoCommand   = "not_a_command"      // a stream, or a command of the owner itself
 	CodeSessionOver = "session_over"       // it was about a connection
 	CodeNoDevice    = "device_not_found"
 )
 
-// RerunError: the command of a dead letter was not run, or it failed again. The dead letter is kept.
+// RerunError: the command of a dead letter was not run, or it failed again. The dead letter stays.
 type RerunError struct{ Code, Detail string }
 
 func (e *RerunError) Error() string { return e.Code + ": " + e.Detail }
 
-// FailureOf is the error of a command that was run again, as a user sees it.
+// FailureOf is the error of a rerun for the user.
 func FailureOf(err error) *RerunError {
 	var failed *RerunError
 	var refused *rpc.Refusal
@@ -39,13 +39,13 @@ func FailureOf(err error) *RerunError {
 	return &RerunError{Code: Refused, Detail: err.Error()}
 }
 
-// Request is what a user asks of a dead letter. It goes to the owner of its partition, who alone changes rows.
+// Request is a rerun or a drop of a dead letter. It goes to the owner of its partition, the only writer of its row.
 type Request struct {
 	DeadLetter uuid.UUID   `json:"letter"`
 	Tenant     uuid.UUID   `json:"tenant"`
 	Actor      string      `json:"actor"`
 	At         rpc.Instant `json:"at"`
-	Rerun      bool        `json:"rerun,omitempty"` // else it is to be dropped
+	Rerun      bool        `json:"rerun,omitempty"` // false: drop
 	Waiter     step.Waiter `json:"waiter,omitzero"`
 }
 
@@ -53,10 +53,10 @@ type Request struct {
 type CommandRejected struct {
 	Kind       string `json:"kind"`
 	Detail     string `json:"detail"`
-	DeadLetter string `json:"letter"` // its id, also of one that has no row
+	DeadLetter string `json:"letter"` // its id, also without a row
 }
 
-// DeadLetterRerun is the fact in the stream system/<partition>/<seq> that the command of a dead letter was run again.
+// DeadLetterRerun is the fact in the stream system/<partition>/<seq> that the command of a dead letter was rerun.
 type DeadLetterRerun struct {
 	DeadLetter string `json:"letter"`
 	Reason     string `json:"reason"`           // of the dead letter before

@@ -1,5 +1,5 @@
-// Package delivery connects the owners of partitions with the devices that are connected to this process: commands go down to them, what they send goes up to
-// their owners.
+// Package delivery connects the owners of partitions with the devices that are connected to this process: it delivers commands to the devices, and sends their
+// messages to their owners.
 //
 // It knows sessions, and decides nothing about calls.
 package delivery
@@ -31,7 +31,7 @@ type Config struct {
 	ClientTimeout time.Duration // of a device's call
 	Sender        *submit.Sender
 	Callers       *replies.Callers
-	// Body reads the body of a call; damaged: it never can be read.
+	// Body reads the body of a call; damaged: no retry can succeed.
 	Body func(ctx context.Context, tenant, call uuid.UUID) (body rpc.Body, damaged bool, err error)
 	// Age is the age of the oldest command that waits for the owner of a partition.
 	Age     func(partition int32, lane bus.Lane) time.Duration
@@ -45,7 +45,7 @@ type Config struct {
 type Peers interface {
 	// Send gives a process a message. It does not block.
 	Send(process string, m cluster.Message)
-	// Epoch is the newest epoch of a partition that was heard of.
+	// Epoch is the newest known epoch of a partition.
 	Epoch(partition int32) int64
 }
 
@@ -56,18 +56,18 @@ type Delivery struct {
 	loader   *loader
 	revoking sync.Mutex // a change of revoked
 	revoked  *lru.Cache[uuid.UUID, revocation]
-	// callers are the processes in which callers of one-way calls wait that are on their way to a session here. Many never leave; the callers of those that are
-	// forgotten hear of the end of the call.
+	// callers are the processes with callers of one-way calls that are on their way to a session here. Evicted callers get only the end of
+	// the call.
 	callers *lru.Cache[uuid.UUID, []string]
 }
 
-// The bounds of what is remembered.
+// The bounds of the caches.
 const (
 	callersMost = 20_000 // one-way calls
 	revokedMost = 20_000 // devices
 )
 
-// New makes a Delivery. Close ends what it does beside.
+// New makes a Delivery. Close ends its goroutines.
 func New(c Config) *Delivery {
 	return &Delivery{
 		Config: c, sessions: newSessions(), loader: newLoader(c.Body, c.Log),
@@ -83,19 +83,19 @@ func newCache[V any](most int) *lru.Cache[uuid.UUID, V] {
 	return c
 }
 
-// Close ends the loading of bodies.
+// Close stops the loader.
 func (d *Delivery) Close() { d.loader.close() }
 
 // Count is the number of devices that are connected over a transport.
 func (d *Delivery) Count(transport string) int { return d.sessions.count(transport) }
 
-// Has tells whether a session lives here.
+// Has reports whether a session is open here.
 func (d *Delivery) Has(session uuid.UUID) bool { return d.sessions.get(session) != nil }
 
 // Connected are the devices that have a session here, with the oldest version of credentials that one was made with.
 func (d *Delivery) Connected() map[uuid.UUID]int64 { return d.sessions.devices() }
 
-// Local is a session of this process, and what a new owner must hear of it.
+// Local is a session of this process, with the commands that report it to a new owner.
 type Local struct {
 	owner.LocalSession
 	Session   uuid.UUID
@@ -105,7 +105,7 @@ type Local struct {
 // Local are the sessions of partitions.
 func (d *Delivery) Local(mine func(partition int32) bool) []Local {
 	var out []Local
-	for _, s := range d.sessions.in(mine) {
+	for _, s := range d.sessions.inPartitions(mine) {
 		one := Local{Session: s.ID, Transport: s.Transport}
 		one.Partition, one.Device, one.Actions = s.Identity.Partition, s.Identity.Device, []rpc.Action{d.resumed(&s)}
 		if s.subscribed {
@@ -116,12 +116,12 @@ func (d *Delivery) Local(mine func(partition int32) bool) []Local {
 	return out
 }
 
-// resumed tells of a session that is older than its owner.
+// resumed is the Connect of a session that is older than its owner.
 func (d *Delivery) resumed(s *session) rpc.Connect {
 	return rpc.Connect{Session: s.ID, Transport: s.Transport, Remote: s.Remote, Node: d.Node, Process: d.Run, Since: rpc.At(s.since)}
 }
 
-// Disconnected puts the end of a session that is not here (any more) to its owner.
+// Disconnected reports to its owner that a session is not here (any more).
 func (d *Delivery) Disconnected(partition int32, device, session uuid.UUID) error {
 	return d.put(partition, device, submit.Durable, submit.Meta("system", "node"), rpc.Disconnect{Session: session, Why: string(transports.ReasonNodeLost)})
 }

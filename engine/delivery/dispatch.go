@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Dispatch lets one effect out, here and at the other processes that it concerns. It does not block.
+// Dispatch dispatches one effect, here and to the other processes that it concerns. It does not block.
 func (d *Delivery) Dispatch(fx *owner.Effect) {
 	if len(fx.To) == 0 {
 		d.dispatchHere(fx)
@@ -32,7 +32,7 @@ func (d *Delivery) Dispatch(fx *owner.Effect) {
 	}
 }
 
-// dispatchHere lets one effect out to the sessions and callers of this process.
+// dispatchHere dispatches one effect to the sessions and callers of this process.
 func (d *Delivery) dispatchHere(fx *owner.Effect) {
 	switch do := fx.Do.(type) {
 	case step.Deliver:
@@ -75,28 +75,28 @@ func (d *Delivery) dispatchTo(process string, fx *owner.Effect) {
 	case step.CloseSession:
 		d.Peers.Send(process, cluster.Message{Close: &cluster.Close{Session: do.Session, Why: do.Why}})
 	case step.GiveAttributes:
-		d.Peers.Send(process, cluster.Message{Give: &cluster.Attributes{Session: do.Session, Request: do.Request, Client: do.Client, Shared: do.Shared}})
+		d.Peers.Send(process, cluster.Message{Attributes: &cluster.Attributes{Session: do.Session, Request: do.Request, Client: do.Client, Shared: do.Shared}})
 	case step.PushAttributes:
 		d.Peers.Send(process, cluster.Message{Push: &cluster.Push{Session: do.Session, Changed: do.Changed, Deleted: do.Deleted}})
 	}
 }
 
-// deliver hands a command to the device's link, at once if its body is at hand and nothing of its session waits.
+// deliver hands a command to the device's link, at once if its body is known and no delivery of its session waits.
 func (d *Delivery) deliver(do *step.Deliver, fx *owner.Effect) {
 	s := d.sessions.get(do.Session.ID)
-	if s == nil { // its Disconnect is on the way, unless it found no room; the call is sent again at the next subscription
+	if s == nil { // its Disconnect is on the way, unless the inbox was full; the call is sent again at the next subscription
 		d.sessionGone(fx.Partition, do.Device, do.Session.ID)
 		return
 	}
 	trace := d.Tracer.Delivery(do, s.Transport, fx.From)
 	if do.Body != nil && !d.loader.has(s.ID) {
-		d.handCurrent(s, fx.Partition, commandOf(do, do.Body, fx.Epoch, trace))
+		d.deliverIfCurrent(s, fx.Partition, commandOf(do, do.Body, fx.Epoch, trace))
 		return
 	}
 	partition, epoch, call := fx.Partition, fx.Epoch, do.Call.ID
 	d.loader.deliver(&postponed{
 		tenant: s.Identity.Tenant, device: do.Device, session: s.ID, call: call, deadline: do.Call.Expires.Time(), body: do.Body,
-		send:   func(b *rpc.Body) { d.handCurrent(s, partition, commandOf(do, b, epoch, trace)) },
+		send:   func(b *rpc.Body) { d.deliverIfCurrent(s, partition, commandOf(do, b, epoch, trace)) },
 		failed: func(reason string) { d.Failed(s.ID, call, reason) },
 	})
 }
@@ -133,21 +133,21 @@ func commandOf(do *step.Deliver, body *rpc.Body, epoch int64, trace string) tran
 	}
 }
 
-// handCurrent hands a command to a device, unless its owner is none any more.
-func (d *Delivery) handCurrent(s *transports.Session, partition int32, c transports.Command) {
+// deliverIfCurrent hands a command to a device, unless its owner has lost the partition.
+func (d *Delivery) deliverIfCurrent(s *transports.Session, partition int32, c transports.Command) {
 	if !d.superseded(partition, c.Epoch) {
 		d.hand(s, c)
 	}
 }
 
-// hand gives a command to the device's link, unless it has it already: a new owner may issue again what the one before it had let out.
+// hand gives a command to the device's link, unless it got it already: a new owner may repeat deliveries of the previous one.
 func (d *Delivery) hand(s *transports.Session, c transports.Command) {
 	if d.sessions.deliver(s.ID, c.Call, c.Attempt) {
 		s.Link.Send(c)
 	}
 }
 
-// superseded tells whether a delivery is of an owner that is none any more, as far as this node has heard.
+// superseded reports whether this node knows a newer owner than the delivery's.
 func (d *Delivery) superseded(partition int32, epoch int64) bool {
 	if d.Peers == nil || epoch >= d.Peers.Epoch(partition) {
 		return false

@@ -34,8 +34,8 @@ func (in inbound) InTrace(traceparent string) transports.Inbound {
 	return in
 }
 
-// upward is a command of a device on its way to its owner.
-type upward struct {
+// deviceCommand is a command of a device for its owner.
+type deviceCommand struct {
 	lane     bus.Lane
 	priority bool
 	class    submit.Class
@@ -44,17 +44,17 @@ type upward struct {
 }
 
 // presence is a command about a session of this process.
-func presence(do rpc.Action) upward {
-	return upward{lane: bus.RPC, priority: true, class: submit.Ephemeral, do: step.RPC{Do: do}}
+func presence(do rpc.Action) deviceCommand {
+	return deviceCommand{lane: bus.RPC, priority: true, class: submit.Ephemeral, do: step.RPC{Do: do}}
 }
 
 // send puts a device's command into the inbox. done is called once, also when the inbox refuses it.
-func (d *Delivery) send(s *transports.Session, u upward, done func(error)) {
+func (d *Delivery) send(s *transports.Session, u deviceCommand, done func(error)) {
 	cmd := step.Command{Meta: submit.Meta("device:"+s.Identity.Device.String(), s.Transport), Device: s.Identity.Device, Span: u.from.Span, Do: u.do}
 	cmd.Trace = u.from.Trace
 	finish := done
 	if u.class == submit.Durable && done != nil {
-		finish = func(err error) { done(notKept(err)) }
+		finish = func(err error) { done(putError(err)) }
 	}
 	_, err := d.Sender.Put(submit.Message{Lane: u.lane, Partition: s.Identity.Partition, Priority: u.priority, Class: u.class, Command: cmd, Done: finish})
 	switch {
@@ -66,8 +66,8 @@ func (d *Delivery) send(s *transports.Session, u upward, done func(error)) {
 	}
 }
 
-// notKept is what a transport gets of a command that the inbox could not keep: the device may send it again, unless it is too large.
-func notKept(err error) error {
+// putError is the error for a transport when the inbox takes no command: the device may send it again, unless it is too large.
+func putError(err error) error {
 	switch {
 	case errors.Is(err, bus.ErrTooLarge):
 		return fmt.Errorf("%w: %w", transports.ErrRefused, err)
@@ -77,7 +77,7 @@ func notKept(err error) error {
 	return err
 }
 
-// put puts a command of the life cycle to the owner of a partition. Nobody waits for the decision.
+// put sends a life-cycle command to the owner of a partition, without waiting for the decision.
 func (d *Delivery) put(partition int32, device uuid.UUID, class submit.Class, meta rpc.Meta, do rpc.Action) error {
 	_, err := d.Sender.Put(submit.Message{
 		Lane: bus.RPC, Partition: partition, Priority: true, Class: class, Command: step.Command{Meta: meta, Device: device, Do: step.RPC{Do: do}},
@@ -85,7 +85,7 @@ func (d *Delivery) put(partition int32, device uuid.UUID, class submit.Class, me
 	return err
 }
 
-// session is the live session, or nil after done was told that it is gone.
+// session is the live session, or nil after done was called with ErrGone.
 func (d *Delivery) session(id uuid.UUID, done func(error)) *transports.Session {
 	s := d.sessions.get(id)
 	if s == nil && done != nil {
@@ -115,7 +115,7 @@ func (in inbound) Connect(s transports.Session, done func(error)) {
 		if err != nil {
 			in.sessions.remove(s.ID)
 		}
-		if errors.Is(err, wire.ErrUncertain) { // its owner may take it yet
+		if errors.Is(err, wire.ErrUncertain) { // its owner may still take it
 			in.send(&s, presence(rpc.Disconnect{Session: s.ID, Why: string(transports.ReasonNodeLost)}), nil)
 		}
 		done(err)
@@ -123,7 +123,7 @@ func (in inbound) Connect(s transports.Session, done func(error)) {
 	in.sendIfEnded(&s)
 }
 
-// sendIfEnded notifies the owner that a session has ended which ended, by Revoke, just before the owner heard of it.
+// sendIfEnded notifies the owner if a revoked session ended just before its Connect was taken.
 func (d *Delivery) sendIfEnded(s *transports.Session) {
 	if !d.Has(s.ID) {
 		d.send(s, presence(rpc.Disconnect{Session: s.ID, Why: string(transports.ReasonCredentials)}), nil)
@@ -138,10 +138,10 @@ func (in inbound) Subscribe(session uuid.UUID, done func(error)) {
 	}
 }
 
-// subscribeTries is how often a session is introduced to its owner with a subscription.
+// subscribeTries bounds how often a subscription reports its session to an owner that does not know it.
 const subscribeTries = 5
 
-// subscribe makes a session take calls. An owner that does not know the session has just become the owner, and hears of it first: the device sees nothing of that.
+// subscribe makes a session take calls. A new owner that does not know the session gets its Connect first; the device does not notice.
 func (d *Delivery) subscribe(s *transports.Session, tries int, done func(error)) {
 	decided := done
 	if d.Peers != nil && tries > 1 {
@@ -177,7 +177,7 @@ func (in inbound) Disconnect(session uuid.UUID, reason string) {
 	}
 }
 
-// Written implements transports.Inbound. The caller of a one-way call has its answer with it: the call is stored as queued, and the transport took it.
+// Written implements transports.Inbound. It also completes the callers of a one-way call, which is stored as queued by now.
 func (in inbound) Written(session, call uuid.UUID, attempt int, at time.Time, ack bool) {
 	in.Tracer.Written(call, at, ack)
 	in.sent(call)
@@ -204,7 +204,7 @@ func (in inbound) Acknowledged(session, call uuid.UUID, evidence string, at time
 	}
 }
 
-// Failed implements transports.Inbound. A packet that the device will never take ends the call; all else is tried again.
+// Failed implements transports.Inbound. A packet that the device will never take ends the call; other failures are retried.
 func (d *Delivery) Failed(session, call uuid.UUID, reason string) {
 	d.Tracer.Failed(call, reason)
 	if s := d.sessions.get(session); s != nil {
@@ -220,10 +220,10 @@ func (in inbound) Reply(session uuid.UUID, wireID int32, payload []byte, done fu
 	}
 	from := in.Tracer.Reply(session, wireID)
 	if in.from.Span.Sampled && (from.None() || in.from.Trace == from.Trace) {
-		from = in.from // the device tells what its answer is a child of
+		from = in.from // the device named the parent of its answer
 	}
 	from, done = in.Tracer.Received(observe.SpanAnswer, from, false, s.Identity.Device, done, observe.AttrTransport.String(s.Transport))
-	in.send(s, upward{lane: bus.RPC, priority: true, from: from, do: step.RPC{Do: rpc.Reply{Wire: wireID, Response: rpc.NewPayload(payload)}}}, done)
+	in.send(s, deviceCommand{lane: bus.RPC, priority: true, from: from, do: step.RPC{Do: rpc.Reply{Wire: wireID, Response: rpc.NewPayload(payload)}}}, done)
 }
 
 // Call implements transports.Inbound.
@@ -238,7 +238,7 @@ func (in inbound) Call(session uuid.UUID, request int32, method string, params [
 	}
 	from, done := in.Tracer.Received(observe.SpanCall, in.from, true, s.Identity.Device, done,
 		observe.AttrTransport.String(s.Transport), observe.AttrMethod.String(method), observe.AttrCall.String(r.ID.String()))
-	in.send(s, upward{lane: bus.RPC, from: from, do: step.DeviceCall{Request: r, Service: in.Node}}, done)
+	in.send(s, deviceCommand{lane: bus.RPC, from: from, do: step.DeviceCall{Request: r, Service: in.Node}}, done)
 }
 
 // Telemetry implements transports.Inbound.
@@ -251,7 +251,7 @@ func (in inbound) Attributes(session uuid.UUID, payload []byte, done func(error)
 	in.data(session, nodes.PostAttributes, payload, done)
 }
 
-// data takes data of a device, unless its owner is too far behind. The device may send again what is shed, if its protocol has a way to say so.
+// data takes data of a device, or sheds it if the owner is too far behind. Then the device may send it again, if its protocol has such an answer.
 func (d *Delivery) data(session uuid.UUID, kind string, payload []byte, done func(error)) {
 	s := d.session(session, done)
 	switch {
@@ -262,14 +262,14 @@ func (d *Delivery) data(session uuid.UUID, kind string, payload []byte, done fun
 			done(transports.ErrBusy)
 		}
 	default:
-		d.send(s, upward{lane: bus.Data, do: step.Data{Type: kind, Payload: payload}}, done)
+		d.send(s, deviceCommand{lane: bus.Data, do: step.Data{Type: kind, Payload: payload}}, done)
 	}
 }
 
 // RequestAttributes implements transports.Inbound.
 func (in inbound) RequestAttributes(session uuid.UUID, request int32, client, shared []string, done func(error)) {
 	if s := in.session(session, done); s != nil {
-		in.send(s, upward{lane: bus.Data, class: submit.Ephemeral, do: step.AskAttributes{Session: session, Request: request, Client: client, Shared: shared}}, done)
+		in.send(s, deviceCommand{lane: bus.Data, class: submit.Ephemeral, do: step.AskAttributes{Session: session, Request: request, Client: client, Shared: shared}}, done)
 	}
 }
 

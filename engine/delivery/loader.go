@@ -13,23 +13,23 @@ import (
 	"github.com/google/uuid"
 )
 
-// loader reads the bodies of deliveries that are not at hand, so that nobody else waits for the store. The deliveries of one session stay in order.
+// loader reads the bodies of deliveries in the background. The deliveries of one session stay in order.
 type loader struct {
 	read func(ctx context.Context, tenant, call uuid.UUID) (rpc.Body, bool, error)
 	log  *slog.Logger
-	ctx  context.Context //nolint:containedctx // it ends the reads that outlive those who ask for them
+	ctx  context.Context //nolint:containedctx // it cancels the reads, which outlive their callers
 	end  context.CancelFunc
 
 	mu      sync.Mutex
 	queues  map[uuid.UUID][]*postponed // by session: the first is being loaded
-	ready   []uuid.UUID                // sessions whose first delivery nobody loads
+	ready   []uuid.UUID                // sessions whose first delivery is not being loaded
 	count   int
 	workers int
 	closed  bool
 	running sync.WaitGroup
 }
 
-// postponed is a delivery that waits for its body, or behind one that does.
+// postponed is a delivery that waits for its body, or behind another.
 type postponed struct {
 	tenant, device, session, call uuid.UUID
 	deadline                      time.Time
@@ -53,7 +53,7 @@ func newLoader(read func(ctx context.Context, tenant, call uuid.UUID) (rpc.Body,
 	return &loader{read: read, log: log, ctx: ctx, end: end, queues: map[uuid.UUID][]*postponed{}}
 }
 
-// deliver makes a delivery now if its body is at hand and nothing of its session waits, else when it is its turn.
+// deliver makes a delivery now if its body is known and no delivery of its session waits, else in its turn.
 func (l *loader) deliver(p *postponed) {
 	if p.body == nil || l.has(p.session) {
 		if !l.add(p) {
@@ -64,7 +64,7 @@ func (l *loader) deliver(p *postponed) {
 	p.send(p.body)
 }
 
-// has tells whether deliveries of a session wait, so that later ones must wait behind them.
+// has reports whether deliveries of a session wait, so that later ones must wait behind them.
 func (l *loader) has(session uuid.UUID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -90,7 +90,7 @@ func (l *loader) add(p *postponed) bool {
 	return true
 }
 
-// work loads until nothing waits.
+// work loads until the queues are empty.
 func (l *loader) work() {
 	for p := l.next(); p != nil; p = l.next() {
 		l.load(p)
@@ -126,7 +126,7 @@ func (l *loader) done(session uuid.UUID) {
 	l.ready = append(l.ready, session)
 }
 
-// load reads a body, again and again until its deadline, and makes the delivery.
+// load reads a body, with retries until its deadline, and makes the delivery.
 func (l *loader) load(p *postponed) {
 	if p.body != nil {
 		p.send(p.body)

@@ -17,7 +17,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// loads is a loader whose reads a test answers.
+// loads is a loader whose reads the test answers.
 type loads struct {
 	*loader
 	mu      sync.Mutex
@@ -58,7 +58,7 @@ func (l *loads) note(format string, args ...any) {
 	l.out = append(l.out, fmt.Sprintf(format, args...))
 }
 
-// got is what became of the deliveries.
+// got is the results of the deliveries.
 func (l *loads) got() []string {
 	synctest.Wait()
 	l.mu.Lock()
@@ -66,7 +66,7 @@ func (l *loads) got() []string {
 	return slices.Clone(l.out)
 }
 
-// delivery is one whose body must be read, unless it is at hand.
+// delivery is a delivery whose body must be read, unless it is known.
 func (l *loads) delivery(session, call byte, body *rpc.Body) {
 	l.deliver(&postponed{
 		session: uuid.UUID{session}, call: uuid.UUID{call}, deadline: time.Now().Add(time.Minute), body: body,

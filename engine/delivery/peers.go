@@ -15,7 +15,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Receive takes what an owner at another process has for the sessions and callers here; false: it is for neither.
+// Receive takes a message of an owner at another process for the sessions and callers here; false: it is for neither.
 func (d *Delivery) Receive(m *cluster.Message) bool {
 	switch {
 	case m.Completed != nil:
@@ -29,8 +29,8 @@ func (d *Delivery) Receive(m *cluster.Message) bool {
 		d.respond(m.Respond.Session, m.Respond.Request, m.Respond.Body)
 	case m.Close != nil:
 		d.closeSession(m.Close.Session, m.Close.Why)
-	case m.Give != nil:
-		d.giveAttributes(m.Give.Session, transports.AttributesAnswer{Request: m.Give.Request, Client: m.Give.Client, Shared: m.Give.Shared})
+	case m.Attributes != nil:
+		d.giveAttributes(m.Attributes.Session, transports.AttributesAnswer{Request: m.Attributes.Request, Client: m.Attributes.Client, Shared: m.Attributes.Shared})
 	case m.Push != nil:
 		d.pushAttributes(m.Push.Session, m.Push.Changed, m.Push.Deleted)
 	default:
@@ -39,8 +39,8 @@ func (d *Delivery) Receive(m *cluster.Message) bool {
 	return true
 }
 
-// receiveDelivery hands a command of an owner at another process to its device. That of an owner that is none any more is not for the device: its successor sends
-// it again, if it is still due.
+// receiveDelivery hands a command of an owner at another process to its device. A delivery of a superseded owner is dropped: its successor repeats it, if it is
+// still due.
 func (d *Delivery) receiveDelivery(m *cluster.Delivery) {
 	switch {
 	case d.superseded(m.Partition, m.Epoch):
@@ -50,7 +50,7 @@ func (d *Delivery) receiveDelivery(m *cluster.Delivery) {
 		return
 	}
 	s := d.sessions.get(m.Session)
-	if s == nil { // of a run of this node before this one, or it has just ended: its owner must know
+	if s == nil { // a session of a previous process of this node, or one that has just ended: its owner must know
 		d.sessionGone(m.Partition, m.Device, m.Session)
 		return
 	}
@@ -78,7 +78,7 @@ func (d *Delivery) Undelivered(m *cluster.Delivery, reason string) {
 	}
 }
 
-// expectCallers notes the processes in which callers of a one-way call wait that is handed to a session here.
+// expectCallers notes the processes with callers of a one-way call that is handed to a session here.
 func (d *Delivery) expectCallers(call uuid.UUID, callers []string) {
 	if len(callers) > 0 {
 		d.callers.Add(call, callers)

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// TestRevocations: the newest version counts, in whatever order they are heard, and each for a while only.
+// TestRevocations: the newest version counts, in whatever order they come, and only for revocationTTL.
 func TestRevocations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, device, other := New(Config{}), uuid.New(), uuid.New()
@@ -19,7 +19,7 @@ func TestRevocations(t *testing.T) {
 			return d.isRevoked(&transports.Identity{Device: device, Credentials: credentials})
 		}
 		if revoked(device, 0) {
-			t.Error("credentials of which nothing is known are revoked")
+			t.Error("unknown credentials are revoked")
 		}
 		for _, version := range []int64{3, 2, 0} {
 			d.noteRevoked(device, version, time.Now())
@@ -32,9 +32,9 @@ func TestRevocations(t *testing.T) {
 		if revoked(other, 1) {
 			t.Error("the credentials of another device are revoked")
 		}
-		<-time.After(revokedFor)
+		<-time.After(revocationTTL)
 		if revoked(device, 1) {
-			t.Error("credentials are revoked for ever, also by a change that did not come about")
+			t.Error("credentials are revoked for ever, also by a change that was rolled back")
 		}
 		if d.noteRevoked(device, 2, time.Now()); revoked(device, 2) || !revoked(device, 1) {
 			t.Error("an old revocation counts")

@@ -15,8 +15,8 @@ import (
 type sessions struct {
 	mu          sync.RWMutex
 	byID        map[uuid.UUID]*session
-	byDevice    map[uuid.UUID]*session // the newest; the others hang on it
-	byTransport map[string]int         // connected devices: secondary sessions take no device's place
+	byDevice    map[uuid.UUID]*session // the newest; it links the older ones
+	byTransport map[string]int         // connected devices: secondary sessions do not count
 }
 
 // session is one connection of a device.
@@ -28,7 +28,7 @@ type session struct {
 	older      *session // of the same device
 }
 
-// recent are the deliveries that a session was handed lately: an attempt is handed over once.
+// recent are the last deliveries to a session, so that an attempt is delivered once.
 type recent struct {
 	attempts []attempt
 	next     int // the oldest, once there are recentMost
@@ -39,7 +39,7 @@ type attempt struct {
 	number int
 }
 
-// recentMost bounds them. Only the calls that an owner had let out in its last moments can come twice.
+// recentMost bounds them. Only the last deliveries of a previous owner can come twice.
 const recentMost = 16
 
 func newSessions() *sessions {
@@ -154,8 +154,8 @@ func (s *sessions) deliver(id, call uuid.UUID, number int) bool {
 	return true
 }
 
-// in are copies of the sessions of partitions that take the places of their devices, by device.
-func (s *sessions) in(mine func(partition int32) bool) (out []session) {
+// inPartitions are copies of the primary sessions of partitions, by device.
+func (s *sessions) inPartitions(mine func(partition int32) bool) (out []session) {
 	s.mu.RLock()
 	for _, one := range s.byID {
 		if !one.Secondary && mine(one.Identity.Partition) {
@@ -167,8 +167,8 @@ func (s *sessions) in(mine func(partition int32) bool) (out []session) {
 	return out
 }
 
-// before are the sessions of a device that were made with credentials older than a version.
-func (s *sessions) before(device uuid.UUID, version int64) (out []transports.Session) {
+// olderThan are the sessions of a device that were made with credentials older than a version.
+func (s *sessions) olderThan(device uuid.UUID, version int64) (out []transports.Session) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for one := s.byDevice[device]; one != nil; one = one.older {
@@ -179,7 +179,7 @@ func (s *sessions) before(device uuid.UUID, version int64) (out []transports.Ses
 	return out
 }
 
-// devices are those that have a session, with the oldest version of credentials that one was made with.
+// devices are the devices with a session, with the oldest version of credentials of their sessions.
 func (s *sessions) devices() map[uuid.UUID]int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -44,7 +44,7 @@ func TestSessionsOfADevice(t *testing.T) {
 			}
 		}
 		got := map[uuid.UUID]bool{}
-		for _, one := range s.before(device, version) {
+		for _, one := range s.olderThan(device, version) {
 			got[one.ID] = true
 		}
 		if !maps.Equal(got, want) {
@@ -58,6 +58,6 @@ func TestSessionsOfADevice(t *testing.T) {
 		s.remove(one)
 	}
 	if len(s.byDevice) > 0 {
-		t.Errorf("when all have gone something is kept of %d devices", len(s.byDevice))
+		t.Errorf("without connections, %d devices are left", len(s.byDevice))
 	}
 }

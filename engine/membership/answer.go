@@ -21,14 +21,14 @@ func (m *Membership) answerClaims(ctx context.Context) {
 			continue
 		}
 		select {
-		case <-m.asked:
+		case <-m.claimsPending:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// nextClaim takes a claim that is to be answered.
+// nextClaim takes a claim that is not answered yet.
 func (m *Membership) nextClaim() (cluster.Claim, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -39,7 +39,7 @@ func (m *Membership) nextClaim() (cluster.Claim, bool) {
 	return cluster.Claim{}, false
 }
 
-// answerClaim tells a new owner of a partition which sessions and callers are here. It tries again while that is the owner.
+// answerClaim reports the sessions and callers here to a new owner of a partition. It retries while that is the owner.
 func (m *Membership) answerClaim(ctx context.Context, c cluster.Claim) {
 	const again = 100 * time.Millisecond
 	retry.Until(ctx, retry.Waits{First: again, Longest: again}, func(context.Context) error {
@@ -49,12 +49,12 @@ func (m *Membership) answerClaim(ctx context.Context, c cluster.Claim) {
 		if epoch != c.Epoch || process == m.Process {
 			return nil
 		}
-		return m.introduce(c)
+		return m.reportTo(c)
 	}, nil)
 }
 
-// introduce puts what is here into the partition's inbox. It fails if not all of it was taken.
-func (m *Membership) introduce(c cluster.Claim) error {
+// reportTo puts the sessions and callers into the partition's inbox. It fails if not all were taken.
+func (m *Membership) reportTo(c cluster.Claim) error {
 	mine := func(p int32) bool { return p == c.Partition }
 	for _, s := range m.delivery.Local(mine) {
 		for _, do := range s.Actions {

@@ -12,13 +12,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// named are the errors that nodes have names for.
-var named = map[string]error{
+// namedErrors are the errors with names on the wire.
+var namedErrors = map[string]error{
 	"busy": wire.ErrBusy, "unready": wire.ErrUnready, "stopping": wire.ErrStopping, "uncertain": wire.ErrUncertain, "too_large": wire.ErrTooLarge,
 	"no_letter": deadletter.ErrUnknown,
 }
 
-// decisionOf is a decision as nodes send it to each other.
+// decisionOf encodes a decision.
 func decisionOf(waiter uuid.UUID, err error) *cluster.Decided {
 	out := &cluster.Decided{Waiter: waiter}
 	var refused *rpc.Refusal
@@ -31,7 +31,7 @@ func decisionOf(waiter uuid.UUID, err error) *cluster.Decided {
 		out.Rerun, out.Code, out.Detail = true, failed.Code, failed.Detail
 	default:
 		out.Error = err.Error()
-		for name, one := range named {
+		for name, one := range namedErrors {
 			if errors.Is(err, one) {
 				out.Name = name
 			}
@@ -40,7 +40,7 @@ func decisionOf(waiter uuid.UUID, err error) *cluster.Decided {
 	return out
 }
 
-// errorOf is the error that decisionOf has put down.
+// errorOf decodes the error of a decision.
 func errorOf(d *cluster.Decided) error {
 	switch {
 	case d.Rerun:
@@ -50,7 +50,7 @@ func errorOf(d *cluster.Decided) error {
 	case d.Error == "":
 		return nil
 	}
-	if one := named[d.Name]; one != nil {
+	if one := namedErrors[d.Name]; one != nil {
 		return fmt.Errorf("%w (the owner of the partition: %s)", one, d.Error)
 	}
 	return errors.New(d.Error)

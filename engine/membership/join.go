@@ -13,19 +13,19 @@ import (
 	"callchain/engine/retry"
 )
 
-// UnfitReason is a kind of reason why a node must own nothing.
+// UnfitReason is why a node must own no partition.
 type UnfitReason uint8
 
 // The reasons.
 const (
-	UnfitClock  UnfitReason = iota // it would decide deadlines too early, or too late
+	UnfitClock  UnfitReason = iota // its deadlines would pass too early, or too late
 	UnfitEvents                    // a partition has events that this program cannot read
 )
 
 // fitAgain is how long a node owns nothing because of events that it could not read.
 const fitAgain = 30 * time.Second
 
-// unfit is why this node must own nothing now.
+// unfit is why this node must own no partition now.
 type unfit struct {
 	log     *slog.Logger
 	changed chan struct{}
@@ -70,13 +70,13 @@ func (u *unfit) detail() string {
 	return strings.Join(all, "; ")
 }
 
-// StandDown lets the node give its partitions back, and take none.
+// StandDown lets the node give its partitions back, and own none.
 func (m *Membership) StandDown(why UnfitReason, detail string) { m.unfit.set(why, detail) }
 
 // Unfit is why the node must own nothing; "" if it may own some.
 func (m *Membership) Unfit() string { return m.unfit.detail() }
 
-// join takes part in the sharing of the partitions, while this node may own any.
+// join is a group member while this node is fit.
 func (m *Membership) join(ctx context.Context) {
 	for ctx.Err() == nil {
 		if m.Unfit() == "" {
@@ -94,7 +94,7 @@ func (m *Membership) join(ctx context.Context) {
 	}
 }
 
-// joinWhileFit takes part until ctx ends or the node must own nothing any more.
+// joinWhileFit is a group member until ctx ends or the node becomes unfit.
 func (m *Membership) joinWhileFit(ctx context.Context) {
 	const again = time.Second
 	ctx, leave := context.WithCancel(ctx)
@@ -117,7 +117,7 @@ func (m *Membership) joinWhileFit(ctx context.Context) {
 	}
 }
 
-// The clock of a node against that of the database.
+// The bounds of the difference between the clocks of a node and the database.
 const (
 	clockPeriod = 5 * time.Second
 	clockWarn   = time.Second
@@ -141,12 +141,12 @@ func (m *Membership) watchClock(ctx context.Context) {
 func (m *Membership) compareClocks(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, clockPeriod)
 	defer cancel()
-	asked := time.Now()
+	claimsPending := time.Now()
 	there, err := m.Store.Now(ctx)
 	if err != nil {
 		return // the store is away: nothing is decided meanwhile
 	}
-	offset := clockOffset(asked, time.Now(), there)
+	offset := clockOffset(claimsPending, time.Now(), there)
 	switch {
 	case offset >= clockMost:
 		m.unfit.set(UnfitClock, fmt.Sprintf("its clock is %s off the database's: set it", offset.Round(100*time.Millisecond)))
@@ -157,11 +157,11 @@ func (m *Membership) compareClocks(ctx context.Context) {
 	m.unfit.clear(UnfitClock)
 }
 
-// clockOffset is how far the clock here is off another at least, that was read between asked and answered.
-func clockOffset(asked, answered, there time.Time) time.Duration {
+// clockOffset is the least difference between this clock and another that was read between asked and answered.
+func clockOffset(claimsPending, answered, there time.Time) time.Duration {
 	switch {
-	case there.Before(asked):
-		return asked.Sub(there)
+	case there.Before(claimsPending):
+		return claimsPending.Sub(there)
 	case there.After(answered):
 		return there.Sub(answered)
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestClockOffset: of a clock that was asked over a slow line only that much is said as is sure.
+// TestClockOffset: the offset of a clock over a slow connection is its lower bound.
 func TestClockOffset(t *testing.T) {
 	at := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 	for _, c := range []struct{ took, ahead, want time.Duration }{

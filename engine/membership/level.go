@@ -6,28 +6,28 @@ import (
 	"callchain/engine/cluster"
 )
 
-// Level is the newest feature level that all nodes have that may live: not before all of them must have been heard, and while one that is lower may only
-// have been cut off, that one's.
+// Level is the newest feature level of all nodes that may live. It is the lowest at first, until all nodes must have sent heartbeats, and stays low while a
+// node of a lower level may only be partitioned.
 func (m *Membership) Level() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	if m.began.IsZero() || now.Sub(m.began) < cluster.Silent {
+	if m.began.IsZero() || now.Sub(m.began) < cluster.DeadAfter {
 		return cluster.LevelFirst
 	}
 	return min(m.view.LowestLevel(), m.lowest.level(now))
 }
 
-// lowestFor is how long a node of a lower level counts after it was heard last.
+// lowestFor is how long a node of a lower level counts after its last heartbeat.
 const lowestFor = time.Hour
 
-// lowestLevel is the lowest level below this program's that was heard lately.
+// lowestLevel is the lowest level below this program's in recent heartbeats.
 type lowestLevel struct {
 	lowest int
 	until  time.Time
 }
 
-func (l *lowestLevel) hear(level int, now time.Time) {
+func (l *lowestLevel) receiveHeartbeat(level int, now time.Time) {
 	if level >= cluster.Level {
 		return
 	}

@@ -1,7 +1,7 @@
-// Package membership lets this process take part in an installation of several nodes: it tells the others of itself and hears them, sends them messages, shares the
-// partitions out with them, and answers new owners with the sessions and callers that are here.
+// Package membership makes this process a member of an installation of several nodes: it exchanges heartbeats and messages with the others, joins the group that
+// assigns the partitions, and reports its sessions and callers to new owners.
 //
-// What follows from what it hears, package cluster concludes; what an owner makes of it, package owner decides.
+// Package cluster evaluates the heartbeats; package owner decides.
 package membership
 
 import (
@@ -29,7 +29,7 @@ type Config struct {
 	Partitions int32
 	Topics     bus.Topics
 	Group      bus.Group
-	Member     bus.Member // hears which partitions are this process's
+	Member     bus.Member // gets this process's partitions
 	Store      eventstore.Store
 	Sender     *submit.Sender
 	Callers    *replies.Callers
@@ -42,27 +42,27 @@ type Config struct {
 // Membership is this process among the others. It is safe for concurrent use.
 type Membership struct {
 	Config
-	delivery *delivery.Delivery
-	queues   queues
-	beating  chan struct{} // the others are to hear at once what has changed here
-	asked    chan struct{} // claims are to be answered
-	changed  chan struct{} // Changes has news
-	unfit    unfit
+	delivery      *delivery.Delivery
+	queues        queues
+	heartbeatDue  chan struct{} // a heartbeat is due at once
+	claimsPending chan struct{} // claims wait for an answer
+	changed       chan struct{} // Changes has changed
+	unfit         unfit
 
 	mu     sync.Mutex
-	began  time.Time // when this process began to hear the others
+	began  time.Time // when this process began to receive heartbeats
 	view   *cluster.View
-	claims map[int32]cluster.Claim // by partition: the newest, to be answered
+	claims map[int32]cluster.Claim // by partition: the newest that is not answered
 	lowest lowestLevel
 	live   []string // as Changes gave it last
 	gone   []string // since then
 }
 
-// New makes a Membership; Run lets it take part.
+// New makes a Membership; Run runs it.
 func New(c Config) *Membership {
 	m := &Membership{
 		Config: c, view: cluster.NewView(c.Process, c.Partitions), claims: map[int32]cluster.Claim{}, unfit: newUnfit(c.Log),
-		beating: make(chan struct{}, 1), asked: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		heartbeatDue: make(chan struct{}, 1), claimsPending: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	m.queues = queues{Membership: m, most: queueBytes, byNode: map[string]*queue{}}
 	return m
@@ -78,7 +78,7 @@ func signal(to chan<- struct{}) {
 	}
 }
 
-// Run takes part until ctx ends. Then it gives its partitions up, sends what waits for others for at most a second, and says that it leaves.
+// Run is a member until ctx ends. Then it gives its partitions up, sends the waiting messages for at most a second, and announces that it leaves.
 func (m *Membership) Run(ctx context.Context) {
 	const grace = time.Second
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -96,7 +96,7 @@ func (m *Membership) Run(ctx context.Context) {
 	m.queues.stop()
 }
 
-// work hears the others, and then lets them hear of this process.
+// work receives heartbeats, and then sends them.
 func (m *Membership) work(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -110,7 +110,7 @@ func (m *Membership) work(ctx context.Context) {
 		})
 	}
 	follow(bus.NodeTopic(m.Node), m.receive)
-	follow(bus.Nodes, m.hear)
+	follow(bus.Nodes, m.receiveHeartbeat)
 	for range followed {
 		select {
 		case <-following:
@@ -124,31 +124,31 @@ func (m *Membership) work(ctx context.Context) {
 	running.Go(func() { m.answerClaims(ctx) })
 	running.Go(func() { m.join(ctx) })
 	running.Go(func() { m.watchClock(ctx) })
-	m.beat(ctx)
+	m.sendHeartbeats(ctx)
 }
 
-// Beat lets the others hear at once what has changed here.
-func (m *Membership) Beat() { signal(m.beating) }
+// SendHeartbeat sends a heartbeat at once, after a change.
+func (m *Membership) SendHeartbeat() { signal(m.heartbeatDue) }
 
-// beat tells the others of this process, twice a second and when something has changed.
-func (m *Membership) beat(ctx context.Context) {
-	look := time.NewTicker(cluster.Period)
+// sendHeartbeats sends a heartbeat every HeartbeatPeriod, and after a change.
+func (m *Membership) sendHeartbeats(ctx context.Context) {
+	look := time.NewTicker(cluster.HeartbeatPeriod)
 	defer look.Stop()
 	for {
 		m.publish(ctx, false)
 		m.tick()
 		select {
 		case <-look.C:
-		case <-m.beating:
+		case <-m.heartbeatDue:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// publish tells the others of this process. What cannot be said now is said with the next beat.
+// publish publishes a heartbeat. A failure is not retried: the next heartbeat follows soon.
 func (m *Membership) publish(ctx context.Context, leaving bool) {
-	b := cluster.Beat{
+	b := cluster.Heartbeat{
 		Process: m.Process, Level: cluster.Level, Owns: m.Sender.Owned.Claims(), Leaving: leaving,
 		Waiting: m.Age(bus.RPC).Milliseconds(), Data: m.Age(bus.Data).Milliseconds(),
 	}
@@ -156,16 +156,16 @@ func (m *Membership) publish(ctx context.Context, leaving bool) {
 	if err != nil {
 		panic(fmt.Sprintf("membership: %v", err)) // numbers and names only
 	}
-	ctx, cancel := context.WithTimeout(ctx, cluster.Fresh)
+	ctx, cancel := context.WithTimeout(ctx, cluster.FreshFor)
 	defer cancel()
 	if err := m.Topics.Publish(ctx, bus.Nodes, []bus.Record{{Key: m.Node, Value: value}}); err != nil {
 		m.Log.Debug("heartbeat not published", "error", err)
 	}
 }
 
-// hear takes what a node says of itself.
-func (m *Membership) hear(r bus.Record) {
-	b, err := cluster.ReadBeat(r.Value)
+// receiveHeartbeat takes a heartbeat of a node.
+func (m *Membership) receiveHeartbeat(r bus.Record) {
+	b, err := cluster.ReadHeartbeat(r.Value)
 	if err != nil {
 		m.Log.Warn("heartbeat of another node unreadable", "node", r.Key, "error", err)
 		return
@@ -173,44 +173,44 @@ func (m *Membership) hear(r bus.Record) {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	news := m.view.Hear(b, now)
-	m.lowest.hear(b.Level, now)
-	m.take(news)
+	news := m.view.Receive(b, now)
+	m.lowest.receiveHeartbeat(b.Level, now)
+	m.apply(news)
 }
 
-// tick lets time pass.
+// tick advances the view's time.
 func (m *Membership) tick() {
 	const longest = 30 * time.Second
 	now := time.Now()
 	m.mu.Lock()
-	m.take(m.view.Tick(now))
+	m.apply(m.view.Tick(now))
 	m.mu.Unlock()
 	m.Sender.Decisions.Expire(now.Add(-longest), fmt.Errorf("%w: the owner of the partition did not answer for %s", wire.ErrUncertain, longest))
 }
 
-// take takes over what was heard; mu is held.
-func (m *Membership) take(news cluster.News) {
+// apply applies changes of the view; mu is held.
+func (m *Membership) apply(news cluster.Changes) {
 	if len(news.Gone) > 0 {
 		m.Log.Info("nodes are gone", "nodes", news.Gone)
 		m.gone = append(m.gone, news.Gone...)
 	}
 	claims := news.Claimed
-	if news.Back { // others may have given this process up
-		claims = m.ofOthers()
+	if news.Back { // others may have declared this process dead
+		claims = m.partitionsOfOthers()
 	}
 	for _, c := range claims {
 		m.claims[c.Partition] = c
 	}
 	if len(claims) > 0 {
-		signal(m.asked)
+		signal(m.claimsPending)
 	}
 	if len(m.gone) > 0 || !slices.Equal(m.live, m.view.Others()) {
 		signal(m.changed)
 	}
 }
 
-// ofOthers are all partitions of others; mu is held.
-func (m *Membership) ofOthers() (out []cluster.Claim) {
+// partitionsOfOthers are the claims of other processes; mu is held.
+func (m *Membership) partitionsOfOthers() (out []cluster.Claim) {
 	for p := range m.Partitions {
 		if process, epoch := m.view.Owner(p); process != "" && process != m.Process {
 			out = append(out, cluster.Claim{Partition: p, Epoch: epoch})
@@ -219,10 +219,10 @@ func (m *Membership) ofOthers() (out []cluster.Claim) {
 	return out
 }
 
-// Changed says that Changes has something new.
+// Changed signals that Changes has changed.
 func (m *Membership) Changed() <-chan struct{} { return m.changed }
 
-// Changes are the other processes that live, those that are gone since the last time, and when this process began to hear them; the zero time: it does not yet.
+// Changes are the other live processes, those that died since the last call, and when this process began to receive heartbeats; zero if it has not.
 func (m *Membership) Changes() (live, gone []string, began time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -230,14 +230,14 @@ func (m *Membership) Changes() (live, gone []string, began time.Time) {
 	return m.live, gone, m.began
 }
 
-// Nodes is the number of nodes that live, this one too.
+// Nodes is the number of live nodes, with this one.
 func (m *Membership) Nodes() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return 1 + len(m.view.Others())
 }
 
-// OwnerAge is the age of the oldest command that waits for the owner of a partition, as the owner said lately.
+// OwnerAge is the age of the oldest command that waits for the owner of a partition, as last reported.
 func (m *Membership) OwnerAge(partition int32, lane bus.Lane) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -12,21 +12,21 @@ import (
 	"callchain/transports"
 )
 
-// The bounds of what waits to be sent to another node.
+// The bounds of the queue for another node.
 const (
 	queueMost  = 50_000           // messages a node
 	queueBytes = 64 << 20         // of payload a node
 	queueBatch = 500              // messages at once
 	staleAfter = 30 * time.Second // see stale
 	closeAfter = 10 * time.Minute // likewise
-	sweepEvery = time.Second      // how often it is looked what is stale: many may wait that are not
-	quietAfter = time.Minute      // a queue in which nothing waits then is closed: its node may be gone
+	sweepEvery = time.Second      // between the searches for stale messages, which cost time with many waiting
+	idleAfter  = time.Minute      // a queue that is empty for this long is closed: its node may be gone
 	sendAgain  = 100 * time.Millisecond
 	sendLatest = time.Second
 	sendWithin = 5 * time.Second
 )
 
-// queues hold what waits for other nodes.
+// queues hold the messages for other nodes.
 type queues struct {
 	*Membership
 	most int // bytes a node
@@ -35,10 +35,10 @@ type queues struct {
 	byNode  map[string]*queue
 	stopped bool
 	running sync.WaitGroup
-	ctx     context.Context //nolint:containedctx // of the sending, which outlives those who send
+	ctx     context.Context //nolint:containedctx // of the senders, which outlive the callers of Send
 }
 
-// queue is what waits for one node.
+// queue holds the messages for one node.
 type queue struct {
 	node    string
 	waiting []outgoing
@@ -53,8 +53,8 @@ type outgoing struct {
 	since   time.Time
 }
 
-// stale tells whether nobody needs the message any more: a command after its deadline, and after a while what somebody waited for. A session that must end does not
-// end by itself, but its node may be gone.
+// stale reports whether a message has become useless: a command after its deadline, a reply after staleAfter. A Close stays longer, until its node must be
+// gone.
 func (o *outgoing) stale(now time.Time) bool {
 	switch {
 	case o.message.Close != nil:
@@ -71,7 +71,7 @@ func (q *queues) start(ctx context.Context) {
 	q.mu.Unlock()
 }
 
-// Send implements delivery.Peers. What finds no room is dropped, of which the owner hears if it was for a device.
+// Send implements delivery.Peers. A message without room is dropped; the owner is notified if it was for a device.
 func (m *Membership) Send(process string, msg cluster.Message) {
 	one := outgoing{message: msg, bytes: msg.Bytes(), since: time.Now()}
 	if !m.queues.add(cluster.NodeOf(process), one) {
@@ -84,7 +84,7 @@ func (q *queues) add(node string, one outgoing) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.stopped || q.ctx == nil {
-		return true // nobody is told any more
+		return true // the queues are closed
 	}
 	to := q.byNode[node]
 	if to == nil {
@@ -94,7 +94,7 @@ func (q *queues) add(node string, one outgoing) bool {
 	}
 	most := queueMost
 	if one.message.Close != nil {
-		most *= 2 // its session must not go on because calls take the room
+		most *= 2 // calls must not keep a session from being closed
 	}
 	if len(to.waiting) >= most || one.bytes > 0 && to.bytes+one.bytes > q.most {
 		return false
@@ -104,7 +104,7 @@ func (q *queues) add(node string, one outgoing) bool {
 	return true
 }
 
-// drop gives up what cannot be sent.
+// drop drops a message that cannot be sent.
 func (m *Membership) drop(some []outgoing, reason string) {
 	m.Metrics.PeerDropped.Add(float64(len(some)))
 	for i := range some {
@@ -114,9 +114,9 @@ func (m *Membership) drop(some []outgoing, reason string) {
 	}
 }
 
-// send publishes what waits for a node, in order.
+// send publishes a node's messages in order.
 func (q *queues) send(to *queue) {
-	quiet := time.NewTimer(quietAfter)
+	quiet := time.NewTimer(idleAfter)
 	defer quiet.Stop()
 	for {
 		select {
@@ -125,7 +125,7 @@ func (q *queues) send(to *queue) {
 			if q.closed(to) {
 				return
 			}
-			quiet.Reset(quietAfter)
+			quiet.Reset(idleAfter)
 		case <-q.ctx.Done():
 			return
 		}
@@ -134,7 +134,7 @@ func (q *queues) send(to *queue) {
 	}
 }
 
-// sendSome publishes what is next, again and again until some of it is through; false: nothing waits.
+// sendSome publishes the next messages, with retries until some are acknowledged; false: the queue is empty.
 func (q *queues) sendSome(to *queue) bool {
 	more := false
 	retry.Until(q.ctx, retry.Waits{First: sendAgain, Longest: sendLatest}, func(ctx context.Context) error {
@@ -143,7 +143,7 @@ func (q *queues) sendSome(to *queue) bool {
 			return nil
 		}
 		err := q.publishTo(ctx, to.node, some)
-		if n := q.through(some, err); n > 0 {
+		if n := q.acknowledged(some, err); n > 0 {
 			q.done(to, n)
 			return nil
 		}
@@ -154,7 +154,7 @@ func (q *queues) sendSome(to *queue) bool {
 	return more && q.ctx.Err() == nil
 }
 
-// closed closes a queue in which nothing waits; the next message for its node opens another one.
+// closed closes an empty queue; the next message for its node opens another.
 func (q *queues) closed(to *queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -165,7 +165,7 @@ func (q *queues) closed(to *queue) bool {
 	return true
 }
 
-// next are the messages that are sent next, without those that have become stale.
+// next are the next messages, without stale ones.
 func (q *queues) next(to *queue) []outgoing {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -190,8 +190,8 @@ func (q *queues) next(to *queue) []outgoing {
 	return to.waiting[:min(queueBatch, len(to.waiting))]
 }
 
-// through is how many of the first messages need not be sent again: kept, or such that the topic never takes them.
-func (q *queues) through(some []outgoing, err error) int {
+// acknowledged is how many of the first messages need not be sent again, because they are durable or refused for good.
+func (q *queues) acknowledged(some []outgoing, err error) int {
 	var partly *bus.PartlyError
 	switch {
 	case err == nil:
@@ -199,18 +199,18 @@ func (q *queues) through(some []outgoing, err error) int {
 	case !errors.As(err, &partly):
 		return 0
 	}
-	through := len(some)
+	acknowledged := len(some)
 	if len(partly.Missed) > 0 {
-		through = partly.Missed[0]
+		acknowledged = partly.Missed[0]
 	}
 	for _, i := range partly.Refused {
-		if i >= through {
+		if i >= acknowledged {
 			break
 		}
 		q.Log.Warn("message to another node too large for its topic", "error", partly.Err)
 		q.drop(some[i:i+1], transports.FailedTooLarge)
 	}
-	return through
+	return acknowledged
 }
 
 func (q *queues) done(to *queue, n int) {
@@ -219,7 +219,7 @@ func (q *queues) done(to *queue, n int) {
 	for i := range n {
 		to.bytes -= to.waiting[i].bytes
 	}
-	clear(to.waiting[:n]) // what was sent takes no memory while others wait behind it
+	clear(to.waiting[:n]) // releases the memory of sent messages
 	if to.waiting = to.waiting[n:]; len(to.waiting) == 0 {
 		to.waiting = nil
 	}
@@ -239,7 +239,7 @@ func (q *queues) publishTo(ctx context.Context, node string, some []outgoing) er
 	return q.Topics.Publish(ctx, bus.NodeTopic(node), records)
 }
 
-// drain waits until nothing waits any more, or ctx ends.
+// drain waits until the queues are empty, or ctx ends.
 func (q *queues) drain(ctx context.Context) {
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
@@ -261,7 +261,7 @@ func (q *queues) count() (n int) {
 	return n
 }
 
-// stop ends the sending. Its context has ended before.
+// stop waits for the senders to end; their context has ended before.
 func (q *queues) stop() {
 	q.mu.Lock()
 	q.stopped = true

@@ -66,7 +66,7 @@ func quarter() cluster.Message {
 	return cluster.Message{Respond: &cluster.Response{Session: uuid.New(), Body: make([]byte, fewBytes/4)}}
 }
 
-// TestQueuesAreBounded: by what waits in them in bytes and in number. The end of a connection has room beyond that.
+// TestQueuesAreBounded by bytes and number of messages. A Close has room beyond that.
 func TestQueuesAreBounded(t *testing.T) {
 	large, small := quarter(), cluster.Message{Sent: &cluster.Sent{Call: uuid.New()}}
 	end := cluster.Message{Close: &cluster.Close{Session: uuid.New(), Why: "credentials_changed"}}
@@ -97,7 +97,7 @@ func TestQueuesAreBounded(t *testing.T) {
 	}
 }
 
-// TestQueuesGiveRoomBack when something was told, and when it is of no use any more.
+// TestQueuesGiveRoomBack when a message was sent, and when it has become stale.
 func TestQueuesGiveRoomBack(t *testing.T) {
 	inQueues(t, func(t *testing.T, p *Membership, g *gate, dropped func() int) {
 		fill := func(before int) {
@@ -122,7 +122,7 @@ func TestQueuesGiveRoomBack(t *testing.T) {
 	})
 }
 
-// TestQueuesCloseWhenNothingWaits, and open again; those of nodes that are gone keep nothing for ever.
+// TestQueuesCloseWhenNothingWaits, and open again; queues of dead nodes are removed.
 func TestQueuesCloseWhenNothingWaits(t *testing.T) {
 	inQueues(t, func(t *testing.T, p *Membership, g *gate, dropped func() int) {
 		open := func() int {
@@ -138,14 +138,14 @@ func TestQueuesCloseWhenNothingWaits(t *testing.T) {
 				t.Errorf("%d messages wait in %d queues", p.queues.count(), open())
 			}
 			g.open.Store(true)
-			<-time.After(2*quietAfter + time.Second)
+			<-time.After(2*idleAfter + time.Second)
 			if p.queues.count() != 0 || open() != 0 || dropped() != 0 {
 				t.Errorf("%d messages wait in %d queues, %d were dropped", p.queues.count(), open(), dropped())
 			}
 			g.open.Store(false)
 		}
 		p.Send("node/run", end)
-		<-time.After(closeAfter + 3*quietAfter)
+		<-time.After(closeAfter + 3*idleAfter)
 		if p.queues.count() != 0 || open() != 0 || dropped() != 1 {
 			t.Errorf("%d messages wait in %d queues, %d were dropped", p.queues.count(), open(), dropped())
 		}

@@ -1,4 +1,4 @@
-// Package nodetrace makes the rows of what rule nodes did with messages (projection.Traces).
+// Package nodetrace makes the debug traces of rule nodes (projection.Traces).
 package nodetrace
 
 import (
@@ -15,7 +15,7 @@ import (
 // Most bounds the rows of traces in one batch, and the entries of one step: a storm of failures must not slow down what it is about.
 const Most = 200
 
-// ringsMost bounds the nodes whose next slot is remembered; what is forgotten begins anew at a slot taken from the clock.
+// ringsMost bounds the nodes with a remembered next slot; another node's slot is taken from the clock.
 const ringsMost = 1 << 16
 
 // ring names the rows of a node in a partition.
@@ -24,7 +24,7 @@ type ring struct {
 	partition int32
 }
 
-// Recorder records what the nodes of one step did.
+// Recorder records the node executions of one step.
 type Recorder struct {
 	entries []chains.TraceEntry
 	next    map[ring]int64 // slots

@@ -16,11 +16,11 @@ import (
 var (
 	stageNames = [owner.Stages]string{"taken", "queued", "written", "acknowledged", "answered", "replied"}
 	kindNames  = [owner.CallKinds]string{"light", "persistent", "client"}
-	// transportLabels are the transports; the first is for stages that no transport has caused.
+	// transportLabels are the transports; the first is for stages without a transport.
 	transportLabels = append([]string{"none"}, transports.Names()...)
 )
 
-// Calls are the measurements of stages and ends of calls. A series is made when it is first needed, and found by an index from then on.
+// Calls measures the stages and ends of calls. A series is made on first use, and found by index from then on.
 type Calls struct {
 	stages *prometheus.HistogramVec
 	series [owner.Stages][owner.CallKinds][]atomic.Pointer[prometheus.Observer] // by transport
@@ -66,7 +66,7 @@ func (c *Calls) of(p *owner.Passage) prometheus.Observer {
 	return o
 }
 
-// Measure measures what a stored batch has brought about; its effects are out now.
+// Measure measures a stored batch whose effects are released.
 func (c *Calls) Measure(r *owner.Release, now time.Time) {
 	r.Passages(func(p *owner.Passage) {
 		at := p.At

@@ -14,14 +14,14 @@ import (
 // deliveriesMost bounds the deliveries whose spans are open; those beyond have a span of no length.
 const deliveriesMost = 20_000
 
-// delivery is a command on its way, and after that what the device's answer is a child of.
+// delivery is a command on its way, and then the parent of the device's answer.
 type delivery struct {
 	key   wireKey
 	span  trace.Span
 	ended bool // the span
 }
 
-// wireKey is how a session names a call.
+// wireKey identifies a call within a session.
 type wireKey struct {
 	session uuid.UUID
 	wire    int32
@@ -34,7 +34,7 @@ func (d *delivery) end(at time.Time) {
 	}
 }
 
-// Delivery begins the span of a delivery and answers the traceparent that goes with the command.
+// Delivery begins the span of a delivery and returns the traceparent for the command.
 func (t *Tracer) Delivery(do *step.Deliver, transport string, from *step.TraceContext) string {
 	switch {
 	case from == nil:
@@ -70,7 +70,7 @@ func (t *Tracer) forget(call uuid.UUID, d *delivery, reason string) {
 	delete(t.wires, d.key)
 }
 
-// with does something to a call's delivery, if that is recorded.
+// with applies a function to a call's delivery, if it is recorded.
 func (t *Tracer) with(call uuid.UUID, do func(*delivery)) {
 	if t == nil {
 		return
@@ -82,7 +82,7 @@ func (t *Tracer) with(call uuid.UUID, do func(*delivery)) {
 	}
 }
 
-// Written notes that a command left for the device; the delivery goes on if the protocol will acknowledge it.
+// Written notes that a command left for the device; the delivery stays open if the protocol will acknowledge it.
 func (t *Tracer) Written(call uuid.UUID, at time.Time, ack bool) {
 	t.with(call, func(d *delivery) {
 		if d.ended {
@@ -108,7 +108,7 @@ func (t *Tracer) Failed(call uuid.UUID, reason string) {
 	t.with(call, func(d *delivery) { t.forget(call, d, reason) })
 }
 
-// Ended forgets what was delivered of calls that have ended.
+// Ended forgets the deliveries of calls that have ended.
 func (t *Tracer) Ended(r *owner.Release) {
 	if t == nil {
 		return

@@ -1,6 +1,6 @@
-// Package observe is what an operator sees of the engine: its metrics, the stages of calls, its log lines about what the owner notices, and its spans.
+// Package observe provides the engine's observability: its metrics, the stages of calls, the log lines for the owner's notices, and its spans.
 //
-// It decides nothing, and nothing depends on what it is told.
+// It decides nothing, and nothing depends on it.
 package observe
 
 import (
@@ -41,15 +41,15 @@ type Metrics struct {
 
 // The reasons of Metrics.Stale.
 const (
-	StaleEpoch    = "epoch"    // of an owner before
+	StaleEpoch    = "epoch"    // of a previous owner
 	StaleDeadline = "deadline" // after the deadline of the call
 )
 
 // The reasons of Metrics.Unpublished, and of dead letters without a row.
 const (
 	ReasonRefused    = "refused"    // the topic takes nothing of that size; the store refuses the row
-	ReasonUnreadable = "unreadable" // no record can be made of it
-	ReasonNoRoom     = "no_room"    // too many wait
+	ReasonUnreadable = "unreadable" // it cannot be encoded as a record
+	ReasonNoRoom     = "no_room"    // too many are waiting
 )
 
 // NewMetrics makes the engine's metrics and registers them.
@@ -111,14 +111,14 @@ func gauge(r prometheus.Registerer, name, help string) prometheus.Gauge {
 	return g
 }
 
-// begin makes series at 0: a rise from nothing cannot be told from a beginning.
+// begin creates series at 0: otherwise rate() misses the first increment.
 func begin(v *prometheus.CounterVec, values ...string) {
 	for _, value := range values {
 		v.WithLabelValues(value)
 	}
 }
 
-// Read registers a gauge that is read when somebody asks. labels may be nil.
+// Read registers a gauge that is computed when metrics are collected. labels may be nil.
 func (m *Metrics) Read(name, help string, labels prometheus.Labels, read func() float64) {
 	opts := prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels}
 	m.registerer.MustRegister(prometheus.NewGaugeFunc(opts, read))

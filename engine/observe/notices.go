@@ -8,7 +8,7 @@ import (
 	"callchain/engine/owner"
 )
 
-// Notices counts and logs what an owner notices. alone: there are no other nodes.
+// Notices counts and logs the notices of an owner. alone: there are no other nodes.
 func (m *Metrics) Notices(log *slog.Logger, alone bool, notices []owner.Notice) {
 	for i := range notices {
 		m.notice(log, alone, &notices[i])
@@ -64,7 +64,7 @@ func logNotice(log *slog.Logger, alone bool, n *owner.Notice) {
 		log.Info("partitions went to another node while this one was away", "partitions", n.Partitions)
 	case owner.NoticeClaimed:
 		level := slog.LevelInfo
-		if alone { // there, the server says that it is ready
+		if alone { // there, the server logs that it is ready
 			level = slog.LevelDebug
 		}
 		log.Log(context.Background(), level, "partitions loaded", "partitions", n.Partitions, "calls", n.Calls, "runs", n.Runs)

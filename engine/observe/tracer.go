@@ -15,10 +15,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Tracing is how the spans of OpenTelemetry are made.
+// Tracing configures OpenTelemetry.
 type Tracing struct {
 	Provider trace.TracerProvider
-	// Sampled tells whether a trace is recorded of which nothing but the id is known: its call was found in the store after a restart.
+	// Sampled reports whether a trace is recorded by its id alone, for calls that were loaded after a restart.
 	Sampled func(trace.TraceID) bool
 }
 
@@ -47,14 +47,14 @@ const (
 	SpanResponded = "answer to device"
 )
 
-// Tracer makes the engine's spans. Those of a call hang together by ids alone, so that any process can add to them: the trace id is in the call's events, and the
-// step that began it has a span id that is made of the call's. A nil Tracer makes none, and passes the trace contexts of callers on as they came.
+// Tracer makes the engine's spans. The spans of a call are linked by ids alone, so that any process can add to them: the trace id is in the call's events, and the span
+// id of its first step derives from the call's id. A nil Tracer makes none, and passes the trace contexts of callers on unchanged.
 type Tracer struct {
 	tracer  trace.Tracer
 	sampled func(trace.TraceID) bool
 
 	mu         sync.Mutex
-	deliveries map[uuid.UUID]*delivery // by call: the last of each that has not ended
+	deliveries map[uuid.UUID]*delivery // by open call: its last delivery
 	wires      map[wireKey]uuid.UUID   // their calls
 }
 
@@ -71,7 +71,7 @@ func (t *Tracer) Sampled() func([16]byte) bool {
 	return func(id [16]byte) bool { return t.sampled(id) }
 }
 
-// contextOf holds a span as one that somebody else made.
+// contextOf is the context of a remote span.
 func contextOf(at step.TraceContext) context.Context {
 	c := trace.SpanContextConfig{TraceID: at.Trace, SpanID: at.Span.ID, Remote: true}
 	if at.Span.Sampled {
@@ -84,25 +84,25 @@ func placeOf(c trace.SpanContext) step.TraceContext {
 	return step.TraceContext{Trace: c.TraceID(), Span: step.Span{ID: c.SpanID(), Sampled: c.IsSampled()}}
 }
 
-// FromContext is where a request is in its trace: in the span of its context, else where its caller says.
+// FromContext is the trace context of a request: the span of ctx, else the caller's.
 func FromContext(ctx context.Context, caller step.TraceContext) step.TraceContext {
 	c := trace.SpanContextFromContext(ctx)
 	if !c.IsValid() || !c.IsSampled() && caller.None() {
-		return caller // a trace that nobody asked for and nobody records leaves no mark
+		return caller // a trace that is neither requested nor recorded is left out
 	}
 	return placeOf(c)
 }
 
-// spanIDKey is where a span id waits in a context until the span is made.
+// spanIDKey is the context key of the id for the next span.
 type spanIDKey struct{}
 
-// SpanID is the id that the span about to be made is to have; false: any.
+// SpanID is the id for the next span; false: any.
 func SpanID(ctx context.Context) (trace.SpanID, bool) {
 	id, ok := ctx.Value(spanIDKey{}).(trace.SpanID)
 	return id, ok
 }
 
-// Steps makes the spans of the steps of a batch, which end now: it is stored.
+// Steps makes the spans of the steps of a stored batch, which end now.
 func (t *Tracer) Steps(r *owner.Release, now time.Time) {
 	if t == nil {
 		return
@@ -118,8 +118,8 @@ func (t *Tracer) Steps(r *owner.Release, now time.Time) {
 	})
 }
 
-// InboxWrite begins the span of a command on its way into the inbox; the function returned is called with what Put answered. The command goes on as a child of it.
-// durable: the inbox keeps the command, and calls m.Done when it has.
+// InboxWrite begins the span of a command's write to the inbox; the returned function takes the result of Put. The command becomes a child of the span.
+// durable: the inbox is durable, and calls m.Done.
 func (t *Tracer) InboxWrite(cmd *step.Command, m *bus.Message, durable bool) func(error) {
 	if t == nil || !cmd.Span.Sampled {
 		return noSpan
@@ -155,7 +155,7 @@ func endSpan(span trace.Span, err error) {
 	span.End()
 }
 
-// Received begins the span of a message of a device that belongs to a call; done is to be called when the message is durable. A message without a trace begins one if
+// Received begins the span of a device's message about a call; done must be called when the message is durable. A message without a trace begins one if
 // fresh is true.
 func (t *Tracer) Received(name string, from step.TraceContext, fresh bool, device uuid.UUID, done func(error), attrs ...attribute.KeyValue) (step.TraceContext, func(error)) {
 	if t == nil || from.None() && !fresh || !from.None() && !from.Span.Sampled {
@@ -177,7 +177,7 @@ func (t *Tracer) Received(name string, from step.TraceContext, fresh bool, devic
 	}
 }
 
-// Answered makes the span of an answer's way from its commit to who waited for it. from is nil if that is not traced.
+// Answered makes the span of an answer from its commit to its caller. from is nil without a trace.
 func (t *Tracer) Answered(name string, from *step.TraceContext, began time.Time, attrs ...attribute.KeyValue) {
 	if t == nil || from == nil || !from.Span.Sampled {
 		return

@@ -61,15 +61,15 @@ func (mem *memory) adopt(p *partition, r *Recovered, from []bus.From) {
 	if ahead := time.Second; r.LastAt > mem.now.Add(ahead) {
 		mem.notice(Notice{Kind: NoticeAheadOfClock, Partition: p.number, Stored: r.LastAt, Now: mem.now})
 	}
-	p.goOn(from)
+	p.resumePositions(from)
 	for _, stream := range r.Opened {
-		p.behind.open(stream)
+		p.writeBehind.open(stream)
 	}
 	for _, stream := range r.Indexed {
-		p.behind.found(stream)
+		p.writeBehind.openIndexed(stream)
 	}
 	for _, stream := range r.Ended {
-		p.behind.close(stream)
+		p.writeBehind.close(stream)
 	}
 	for i := range r.Devices {
 		mem.adoptDevice(p, &r.Devices[i], r.Generation)
@@ -82,9 +82,9 @@ func (mem *memory) adopt(p *partition, r *Recovered, from []bus.From) {
 	}
 }
 
-// goOn notes where the inbox goes on. If an operator let it leave out what was lost, that holds for partitions, too, to which nothing comes before the next start:
-// it would ask the operator again.
-func (p *partition) goOn(from []bus.From) {
+// resumePositions notes where the inbox goes on. A new position that an operator accepted after a loss is stored even without new messages: otherwise the next start would
+// ask again.
+func (p *partition) resumePositions(from []bus.From) {
 	for _, f := range from {
 		if f.Partition != p.number {
 			continue
@@ -110,11 +110,11 @@ func (mem *memory) adoptDevice(p *partition, r *RecoveredDevice, generation uint
 	for i := range r.Calls {
 		one := &r.Calls[i]
 		c := mem.tables.open(one.Call.ID, d)
-		c.head, c.accepted, c.from = one.Head, one.Accepted, mem.recalled(one.Call.ID, one.Trace)
-		mem.tables.await(c)
+		c.head, c.accepted, c.trace = one.Head, one.Accepted, mem.restoreTrace(one.Call.ID, one.Trace)
+		mem.tables.setDeadline(c)
 	}
 	if r.Changed {
-		p.behind.change(d)
+		p.writeBehind.changeDevice(d)
 	}
-	mem.tables.rest(d, mem.stored)
+	mem.tables.retire(d, mem.stored)
 }

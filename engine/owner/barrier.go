@@ -15,21 +15,21 @@ import (
 	"github.com/google/uuid"
 )
 
-// BarrierMost is how long a new owner waits at most until the other processes have told of their connections.
+// BarrierMost bounds how long a new owner waits for the other processes to report their connections.
 const BarrierMost = 2 * time.Second
 
-// barrier is what a new owner waits for before it says of anybody that he is not there: all processes that live have told of their connections and
-// their callers in the partition.
+// barrier is what a new owner waits for before it treats a device as offline or a caller as gone: every live process has reported its connections
+// and callers in the partition.
 type barrier struct {
-	waiting []string // processes that have not told
-	blind   bool     // this process has just begun to hear the others: there may be more of them
+	waiting []string // processes that have not reported
+	joining bool     // this process has just begun to receive heartbeats: there may be more processes
 	until   rpc.Instant
 }
 
 // peers are the other processes.
 type peers struct {
 	live        []string // sorted
-	blind       rpc.Instant
+	joining     rpc.Instant
 	unconfirmed []unconfirmedSession // in the order of their time
 }
 
@@ -39,18 +39,18 @@ type presence struct {
 	peers peers
 }
 
-// Peers tells which other processes live, and until when there may be more: this process has just begun to hear them.
-func (o *Owner) Peers(live []string, blindUntil rpc.Instant) {
-	o.pre.peers.live, o.pre.peers.blind = live, blindUntil
+// Peers sets which other processes live. Until joiningUntil there may be more: this process has just begun to receive heartbeats.
+func (o *Owner) Peers(live []string, joiningUntil rpc.Instant) {
+	o.pre.peers.live, o.pre.peers.joining = live, joiningUntil
 }
 
-// barrier is the barrier of a partition that was just claimed; nil if there is nobody to wait for.
+// barrier is the barrier of a partition that was just claimed; nil without other processes.
 func (p *peers) barrier(now rpc.Instant) *barrier {
-	blind := now < p.blind
-	if len(p.live) == 0 && !blind {
+	joining := now < p.joining
+	if len(p.live) == 0 && !joining {
 		return nil
 	}
-	return &barrier{waiting: slices.Clone(p.live), blind: blind, until: now.Add(BarrierMost)}
+	return &barrier{waiting: slices.Clone(p.live), joining: joining, until: now.Add(BarrierMost)}
 }
 
 func (p *peers) lives(process string) bool {
@@ -58,7 +58,7 @@ func (p *peers) lives(process string) bool {
 	return found
 }
 
-// unconfirmedSession is a session of a process that is not heard: it was lost before its Connect was taken, or it has just begun.
+// unconfirmedSession is a session of a process without heartbeats: the process died before its Connect was taken, or has just started.
 type unconfirmedSession struct {
 	device, session uuid.UUID
 	until           rpc.Instant
@@ -67,31 +67,31 @@ type unconfirmedSession struct {
 // unconfirmedMost bounds them; those beyond end when something is sent to them, or when their device comes back.
 const unconfirmedMost = 100_000
 
-// doubt notes a session of a process that is not heard.
-func (pre *presence) doubt(d *device, session uuid.UUID) {
+// addUnconfirmed notes a session of a process without heartbeats.
+func (pre *presence) addUnconfirmed(d *device, session uuid.UUID) {
 	if pre.config.Shared && d.home != pre.config.Process && !pre.peers.lives(d.home) && len(pre.peers.unconfirmed) < unconfirmedMost {
-		pre.peers.unconfirmed = append(pre.peers.unconfirmed, unconfirmedSession{d.id, session, pre.now.Add(cluster.Silent)})
+		pre.peers.unconfirmed = append(pre.peers.unconfirmed, unconfirmedSession{d.id, session, pre.now.Add(cluster.DeadAfter)})
 	}
 }
 
-// unconfirmedLost are the sessions of processes that are still not heard.
-func (pre *presence) unconfirmedLost() (out []bus.Message) {
+// expireUnconfirmed closes the sessions of processes that sent no heartbeat in time.
+func (pre *presence) expireUnconfirmed() (out []bus.Message) {
 	p := &pre.peers
 	for len(p.unconfirmed) > 0 && p.unconfirmed[0].until <= pre.now {
 		one := p.unconfirmed[0]
 		p.unconfirmed = p.unconfirmed[1:]
 		if d := pre.tables.devices[one.device]; d != nil && d.state.Session.ID == one.session && !p.lives(d.home) {
-			out = append(out, lost(d))
+			out = append(out, nodeLost(d))
 		}
 	}
 	return out
 }
 
-// gone are the sessions of processes that live no more. Nobody waits for these.
-func (pre *presence) gone(processes []string) (out []bus.Message) {
+// closeLost closes the sessions of dead processes, and takes these processes out of the barriers.
+func (pre *presence) closeLost(processes []string) (out []bus.Message) {
 	for _, d := range pre.tables.devices {
 		if d.home != "" && slices.Contains(processes, d.home) {
-			out = append(out, lost(d))
+			out = append(out, nodeLost(d))
 		}
 	}
 	slices.SortFunc(out, func(a, b bus.Message) int { return bytes.Compare(a.Key[:], b.Key[:]) })
@@ -103,8 +103,8 @@ func (pre *presence) gone(processes []string) (out []bus.Message) {
 	return out
 }
 
-// liftLate ends the waiting for processes that do not tell.
-func (pre *presence) liftLate() {
+// liftExpired lifts the barriers whose processes did not report in time.
+func (pre *presence) liftExpired() {
 	for i := range pre.parts {
 		if part := &pre.parts[i]; part.barrier != nil && part.barrier.until <= pre.now && part.state == owned {
 			part.lift()
@@ -112,16 +112,16 @@ func (pre *presence) liftLate() {
 	}
 }
 
-// Gone closes the sessions of processes that live no more.
-func (o *Owner) Gone(now rpc.Instant, processes []string) {
+// ProcessesLost closes the sessions of dead processes.
+func (o *Owner) ProcessesLost(now rpc.Instant, processes []string) {
 	o.setNow(now)
-	for _, m := range o.pre.gone(processes) {
-		o.queue.give(m, false)
+	for _, m := range o.pre.closeLost(processes) {
+		o.queue.enqueue(m, false)
 	}
 }
 
-// lost is the end of a device's session whose process is gone.
-func lost(d *device) bus.Message {
+// nodeLost is the end of a device's session whose process is gone.
+func nodeLost(d *device) bus.Message {
 	return ownCommand(d.partition, d.id, rpc.Disconnect{Session: d.state.Session.ID, Why: string(transports.ReasonNodeLost)})
 }
 
@@ -131,8 +131,8 @@ func ownCommand(partition int32, device uuid.UUID, do rpc.Action) bus.Message {
 	return bus.Message{Partition: partition, Lane: bus.RPC, Key: device, Value: cmd}
 }
 
-// undecided refuses a call that would fail because its device is not connected, while that is not known yet.
-func (dec *decision) undecided(m *bus.Message, cmd *step.Command, d *device, part *partition) bool {
+// refuseUnready refuses a call that fails when its device is offline, while the barrier leaves that open.
+func (dec *decision) refuseUnready(m *bus.Message, cmd *step.Command, d *device, part *partition) bool {
 	call, ok := cmd.Do.(step.Call)
 	if !ok || !call.FailOffline || part.barrier == nil || d.state.Session.ID != uuid.Nil {
 		return false
@@ -141,32 +141,32 @@ func (dec *decision) undecided(m *bus.Message, cmd *step.Command, d *device, par
 	return true
 }
 
-// confirm takes the word of another process.
+// confirm takes the report of another process about its callers.
 func (o *Owner) confirm(c *wire.Confirm, part *partition) {
 	if part.cp.Epoch != c.Epoch {
-		return // it was for an owner before
+		return // it was for an earlier owner
 	}
 	for i := range c.Callers {
-		o.queue.giveCaller(part, c.Process, c.Callers[i])
+		o.queue.enqueueCaller(part, c.Process, c.Callers[i])
 	}
 	if b := part.barrier; b != nil {
 		b.waiting = slices.DeleteFunc(b.waiting, func(p string) bool { return p == c.Process })
-		if len(b.waiting) == 0 && !b.blind {
+		if len(b.waiting) == 0 && !b.joining {
 			part.lift()
 		}
 	}
 }
 
-// lift ends the waiting for other processes.
-func (p *partition) lift() { p.barrier, p.orphans = nil, true }
+// lift ends the wait for other processes.
+func (p *partition) lift() { p.barrier, p.endUnawaited = nil, true }
 
-// callerWaiting is a message of the owner to itself: somebody in a process waits for a call.
+// callerWaiting is a message of the owner to itself: a caller waits in a process.
 type callerWaiting struct {
 	process string
 	caller  wire.Caller
 }
 
-// callerWaits notes a caller. One whose call has ended missed its end: it is told again. It answers false if something must be read first.
+// callerWaits notes a caller. If its call has ended it missed the end, which is sent again. It returns false if something must be read first.
 func (dec *decision) callerWaits(p *pending, w *callerWaiting) bool {
 	part := &dec.parts[p.Partition]
 	d, err := dec.deviceOf(p, &step.Command{Device: w.caller.Device, Do: step.RPC{}})
@@ -175,9 +175,9 @@ func (dec *decision) callerWaits(p *pending, w *callerWaiting) bool {
 	}
 	c := d.state.Find(w.caller.Call)
 	if c == nil {
-		past, ended, ok := dec.past(p, d, w.caller.Call)
+		past, ended, ok := dec.lookUpEnded(p, d, w.caller.Call)
 		if !ended {
-			return ok // its command is still on the way, or it is another's
+			return ok // its command is still on the way, or the call is another device's
 		}
 		c = &past.Call
 	}
@@ -197,27 +197,27 @@ func (dec *decision) callerWaits(p *pending, w *callerWaiting) bool {
 	return ok
 }
 
-// endOrphans ends the light calls that were not sent, and that nobody waits for: they are not sent any more. It comes behind everything that was kept: an
-// answer of the device may be among it, and proves that the call was sent.
-func (o *Owner) endOrphans() {
+// endUnawaitedCalls ends the light calls that were not sent and have no caller left. It comes after the durable messages: a device's answer among them proves
+// that a call was sent.
+func (o *Owner) endUnawaitedCalls() {
 	for i := range o.mem.parts {
 		part := &o.mem.parts[i]
-		kept := lineKey{lane: bus.RPC, partition: part.number}
-		if !part.orphans || part.state != owned || part.callers > 0 || o.queue.of(kept) != nil {
+		durableLine := lineKey{lane: bus.RPC, partition: part.number}
+		if !part.endUnawaited || part.state != owned || part.callers > 0 || o.queue.lineOf(durableLine) != nil {
 			continue
 		}
-		part.orphans = false
+		part.endUnawaited = false
 		for _, d := range o.mem.tables.inPartition(part.number) {
-			if hasWaiting(d) {
-				o.queue.give(ownCommand(part.number, d.id, rpc.Recover{}), false)
+			if hasAwaitedCalls(d) {
+				o.queue.enqueue(ownCommand(part.number, d.id, rpc.Recover{}), false)
 			}
 		}
 	}
 	o.advanceLines()
 }
 
-// hasWaiting tells whether a device has light calls that somebody waited for.
-func hasWaiting(d *device) bool {
+// hasAwaitedCalls reports whether a device has light calls that had a caller.
+func hasAwaitedCalls(d *device) bool {
 	for call := range d.state.Open.All() {
 		if call.Waiting {
 			return true

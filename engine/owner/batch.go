@@ -15,9 +15,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// Batch is what one append stores, and what is to leave when it is stored. Whoever appends it lets out what Release gives, and nothing else changes it.
+// Batch is what one append stores, and the effects to release when it is stored. Nothing changes it after Ready.
 type Batch struct {
-	Store  eventstore.Batch // no partitions: nothing is to be stored
+	Store  eventstore.Batch // no partitions: there is nothing to store
 	Events int              // and rows, weighed
 
 	number uint64
@@ -29,7 +29,7 @@ type Batch struct {
 	messages    []pending // to be processed again if the append fails
 	effects     []Effect
 	completions []Completion
-	deadLetters []published
+	deadLetters []deadLetterRecord
 	spans       []Span
 	passages    []Passage
 	endings     []Ending
@@ -39,16 +39,16 @@ type Batch struct {
 	touched     []*device // of which it has something
 	oldest      [bus.Lanes]rpc.Instant
 	closed      bool // nothing else may come into it
-	rejects     rejects
+	rejection   rejection
 }
 
-// rejects says what a batch has of a command whose events the store refuses.
-type rejects uint8
+// rejection is what a batch holds of a command whose events the store refuses.
+type rejection uint8
 
 const (
-	nothing  rejects = iota
-	rejected         // its dead letter and fact, or an answer
-	skipped          // not even those: the store refuses them, too
+	rejectsNothing    rejection = iota
+	rejectsCommand              // its dead letter and fact, or an answer
+	rejectsDeadLetter           // neither: the store refuses its dead letter, too
 )
 
 // Effect is an effect of a step, and whom it concerns.
@@ -59,11 +59,11 @@ type Effect struct {
 	Do        step.Effect
 	From      *step.TraceContext // what it is a child of, nil if it is in no trace
 	To        []string           // processes; none: this one
-	Callers   []string           // processes in which somebody waits until a delivery has left
+	Callers   []string           // processes with callers of a one-way call, to be answered when the delivery has left
 	Content   []byte             // digest of a call that ended: its callers may not know yet that it is theirs
 }
 
-// Completion is what the sender of a message is told.
+// Completion is the result for the sender of a message.
 type Completion struct {
 	Partition int32
 	Done      func(error) // nil: Waiter waits, here or at another node
@@ -71,13 +71,13 @@ type Completion struct {
 	Err       error
 }
 
-// published is a record for the topic of dead letters.
-type published struct {
+// deadLetterRecord is a record for the topic of dead letters.
+type deadLetterRecord struct {
 	partition int32
 	record    bus.Record
 }
 
-// batchBytes bounds the data of one append beside the number of its events.
+// batchBytes bounds the data of one append; Config.BatchEvents bounds its events.
 const batchBytes = 2 << 20
 
 func newBatch(id uuid.UUID, number uint64) *Batch {
@@ -118,16 +118,16 @@ func (b *Batch) noteOldest(m *bus.Message) {
 	}
 }
 
-// recorder brings what is decided into the batch and into the memory.
+// recorder writes decisions into the batch and the memory.
 type recorder struct {
 	*memory
-	batch   *Batch            // takes what is decided now
-	trace   step.TraceContext // the place in its trace of what is decided now
-	letters letters
-	nodes   nodetrace.Recorder
+	batch          *Batch            // the open one
+	trace          step.TraceContext // of the current decision
+	deadLetterRows deadLetterRows
+	nodes          nodetrace.Recorder
 }
 
-// begin begins another batch.
+// begin opens the next batch.
 func (rec *recorder) begin() {
 	rec.number++
 	rec.batch = newBatch(rec.config.NewID(), rec.number)
@@ -150,7 +150,7 @@ func (rec *recorder) place(part *partition, h *projection.Head, e eventstore.Eve
 	rec.batch.bytes += len(e.Data)
 }
 
-// seal makes the store's batch of what was gathered.
+// seal builds the store's batch.
 func (rec *recorder) seal(b *Batch) {
 	for _, c := range b.calls {
 		row, err := c.Row()
@@ -171,8 +171,8 @@ func (rec *recorder) seal(b *Batch) {
 	}
 }
 
-// without takes partitions out of a batch that is not appended yet, and answers their messages.
-func (b *Batch) without(gone func(int32) bool) (messages []pending) {
+// removePartitions removes partitions from a batch that is not appended yet, and returns their messages.
+func (b *Batch) removePartitions(gone func(int32) bool) (messages []pending) {
 	for _, p := range b.order {
 		if pb := b.parts[p]; gone(p) {
 			b.Events -= len(pb.Events)
@@ -196,7 +196,7 @@ func (b *Batch) without(gone func(int32) bool) (messages []pending) {
 	b.messages = slices.DeleteFunc(b.messages, func(p pending) bool { return gone(p.Partition) })
 	b.effects = slices.DeleteFunc(b.effects, func(fx Effect) bool { return gone(fx.Partition) })
 	b.completions = slices.DeleteFunc(b.completions, func(c Completion) bool { return gone(c.Partition) })
-	b.deadLetters = slices.DeleteFunc(b.deadLetters, func(d published) bool { return gone(d.partition) })
+	b.deadLetters = slices.DeleteFunc(b.deadLetters, func(d deadLetterRecord) bool { return gone(d.partition) })
 	b.spans = slices.DeleteFunc(b.spans, func(s Span) bool { return gone(s.Partition) })
 	b.passages = slices.DeleteFunc(b.passages, func(p Passage) bool { return gone(p.Partition) })
 	b.endings = slices.DeleteFunc(b.endings, func(e Ending) bool { return gone(e.Partition) })
@@ -209,7 +209,7 @@ func (b *Batch) without(gone func(int32) bool) (messages []pending) {
 	return messages
 }
 
-// apply brings the result of a step into the memory and the batch.
+// apply writes the result of a step into the memory and the batch.
 func (dec *decision) apply(m *bus.Message, cmd *step.Command, d *device, res *step.Result) {
 	if res.Refusal != nil && len(res.Events) == 0 && len(res.Effects) == 0 {
 		dec.refuse(m, res.Refusal)
@@ -226,10 +226,10 @@ func (dec *decision) apply(m *bus.Message, cmd *step.Command, d *device, res *st
 		dec.presence.rememberSender(cmd, d)
 	}
 	for i := range res.Calls {
-		dec.follow(part, d, &res.Calls[i], res.Events)
+		dec.updateCall(part, d, &res.Calls[i], res.Events)
 	}
 	if changesSession(res.Events) {
-		dec.tables.awaitAll(d)
+		dec.tables.setDeadlines(d)
 	}
 	for _, run := range res.Runs() {
 		dec.park(part, d, run)
@@ -239,7 +239,7 @@ func (dec *decision) apply(m *bus.Message, cmd *step.Command, d *device, res *st
 	dec.writeNodeTraces(part, d, cmd)
 	for i, do := range res.Effects {
 		if dl, ok := do.(step.DeadLetter); ok {
-			dec.cutOff(part, d, cmd, &dl)
+			dec.recordCutOff(part, d, cmd, &dl)
 		}
 		fx := &effects[i]
 		fx.Partition, fx.Epoch, fx.Tenant, fx.Do, fx.From = d.partition, part.cp.Epoch, d.tenant, do, dec.contextOf(do)
@@ -254,7 +254,7 @@ func (rec *recorder) placeEvent(part *partition, d *device, ev *step.Event) {
 	if err != nil {
 		panic(fmt.Sprintf("owner: %v", err)) // facts hold JSON that was checked before
 	}
-	rec.carry(part, d, ev)
+	rec.carryOver(part, d, ev)
 	name, h, past := rec.headOf(part, d, ev)
 	rec.place(part, h, eventstore.Event{
 		Stream: name, Type: ev.Name(), TypeVersion: ev.Version(), At: int64(ev.Event.At), Occurred: int64(ev.Event.Occurred),
@@ -267,7 +267,7 @@ func (rec *recorder) placeEvent(part *partition, d *device, ev *step.Event) {
 	rec.touch(d)
 }
 
-// write turns the writes of nodes into rows and keeps the values at hand.
+// write turns the writes of nodes into rows, and caches the values.
 func (dec *decision) write(part *partition, writes []nodes.Write) {
 	if len(writes) == 0 {
 		return
@@ -275,22 +275,22 @@ func (dec *decision) write(part *partition, writes []nodes.Write) {
 	pb := dec.batch.part(&part.cp)
 	for i := range writes {
 		pb.Rows = append(pb.Rows, projection.ValueRow(&writes[i]))
-		dec.writeValue(&writes[i], &dec.pending.read.foreign)
+		dec.writeValue(&writes[i], &dec.pending.read.remoteValues)
 	}
 	dec.batch.Events += len(writes) / 2 // rows cost, too
 }
 
-// Release is what may leave: all of a batch that is stored, but for partitions of which it is not.
+// Release gives the effects of a batch, without the partitions that are not stored.
 type Release struct {
 	*Batch
 	fenced []int32 // partitions that are not stored
 	only   []int32 // if it is not nil: the partitions that are stored
 }
 
-// Release gives what may leave when the batch is stored, but for the partitions that were fenced.
+// Release releases the batch without the fenced partitions.
 func (b *Batch) Release(fenced []int32) Release { return Release{Batch: b, fenced: fenced} }
 
-// Holds tells whether what belongs to a partition may leave.
+// Holds reports whether the effects of a partition are released.
 func (r *Release) Holds(partition int32) bool {
 	if r.only != nil {
 		return slices.Contains(r.only, partition)
@@ -307,7 +307,7 @@ func (r *Release) Spans(each func(*Span)) {
 	}
 }
 
-// Completions gives the senders to be told.
+// Completions gives the results for the senders.
 func (r *Release) Completions(each func(*Completion)) {
 	for i := range r.completions {
 		if r.Holds(r.completions[i].Partition) {

@@ -6,8 +6,8 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// cache keeps what was used last, up to a weight. Beyond it, it also keeps what was set in a batch that is not stored yet: the store does
-// not know that.
+// cache is an LRU cache bounded by weight. It exceeds the bound only for values of batches that are not stored yet: the store cannot
+// return them.
 type cache[K comparable, V any] struct {
 	lru    *simplelru.LRU[K, cached[V]]
 	weight int

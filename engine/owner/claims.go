@@ -16,8 +16,8 @@ import (
 const (
 	claimAgain  = 20 * time.Millisecond // after a failure; it doubles up to
 	claimLatest = 500 * time.Millisecond
-	claimLost   = 5 * time.Second  // while the inbox has lost what was not taken
-	claimFenced = 3 * time.Second  // after another process has claimed them: the group may not have told yet
+	claimLost   = 5 * time.Second  // while the inbox has lost messages
+	claimFenced = 3 * time.Second  // after another process has claimed them: the group's assignment may follow
 	claimNewer  = 30 * time.Second // while they hold events that only a newer program can read
 	leaveMost   = 5 * time.Second  // to store what was decided of a partition that goes to another process
 )
@@ -34,8 +34,8 @@ func (o *Owner) Assign(now rpc.Instant, partitions []int32) {
 		case p.state == owned || p.reading && p.state == others:
 			gone = append(gone, p.number)
 		case p.state == others:
-			o.out.redirect(o.queue.take(func(n int32) bool { return n == p.number }))
-			o.out.redirect(p.takeUnconfirmed())
+			o.out.redirect(o.queue.removePartitions(func(n int32) bool { return n == p.number }))
+			o.out.redirect(p.takeUncertain())
 		}
 	}
 	if len(gone) > 0 {
@@ -44,8 +44,8 @@ func (o *Owner) Assign(now rpc.Instant, partitions []int32) {
 	}
 }
 
-// Revoke gives partitions up that go to another process. Ready names them in Left when nothing of them is under way any more: what was decided is stored first, and
-// what is written behind, so that the next owner has little to read.
+// Revoke gives up partitions that go to another process. Ready names them in Left once everything decided, and the write-behind rows, are stored, so that the
+// next owner has little to read.
 func (o *Owner) Revoke(now rpc.Instant, partitions []int32) {
 	o.setNow(now)
 	for _, p := range partitions {
@@ -76,39 +76,39 @@ func (o *Owner) leave(partitions []int32) {
 		}
 	}
 	o.out.Unread = append(o.out.Unread, read...)
-	o.out.redirect(o.queue.take(mine))
+	o.out.redirect(o.queue.removePartitions(mine))
 	for _, n := range partitions {
 		if p := &o.mem.parts[n]; p.state == owned {
 			p.state, p.leaving = leaving, o.mem.now.Add(leaveMost)
 			o.out.Changed = true
 		} else if p.state == others {
-			o.out.redirect(p.takeUnconfirmed())
+			o.out.redirect(p.takeUncertain())
 			o.out.Left = append(o.out.Left, n)
 		}
 	}
-	o.leaveDone()
+	o.finishLeaves()
 }
 
-// leaveDone forgets the partitions that leave, and of which nothing is to be stored any more, or could not be in time.
-func (o *Owner) leaveDone() {
+// finishLeaves drops the leaving partitions whose events are stored, or could not be stored in time.
+func (o *Owner) finishLeaves() {
 	for i := range o.mem.parts {
 		p := &o.mem.parts[i]
 		storing := slices.Contains(o.rec.batch.order, p.number) || o.appending != nil && slices.Contains(o.appending.order, p.number)
 		if p.state == leaving && (!storing || p.leaving <= o.mem.now) {
-			o.left(p.number)
+			o.finishLeave(p.number)
 		}
 	}
 }
 
-func (o *Owner) left(partition int32) {
+func (o *Owner) finishLeave(partition int32) {
 	o.out.redirect(o.drop([]int32{partition}))
 	o.out.Left = append(o.out.Left, partition)
 }
 
-// drop forgets the memory of partitions, and answers the messages that are to be processed again, by whoever owns them next.
+// drop forgets the memory of partitions, and returns the messages that their next owner must process again.
 func (o *Owner) drop(partitions []int32) (messages []*pending) {
 	gone := func(p int32) bool { return slices.Contains(partitions, p) }
-	for _, p := range o.rec.batch.without(gone) {
+	for _, p := range o.rec.batch.removePartitions(gone) {
 		messages = append(messages, &p)
 	}
 	for _, n := range partitions {
@@ -119,20 +119,20 @@ func (o *Owner) drop(partitions []int32) (messages []*pending) {
 			d.lingering = nil
 		}
 	}
-	messages = append(messages, o.queue.take(gone)...)
+	messages = append(messages, o.queue.removePartitions(gone)...)
 	o.mem.tables.drop(partitions)
-	o.rec.letters.forget(func(r removal) bool { return gone(r.partition) })
+	o.rec.deadLetterRows.forget(func(r removal) bool { return gone(r.partition) })
 	o.mem.recent.values.forget(func(v value, batch uint64) bool { return v.epoch == 0 && batch > o.mem.stored })
 	for _, n := range partitions {
 		p := &o.mem.parts[n]
-		*p = partition{number: n, wanted: p.wanted, reading: p.reading, again: p.again, unsure: p.unsure}
+		*p = partition{number: n, wanted: p.wanted, reading: p.reading, claimAt: p.claimAt, uncertain: p.uncertain}
 	}
 	o.out.Dropped = append(o.out.Dropped, partitions...)
 	o.out.Changed = true
 	return messages
 }
 
-// redirect sends on what the next owner of a partition must have. What the inbox keeps, that owner reads by itself, and tells who waits here.
+// redirect sends messages on to the next owner. Durable messages the next owner reads from the inbox itself.
 func (r *Ready) redirect(messages []*pending) {
 	for _, p := range messages {
 		if !p.own {
@@ -142,30 +142,30 @@ func (r *Ready) redirect(messages []*pending) {
 }
 
 func (r *Ready) redirectOne(m *bus.Message) {
-	if !kept(m) {
+	if !durable(m) {
 		r.Misrouted = append(r.Misrouted, *m)
 	}
 }
 
-// Returned takes what the inbox gave back of partitions that it does not deliver any more.
+// Returned takes the messages that the inbox gave back when it stopped delivering partitions.
 func (o *Owner) Returned(messages []bus.Message) {
 	for i := range messages {
 		o.out.redirectOne(&messages[i])
 	}
 }
 
-// claims tells whether a claim is under way.
+// claims reports whether a claim is under way.
 func claims(parts []partition) bool {
 	return slices.ContainsFunc(parts, func(p partition) bool { return p.state == claiming })
 }
 
-// claim begins to claim what is wanted and not owned.
+// claim starts to claim the partitions that are wanted and not owned.
 func (o *Owner) claim() {
 	if claims(o.mem.parts) || o.stopping {
 		return
 	}
 	for i := range o.mem.parts {
-		if p := &o.mem.parts[i]; p.wanted && p.state == others && p.again <= o.mem.now {
+		if p := &o.mem.parts[i]; p.wanted && p.state == others && p.claimAt <= o.mem.now {
 			p.state = claiming
 			o.out.Claim = append(o.out.Claim, Claim{Partition: p.number, Reading: p.reading})
 		}
@@ -178,34 +178,34 @@ type Claim struct {
 	Reading   bool
 }
 
-// Claimed is what became of a claim.
+// Claimed is the result of a claim.
 type Claimed struct {
 	Partitions  []int32
 	Err         error
 	Canceled    bool         // the claim was ended
 	Recovered   []*Recovered // of each
-	From        []bus.From   // where the inbox goes on, of those that it did not deliver before
+	From        []bus.From   // where the inbox goes on, for partitions that it did not deliver before
 	DeadLetters int64        // rows of dead letters
 	Sessions    []LocalSession
 	Callers     map[int32][]wire.Caller // of this process, by partition
 }
 
-// LocalSession is a live session of this process, and what its owner must hear of it.
+// LocalSession is a live session of this process, with the commands that report it to its owner.
 type LocalSession struct {
 	Partition int32
 	Device    uuid.UUID
 	Actions   []rpc.Action
 }
 
-// Claimed takes what became of a claim.
+// Claimed takes the result of a claim.
 func (o *Owner) Claimed(now rpc.Instant, c *Claimed) {
 	o.setNow(now)
 	if c.Err != nil {
-		o.notClaimed(c)
+		o.claimFailed(c)
 		return
 	}
 	o.health.claimed()
-	o.rec.letters.rows = c.DeadLetters
+	o.rec.deadLetterRows.rows = c.DeadLetters
 	var mine, unwanted []int32
 	for _, r := range c.Recovered {
 		p := &o.mem.parts[r.Checkpoint.Partition]
@@ -225,8 +225,8 @@ func (o *Owner) Claimed(now rpc.Instant, c *Claimed) {
 	o.mem.notice(Notice{Kind: NoticeClaimed, Partitions: mine, Calls: len(o.mem.tables.calls), Runs: len(o.mem.tables.runs)})
 }
 
-// notClaimed says why partitions are not claimed, and lets them be claimed again later.
-func (o *Owner) notClaimed(c *Claimed) {
+// claimFailed reports why partitions are not claimed, and schedules another try.
+func (o *Owner) claimFailed(c *Claimed) {
 	again := min(claimAgain<<min(o.health.failures, 10), claimLatest)
 	var lost *bus.LostError
 	switch {
@@ -248,7 +248,7 @@ func (o *Owner) notClaimed(c *Claimed) {
 	var unwanted []int32
 	for _, n := range c.Partitions {
 		p := &o.mem.parts[n]
-		if p.state, p.again = others, o.mem.now.Add(again); !p.reading {
+		if p.state, p.claimAt = others, o.mem.now.Add(again); !p.reading {
 			o.out.Unread = append(o.out.Unread, n) // it may have begun
 		}
 		if !p.wanted {
@@ -260,7 +260,7 @@ func (o *Owner) notClaimed(c *Claimed) {
 
 // adopt takes over a partition that was loaded.
 func (o *Owner) adopt(p *partition, r *Recovered, from []bus.From) {
-	unsure := p.unsure
+	uncertain := p.uncertain
 	o.mem.adopt(p, r, from)
 	if p.barrier = o.pre.peers.barrier(o.mem.now); p.barrier == nil {
 		p.lift()
@@ -268,16 +268,16 @@ func (o *Owner) adopt(p *partition, r *Recovered, from []bus.From) {
 	for i := range r.Quarantined {
 		o.rec.quarantine(p, &r.Quarantined[i])
 	}
-	if unsure != nil {
-		o.resolve(p, unsure)
+	if uncertain != nil {
+		o.resolve(p, uncertain)
 	}
 }
 
-// resumeSessions tells the devices of partitions that were just loaded which sessions of this process live, and which of its callers wait.
+// resumeSessions reports this process's sessions and callers to the devices of partitions that were just loaded.
 func (o *Owner) resumeSessions(mine []int32, c *Claimed) {
 	for _, n := range mine {
 		for _, w := range c.Callers[n] {
-			o.queue.giveCaller(&o.mem.parts[n], o.mem.config.Process, w)
+			o.queue.enqueueCaller(&o.mem.parts[n], o.mem.config.Process, w)
 		}
 	}
 	for _, one := range o.queue.linesOf(func(n int32) bool { return slices.Contains(mine, n) }) {
@@ -286,30 +286,30 @@ func (o *Owner) resumeSessions(mine []int32, c *Claimed) {
 	for _, s := range slices.Backward(c.Sessions) {
 		for _, do := range slices.Backward(s.Actions) {
 			if slices.Contains(mine, s.Partition) {
-				o.queue.give(ownCommand(s.Partition, s.Device, do), true)
+				o.queue.enqueue(ownCommand(s.Partition, s.Device, do), true)
 			}
 		}
 	}
 }
 
-// unconfirmed is an append of which nobody said that it is stored: the claim that follows shows it.
-type unconfirmed struct {
+// uncertainAppend is an append with an unknown result: the next claim shows whether it is stored.
+type uncertainAppend struct {
 	batch    *Batch
 	messages []*pending // of the partition
 }
 
-// takeUnconfirmed are the messages of a partition's unconfirmed append, once.
-func (p *partition) takeUnconfirmed() []*pending {
-	if p.unsure == nil {
+// takeUncertain removes the messages of a partition's uncertain append.
+func (p *partition) takeUncertain() []*pending {
+	if p.uncertain == nil {
 		return nil
 	}
-	messages := p.unsure.messages
-	p.unsure = nil
+	messages := p.uncertain.messages
+	p.uncertain = nil
 	return messages
 }
 
-// resolve finds out whether an append is stored after all: it is the partition's last one then. Otherwise its messages are processed again.
-func (o *Owner) resolve(p *partition, u *unconfirmed) {
+// resolve finds out whether an uncertain append is stored: then it is the partition's last one. Otherwise its messages are processed again.
+func (o *Owner) resolve(p *partition, u *uncertainAppend) {
 	if p.cp.Append == u.batch.Store.ID {
 		o.out.Release = append(o.out.Release, Release{Batch: u.batch, only: []int32{p.number}})
 		return

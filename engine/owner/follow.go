@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// headOf is the stream of an event and its end, which the event moves. An event that begins a stream opens it. The end of a call that has ended is in past.
+// headOf is the stream of an event, and the head that the event moves. The first event of a stream opens it. past is set for a call that has ended.
 func (rec *recorder) headOf(part *partition, d *device, ev *step.Event) (stream string, h *projection.Head, past *endedCall) {
 	id := ev.Stream.ID
 	switch ev.Stream.Kind {
@@ -23,7 +23,7 @@ func (rec *recorder) headOf(part *partition, d *device, ev *step.Event) (stream 
 		if c := rec.callOf(part, d, ev); c != nil {
 			h = &c.head
 		} else {
-			one, _ := rec.endedLately(id)
+			one, _ := rec.recentlyEnded(id)
 			past, h = &one, &one.Head
 		}
 	case step.RunStream:
@@ -41,12 +41,12 @@ func (rec *recorder) headOf(part *partition, d *device, ev *step.Event) (stream 
 		case rpc.SessionClosed:
 			d.lastDisconnect = ev.Event.At
 		}
-		part.behind.change(d)
+		part.writeBehind.changeDevice(d)
 	}
 	if h.Version == 0 {
 		h.Began = int64(ev.Event.At)
 		if ev.Stream.Kind != step.DeviceStream {
-			part.behind.open(stream)
+			part.writeBehind.open(stream)
 		}
 	}
 	return stream, h, past
@@ -57,34 +57,34 @@ func (rec *recorder) callOf(part *partition, d *device, ev *step.Event) *openCal
 	id := ev.Stream.ID
 	c := rec.tables.calls[id]
 	if c == nil {
-		if _, ended := rec.endedLately(id); ended {
+		if _, ended := rec.recentlyEnded(id); ended {
 			return nil
 		}
 		c = rec.tables.open(id, d)
-		c.accepted, c.from = min(ev.Event.Occurred, ev.Event.At), rec.trace
+		c.accepted, c.trace = min(ev.Event.Occurred, ev.Event.At), rec.trace
 		rec.tables.use(d)
 	}
 	if q, ok := ev.Event.Fact.(rpc.Queued); ok && !q.Again {
-		part.behind.change(d) // its wire counter has moved
+		part.writeBehind.changeDevice(d) // its wire counter has moved
 	}
 	return c
 }
 
-// follow brings what the owner knows of a call up to date with the events of a step: its timer, its body, its row.
-func (rec *recorder) follow(part *partition, d *device, call *rpc.Call, events []step.Event) {
+// updateCall updates a call's timer, body and row with the events of a step.
+func (rec *recorder) updateCall(part *partition, d *device, call *rpc.Call, events []step.Event) {
 	row := &projection.Call{Tenant: d.tenant, Device: d.id, Partition: d.partition, State: *call, Body: rec.bodyAfter(part, call.ID, events)}
 	if c := rec.tables.calls[call.ID]; c != nil {
 		row.Head = c.head
 		rec.passages(c, call, events)
 		if call.Phase.Terminal() {
-			row.Ended = rec.end(part, c, call, events)
+			row.Ended = rec.closeCall(part, c, call, events)
 		} else {
-			rec.tables.await(c)
+			rec.tables.setDeadline(c)
 		}
 	} else { // it had ended before
-		past, _ := rec.endedLately(call.ID)
+		past, _ := rec.recentlyEnded(call.ID)
 		past.Call = *call
-		rec.keepEnded(part.number, past.EndedCall)
+		rec.cacheEnded(part.number, past.EndedCall)
 		row.Head, row.Ended = past.Head, past.At
 	}
 	if row.HasRow() {
@@ -92,7 +92,7 @@ func (rec *recorder) follow(part *partition, d *device, call *rpc.Call, events [
 	}
 }
 
-// changesSession tells whether a session was opened that lived before: what it had to acknowledge is due again.
+// changesSession reports whether a session was opened that lived before: what it had to acknowledge is due again.
 func changesSession(events []step.Event) bool {
 	for i := range events {
 		if f, ok := events[i].Event.Fact.(rpc.SessionOpened); ok && f.Since != 0 {
@@ -102,22 +102,22 @@ func changesSession(events []step.Event) bool {
 	return false
 }
 
-// end moves a call that has ended to those that ended lately, and answers when it ended.
-func (rec *recorder) end(part *partition, c *openCall, call *rpc.Call, events []step.Event) rpc.Instant {
+// closeCall moves a call to the recently ended ones, and returns when it ended.
+func (rec *recorder) closeCall(part *partition, c *openCall, call *rpc.Call, events []step.Event) rpc.Instant {
 	d := c.device
 	at := events[len(events)-1].Event.At
-	rec.keepEnded(part.number, EndedCall{Device: d.id, Head: c.head, Call: *call, At: at})
+	rec.cacheEnded(part.number, EndedCall{Device: d.id, Head: c.head, Call: *call, At: at})
 	if call.Direction == rpc.ToDevice {
 		rec.recent.wires.set(wireKey{d.id, call.Wire}, call.ID, 1, rec.number)
 	}
-	part.behind.close(projection.CallStream(d.tenant, call.ID))
+	part.writeBehind.close(projection.CallStream(d.tenant, call.ID))
 	rec.tables.close(c)
 	return at
 }
 
-// bodyAfter is the body of a call after the events of a step. That of a light call which goes on is not needed, and may not be at hand.
+// bodyAfter is the body of a call after the events of a step. The body of an open light call is not needed, and may not be cached.
 func (rec *recorder) bodyAfter(part *partition, call uuid.UUID, events []step.Event) rpc.Body {
-	body, known := rec.bodyAtHand(call)
+	body, known := rec.cachedBody(call)
 	if !known && !begins(call, events) {
 		return body
 	}
@@ -126,25 +126,25 @@ func (rec *recorder) bodyAfter(part *partition, call uuid.UUID, events []step.Ev
 			body = rpc.EvolveBody(body, ev.Fact)
 		}
 	}
-	rec.keepBody(part.number, call, body)
+	rec.cacheBody(part.number, call, body)
 	return body
 }
 
-// bodiesNeeded are the calls with rows to write whose bodies are not at hand.
+// bodiesNeeded are the calls with rows to write whose bodies are not cached.
 func (rec *recorder) bodiesNeeded(res *step.Result) (calls []uuid.UUID) {
 	for i := range res.Calls {
 		c := &res.Calls[i]
 		if !c.Persistent && !c.Phase.Terminal() || begins(c.ID, res.Events) {
 			continue
 		}
-		if _, known := rec.bodyAtHand(c.ID); !known {
+		if _, known := rec.cachedBody(c.ID); !known {
 			calls = append(calls, c.ID)
 		}
 	}
 	return calls
 }
 
-// begins tells whether the events of a step are the first of a call.
+// begins reports whether the events of a step are the first of a call.
 func begins(call uuid.UUID, events []step.Event) bool {
 	for i := range events {
 		if _, ok := events[i].Event.Fact.(rpc.Requested); ok && events[i].Event.Call == call {
@@ -154,7 +154,7 @@ func begins(call uuid.UUID, events []step.Event) bool {
 	return false
 }
 
-// touch notes that the batch has something of a device, which stays in memory until that is stored.
+// touch keeps a device in memory until the batch is stored.
 func (rec *recorder) touch(d *device) {
 	if d.written != rec.number {
 		d.written = rec.number
@@ -167,23 +167,23 @@ func (rec *recorder) park(part *partition, d *device, run step.Run) {
 	r := rec.tables.runs[run.ID]
 	r.run, r.device = run, d
 	if len(run.Tokens) == 0 {
-		part.behind.close(projection.RunStream(run.ID))
+		part.writeBehind.close(projection.RunStream(run.ID))
 	}
 	rec.tables.park(r)
 }
 
-// carriedAfter is how long the stream of a device may get before it goes on in a successor.
+// carriedAfter bounds the events of a device's stream; then a successor continues it.
 const carriedAfter = 10_000
 
-// Carried closes a long-lived stream: its state goes on in the stream To, so that retention can work on whole streams.
+// Carried closes a long-lived stream: the stream To continues it, so that retention can work on whole streams.
 type Carried struct {
 	To       string `json:"to"`
 	NextWire int32  `json:"nextWire"`
 	LastHash string `json:"lastHash"` // of the event before this one
 }
 
-// carry closes the stream of a device before its first event of a new month, or when it has become long.
-func (rec *recorder) carry(part *partition, d *device, ev *step.Event) {
+// carryOver closes the stream of a device before its first event of a new month, or when it has become long.
+func (rec *recorder) carryOver(part *partition, d *device, ev *step.Event) {
 	if ev.Stream.Kind != step.DeviceStream {
 		return
 	}
@@ -208,56 +208,56 @@ func month(at int64) int {
 	return t.Year()*12 + int(t.Month())
 }
 
-// behind is what of a partition is written behind: rows of devices, and the index of open streams. All of it can be had again from
+// writeBehind is what of a partition is written after its events: rows of devices, and the index of open streams. Recovery rebuilds it from
 // the events after Checkpoint.Indexed (decision 0006).
-type behind struct {
+type writeBehind struct {
 	devices []*device           // with rows to write
 	opened  map[string]struct{} // open, and not in the index yet
 	closed  map[string]struct{} // closed, and still in the index
 	indexed map[string]struct{} // in the index
 }
 
-// change notes that the row of a device is to be written.
-func (b *behind) change(d *device) {
+// changeDevice notes that the row of a device is to be written.
+func (b *writeBehind) changeDevice(d *device) {
 	if !d.changed {
 		d.changed = true
 		b.devices = append(b.devices, d)
 	}
 }
 
-func (b *behind) open(stream string) {
+func (b *writeBehind) open(stream string) {
 	if b.opened == nil {
 		b.opened, b.closed, b.indexed = map[string]struct{}{}, map[string]struct{}{}, map[string]struct{}{}
 	}
 	b.opened[stream] = struct{}{}
 }
 
-// found notes a stream that is open in the index.
-func (b *behind) found(stream string) {
+// openIndexed notes a stream that is open in the index.
+func (b *writeBehind) openIndexed(stream string) {
 	b.open(stream)
 	delete(b.opened, stream)
 	b.indexed[stream] = struct{}{}
 }
 
-func (b *behind) close(stream string) {
+func (b *writeBehind) close(stream string) {
 	if _, ok := b.indexed[stream]; ok {
 		b.closed[stream] = struct{}{}
 	}
 	delete(b.opened, stream)
 }
 
-// stale tells whether a flush of the partition writes something.
+// stale reports whether a flush of the partition would write something.
 func (p *partition) stale() bool {
-	return p.behind.dirty() || p.moved || p.cp.Seq-p.cp.Indexed >= catchUpMost
+	return p.writeBehind.dirty() || p.moved || p.cp.Seq-p.cp.Indexed >= catchUpMost
 }
 
-func (b *behind) dirty() bool { return len(b.devices)+len(b.opened)+len(b.closed) > 0 }
+func (b *writeBehind) dirty() bool { return len(b.devices)+len(b.opened)+len(b.closed) > 0 }
 
 // catchUpMost is after how many events a partition's watermark moves on although no row of it has changed: recovery reads what comes after it.
 const catchUpMost = 1_000
 
-// flushBehind adds the rows that are written behind of a few partitions to the batch, about once a second each; of all when everything is to be written.
-// A partition that was loaded has its turn in the first batch: otherwise each of several crashes in a row makes the next recovery longer.
+// flushBehind adds the write-behind rows of a few partitions to the batch, about once a second each; of all partitions if all is set.
+// A loaded partition is flushed with the first batch: otherwise each of several crashes in a row makes the next recovery longer.
 func (o *Owner) flushBehind(all bool) {
 	few := 4
 	for i := range o.mem.parts {
@@ -272,11 +272,11 @@ func (o *Owner) flushBehind(all bool) {
 	}
 }
 
-// flush adds the rows of a partition that are written behind.
+// flush adds the write-behind rows of a partition.
 func (rec *recorder) flush(p *partition) {
 	p.flushed = rec.now
 	pb := rec.batch.part(&p.cp)
-	b := &p.behind
+	b := &p.writeBehind
 	for _, d := range b.devices {
 		pb.Rows = append(pb.Rows, d.row())
 		d.changed = false

@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// recent is what was used lately of what the store has, and what the store will have when the batches are stored.
+// recent caches what was used lately of the store, and what the store will hold when the open batches are stored.
 type recent struct {
 	calls  *cache[uuid.UUID, endedCall]
 	wires  *cache[wireKey, uuid.UUID] // ended calls by their wire id; uuid.Nil: there is none
@@ -59,8 +59,8 @@ type endedCall struct {
 	epoch     int64
 }
 
-// endedLately is a call that ended lately, if it is still as it was.
-func (mem *memory) endedLately(call uuid.UUID) (endedCall, bool) {
+// recentlyEnded is a cached ended call, if its partition was not claimed since.
+func (mem *memory) recentlyEnded(call uuid.UUID) (endedCall, bool) {
 	c, ok := mem.recent.calls.get(call)
 	if !ok || mem.parts[c.partition].cp.Epoch != c.epoch {
 		return endedCall{}, false
@@ -68,14 +68,14 @@ func (mem *memory) endedLately(call uuid.UUID) (endedCall, bool) {
 	return c, true
 }
 
-func (mem *memory) keepEnded(partition int32, c EndedCall) {
+func (mem *memory) cacheEnded(partition int32, c EndedCall) {
 	c.Body = rpc.Body{}
 	mem.recent.calls.set(c.Call.ID, endedCall{c, partition, mem.parts[partition].cp.Epoch}, 1, mem.number)
 }
 
-// ended implements step.Env: a call that has ended. One that is open on another device counts as open, so that a chain does not take its id.
-func (mem *memory) ended(call uuid.UUID) rpc.Call {
-	if c, ok := mem.endedLately(call); ok {
+// endedState implements step.Env: a call that has ended. One that is open on another device counts as open, so that a chain does not take its id.
+func (mem *memory) endedState(call uuid.UUID) rpc.Call {
+	if c, ok := mem.recentlyEnded(call); ok {
 		return c.Call
 	}
 	if mem.tables.calls[call] != nil {
@@ -93,24 +93,24 @@ type callBody struct {
 	epoch     int64
 }
 
-func (mem *memory) keepBody(partition int32, call uuid.UUID, b rpc.Body) {
+func (mem *memory) cacheBody(partition int32, call uuid.UUID, b rpc.Body) {
 	mem.recent.bodies.set(call, callBody{b, partition, mem.parts[partition].cp.Epoch}, bodyWeight(&b), mem.number)
 }
 
-// bodyAtHand implements step.Env.
-func (mem *memory) bodyAtHand(call uuid.UUID) (rpc.Body, bool) {
+// cachedBody implements step.Env.
+func (mem *memory) cachedBody(call uuid.UUID) (rpc.Body, bool) {
 	b, ok := mem.recent.bodies.get(call)
 	return b.Body, ok && mem.parts[b.partition].cp.Epoch == b.epoch
 }
 
-// The bounds of late answers: a device may repeat its answer for ever, and make wire ids up.
+// The bounds of late answers: a device may repeat its answers endlessly, or make up wire ids.
 const (
 	lateMost    = 8  // late answers of a call that are stored
 	repliesMost = 20 // a second and device: answers to calls that are looked up in the store
 )
 
-// lookUp hands in what a command must know beside its device: the ended call that a late answer belongs to or that is to be removed, and who waits. It answers
-// false if that must be read first.
+// lookUp adds to a command what it needs beside its device: the ended call of a late answer or a removal, and the calls with callers. It returns false if
+// something must be read first.
 func (dec *decision) lookUp(p *pending, cmd *step.Command, d *device) bool {
 	r, ok := cmd.Do.(step.RPC)
 	if !ok {
@@ -121,7 +121,7 @@ func (dec *decision) lookUp(p *pending, cmd *step.Command, d *device) bool {
 		if d.state.ByWire(a.Wire) != nil {
 			return true
 		}
-		if a.Late, ok = dec.late(p, d, a.Wire); ok && a.Late != uuid.Nil {
+		if a.Late, ok = dec.lateCall(p, d, a.Wire); ok && a.Late != uuid.Nil {
 			cmd.Do = step.RPC{Do: a}
 		}
 		return ok
@@ -129,7 +129,7 @@ func (dec *decision) lookUp(p *pending, cmd *step.Command, d *device) bool {
 		if d.state.Find(a.Call) != nil {
 			return true
 		}
-		c, ended, ok := dec.past(p, d, a.Call)
+		c, ended, ok := dec.lookUpEnded(p, d, a.Call)
 		a.Ended = ended && !c.Call.Removed
 		cmd.Do = step.RPC{Do: a}
 		return ok
@@ -140,13 +140,12 @@ func (dec *decision) lookUp(p *pending, cmd *step.Command, d *device) bool {
 	return true
 }
 
-// late is the ended call that a late answer belongs to: one that ended lately, or a persistent one by its wire id; uuid.Nil if there is none, or enough late answers
-// of it are stored. ok is false if it must be read first.
-func (dec *decision) late(p *pending, d *device, wire int32) (call uuid.UUID, ok bool) {
+// lateCall is the ended call of a late answer; uuid.Nil if it is unknown, or has lateMost late answers already. ok is false if it must be read first.
+func (dec *decision) lateCall(p *pending, d *device, wire int32) (call uuid.UUID, ok bool) {
 	key := wireKey{d.id, wire}
 	call, known := dec.recent.wires.get(key)
 	if !known && wire >= 0 && wire < d.state.NextWire {
-		if !p.read.wire && d.replies.take(dec.now, repliesMost) {
+		if !p.read.wire && d.replies.allow(dec.now, repliesMost) {
 			dec.need(p, func(want *Read) { want.Tenant, want.Device, want.Wire = d.tenant, d.id, &wire })
 			return uuid.Nil, false
 		}
@@ -156,26 +155,26 @@ func (dec *decision) late(p *pending, d *device, wire int32) (call uuid.UUID, ok
 		dec.notice(Notice{Kind: NoticeUnknownAnswer, Device: d.id, Tenant: d.tenant})
 		return uuid.Nil, true
 	}
-	c, ended, ok := dec.past(p, d, call)
+	c, ended, ok := dec.lookUpEnded(p, d, call)
 	if !ended || c.Call.Late >= lateMost {
 		return uuid.Nil, ok
 	}
 	return call, ok
 }
 
-// past is a call of a device that has ended, from memory or as it was read. ok is false if it must be read first.
-func (dec *decision) past(p *pending, d *device, call uuid.UUID) (c endedCall, ended, ok bool) {
-	if c, ended = dec.endedLately(call); ended || p.read.call == call {
+// lookUpEnded finds a call of a device that has ended, in memory or in what was read. ok is false if it must be read first.
+func (dec *decision) lookUpEnded(p *pending, d *device, call uuid.UUID) (c endedCall, ended, ok bool) {
+	if c, ended = dec.recentlyEnded(call); ended || p.read.call == call {
 		return c, ended, true
 	}
 	dec.need(p, func(want *Read) { want.Tenant, want.Device, want.Call = d.tenant, d.id, call })
 	return c, false, false
 }
 
-// accept takes over what a read has found.
-func (mem *memory) accept(r *Read, a *Answer, into *answers) {
+// applyAnswer caches the result of a read.
+func (mem *memory) applyAnswer(r *Read, a *Answer, into *answers) {
 	if r.Registry {
-		mem.acceptDevice(r, a, into)
+		mem.applyDevice(r, a, into)
 	}
 	if r.Wire != nil {
 		into.wire = true
@@ -188,30 +187,30 @@ func (mem *memory) accept(r *Read, a *Answer, into *answers) {
 		into.call = r.Call
 	}
 	if a.Call != nil {
-		if _, known := mem.endedLately(a.Call.Call.ID); !known {
-			mem.keepEnded(r.Partition, *a.Call)
-			mem.keepBody(r.Partition, a.Call.Call.ID, a.Call.Body)
+		if _, known := mem.recentlyEnded(a.Call.Call.ID); !known {
+			mem.cacheEnded(r.Partition, *a.Call)
+			mem.cacheBody(r.Partition, a.Call.Call.ID, a.Call.Body)
 		}
 		into.call = a.Call.Call.ID
 	}
 	for _, call := range r.Bodies {
-		if _, known := mem.bodyAtHand(call); !known {
-			mem.keepBody(r.Partition, call, a.Bodies[call])
+		if _, known := mem.cachedBody(call); !known {
+			mem.cacheBody(r.Partition, call, a.Bodies[call])
 		}
 	}
 	for _, v := range r.Chains {
 		mem.recent.chains.set(v, a.Chains[v], 1, mem.number)
 	}
 	if r.Values != nil {
-		mem.acceptValues(r.Values, a.Values, into)
+		mem.applyValues(r.Values, a.Values, into)
 	}
 	if r.DeadLetter != uuid.Nil {
 		into.deadLetter, into.unknown = a.DeadLetter, a.DeadLetter == nil
 	}
 }
 
-// acceptDevice takes over the rows of a device. Its row in the store is of use only if it is not in memory, where it may be ahead of the store.
-func (mem *memory) acceptDevice(r *Read, a *Answer, into *answers) {
+// applyDevice takes over the rows of a device. The store's row counts only for a device that is not in memory: memory may be ahead of the store.
+func (mem *memory) applyDevice(r *Read, a *Answer, into *answers) {
 	into.registry, into.noDevice = true, a.Registry.Deleted
 	d := mem.tables.devices[r.Device]
 	switch {
@@ -239,24 +238,24 @@ func newDevice(row *Device, state *DeviceState) *device {
 		state = &DeviceState{}
 	}
 	d.state.NextWire, d.head, d.lastConnect, d.lastDisconnect = state.NextWire, state.Head, state.LastConnect, state.LastDisconnect
-	d.stream = cmp.Or(state.Stream, projection.DeviceStream(row.ID)) // also in the row, before its first event: programs before this one go by it
+	d.stream = cmp.Or(state.Stream, projection.DeviceStream(row.ID)) // in the row also before its first event: older programs rely on it
 	return d
 }
 
-// repeatMargin is how far the clock of a sender may be ahead of its owner's, or behind.
+// repeatMargin bounds the clock difference between a sender and its owner.
 const repeatMargin = 10 * time.Second
 
-// repeated answers a call whose id belongs to a call already, but to none that is open on this device: one that has ended, or one of another device. What asks for
-// the same gets the same answer; nothing is added to the stream of the other. ok is false if something must be read first.
-func (dec *decision) repeated(p *pending, cmd *step.Command, d *device) (done, ok bool) {
+// answerRepeated answers a call whose id belongs to an ended call, or to another device's. The same content gets the same answer; nothing is added to the stream
+// of the known call. ok is false if something must be read first.
+func (dec *decision) answerRepeated(p *pending, cmd *step.Command, d *device) (done, ok bool) {
 	call, calls := cmd.Do.(step.Call)
 	if !calls || d.state.Find(call.ID) != nil {
 		return false, true
 	}
-	past, ended := dec.endedLately(call.ID)
+	past, ended := dec.recentlyEnded(call.ID)
 	open := dec.tables.calls[call.ID] != nil
 	if !ended && !open && call.Chosen && cmd.Occurred < dec.parts[d.partition].since.Add(repeatMargin) {
-		if past, ended, ok = dec.past(p, d, call.ID); !ok { // it may have ended under the owner before, after its sender had looked
+		if past, ended, ok = dec.lookUpEnded(p, d, call.ID); !ok { // it may have ended under the previous owner, after its sender had looked
 			return false, false
 		}
 	}
@@ -270,7 +269,7 @@ func (dec *decision) repeated(p *pending, cmd *step.Command, d *device) (done, o
 	return false, true
 }
 
-// answerAgain tells the end of a call to one more who asks for it.
+// answerAgain sends the end of a call to another sender of it.
 func (dec *decision) answerAgain(p *pending, cmd *step.Command, d *device, c *rpc.Call) (done, ok bool) {
 	out, ok := dec.endOf(p, d, c)
 	if !ok {
@@ -283,12 +282,12 @@ func (dec *decision) answerAgain(p *pending, cmd *step.Command, d *device, c *rp
 	return true, true
 }
 
-// endOf is what the caller of a call is told that has ended, or that is persistent and stored. ok is false if its body must be read first.
+// endOf is the answer to the caller of a call that has ended, or that is persistent and stored. ok is false if its body must be read first.
 func (dec *decision) endOf(p *pending, d *device, c *rpc.Call) (out step.NotifyCallers, ok bool) {
 	if c.Persistent {
 		return step.NotifyCallers{Call: c.ID, Phase: rpc.PhaseQueued}, true
 	}
-	body, known := dec.bodyAtHand(c.ID)
+	body, known := dec.cachedBody(c.ID)
 	if !known {
 		dec.need(p, func(want *Read) { want.Tenant, want.Device, want.Bodies = d.tenant, d.id, append(want.Bodies, c.ID) })
 		return out, false
@@ -310,35 +309,35 @@ func (mem *memory) owns(entity uuid.UUID) (epoch int64, owns bool) {
 	return 0, !mem.config.Shared
 }
 
-// valueOf is a value from memory, one without JSON if it does not exist. Those of devices that other owners write are known only while one message is
-// processed: they are foreign.
-func (mem *memory) valueOf(k nodes.Key, foreign map[nodes.Key]nodes.Value) (nodes.Value, bool) {
+// valueOf is a value from memory, one without JSON if it does not exist. Values of devices of other owners are known only while one message is processed:
+// they are in remoteValues.
+func (mem *memory) valueOf(k nodes.Key, remoteValues map[nodes.Key]nodes.Value) (nodes.Value, bool) {
 	epoch, owns := mem.owns(k.Entity.ID)
 	if !owns {
-		v, ok := foreign[k]
+		v, ok := remoteValues[k]
 		return v, ok
 	}
 	v, ok := mem.recent.values.get(k)
 	return v.Value, ok && v.epoch == epoch
 }
 
-func (mem *memory) keepValue(k nodes.Key, v nodes.Value, foreign *map[nodes.Key]nodes.Value) {
+func (mem *memory) cacheValue(k nodes.Key, v nodes.Value, remoteValues *map[nodes.Key]nodes.Value) {
 	epoch, owns := mem.owns(k.Entity.ID)
 	if owns {
 		mem.recent.values.set(k, value{v, epoch}, len(v.JSON)+len(k.Name)+96, mem.number)
 		return
 	}
-	if *foreign == nil {
-		*foreign = map[nodes.Key]nodes.Value{}
+	if *remoteValues == nil {
+		*remoteValues = map[nodes.Key]nodes.Value{}
 	}
-	(*foreign)[k] = v
+	(*remoteValues)[k] = v
 }
 
-// valuesAtHand implements step.Env: values from memory, false if one of them must be read. A key without a name stands for all keys of its scope.
-func (dec *decision) valuesAtHand(keys []nodes.Key) (nodes.Values, bool) {
+// cachedValues implements step.Env: values from memory, false if one of them must be read. A key without a name stands for all keys of its scope.
+func (dec *decision) cachedValues(keys []nodes.Key) (nodes.Values, bool) {
 	out := make(nodes.Values, len(keys))
 	for _, k := range keys {
-		v, ok := dec.valueOf(k, dec.pending.read.foreign)
+		v, ok := dec.valueOf(k, dec.pending.read.remoteValues)
 		switch {
 		case !ok:
 			return nil, false
@@ -351,7 +350,7 @@ func (dec *decision) valuesAtHand(keys []nodes.Key) (nodes.Values, bool) {
 		for _, name := range splitNames(v.JSON) {
 			one := k
 			one.Name = name
-			if v, ok = dec.valueOf(one, dec.pending.read.foreign); !ok {
+			if v, ok = dec.valueOf(one, dec.pending.read.remoteValues); !ok {
 				return nil, false
 			}
 			if v.JSON != nil {
@@ -362,44 +361,44 @@ func (dec *decision) valuesAtHand(keys []nodes.Key) (nodes.Values, bool) {
 	return out, true
 }
 
-// acceptValues takes over values that were read. What was written meanwhile is newer.
-func (mem *memory) acceptValues(asked []nodes.Key, found nodes.Values, into *answers) {
+// applyValues caches values that were read. What was written meanwhile is newer.
+func (mem *memory) applyValues(asked []nodes.Key, found nodes.Values, into *answers) {
 	for _, k := range asked {
 		if k.Name != "" {
-			mem.acceptValue(k, found[k], into)
+			mem.applyValue(k, found[k], into)
 			continue
 		}
 		var names []byte
 		for one, v := range found {
 			if one.Entity == k.Entity && one.Scope == k.Scope {
 				names = addName(names, one.Name)
-				mem.acceptValue(one, v, into)
+				mem.applyValue(one, v, into)
 			}
 		}
-		mem.acceptValue(k, nodes.Value{JSON: names}, into)
+		mem.applyValue(k, nodes.Value{JSON: names}, into)
 	}
 }
 
-func (mem *memory) acceptValue(k nodes.Key, v nodes.Value, into *answers) {
+func (mem *memory) applyValue(k nodes.Key, v nodes.Value, into *answers) {
 	if _, owns := mem.owns(k.Entity.ID); owns {
-		if _, newer := mem.valueOf(k, into.foreign); newer {
+		if _, newer := mem.valueOf(k, into.remoteValues); newer {
 			return
 		}
 	}
-	mem.keepValue(k, v, &into.foreign)
+	mem.cacheValue(k, v, &into.remoteValues)
 }
 
-// writeValue keeps a value that is written with the batch.
-func (mem *memory) writeValue(w *nodes.Write, foreign *map[nodes.Key]nodes.Value) {
+// writeValue caches a value that is written with the batch.
+func (mem *memory) writeValue(w *nodes.Write, remoteValues *map[nodes.Key]nodes.Value) {
 	v := w.Value
 	if w.Delete {
 		v = nodes.Value{}
 	}
-	mem.keepValue(w.Key, v, foreign)
+	mem.cacheValue(w.Key, v, remoteValues)
 	all := w.Key
 	all.Name = ""
-	if list, ok := mem.valueOf(all, *foreign); ok {
-		mem.keepValue(all, nodes.Value{JSON: addName(list.JSON, w.Key.Name)}, foreign)
+	if list, ok := mem.valueOf(all, *remoteValues); ok {
+		mem.cacheValue(all, nodes.Value{JSON: addName(list.JSON, w.Key.Name)}, remoteValues)
 	}
 }
 

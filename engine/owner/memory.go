@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// memory is what is known of the partitions: everything that is open, and of the rest what was used lately.
+// memory holds everything that is open in the partitions, and a cache of the rest.
 type memory struct {
 	config   Config
 	now      rpc.Instant
@@ -17,7 +17,7 @@ type memory struct {
 	parts    []partition
 	tables   tables
 	recent   recent
-	number   uint64   // of the batch that gathers
+	number   uint64   // of the open batch
 	stored   uint64   // of the last batch that is stored
 	notices  []Notice // to be handed out
 }
@@ -30,16 +30,16 @@ func newMemory(c Config) *memory {
 	return mem
 }
 
-// notice reports something that an operator must know or count.
+// notice adds a notice for the operator or the metrics.
 func (mem *memory) notice(n Notice) { mem.notices = append(mem.notices, n) }
 
 // stamp moves the time of a partition on to now. It never goes back.
 func (mem *memory) stamp(part *partition) { part.lastAt = max(part.lastAt, mem.now) }
 
-// processed tells whether a message was processed before, by this owner or by another that had its partition meanwhile: the position says so.
+// processed reports whether the position says that a message was processed before, by this owner or another.
 func (mem *memory) processed(m *bus.Message) bool {
 	at := mem.parts[m.Partition].cp.Positions[m.Lane]
-	return kept(m) && at.Topic == m.Place.Topic && m.Place.Offset < at.Offset
+	return durable(m) && at.Topic == m.Place.Topic && m.Place.Offset < at.Offset
 }
 
 // parked implements step.Env: a run that waits.
@@ -59,18 +59,18 @@ func (mem *memory) pinned(v step.Version) (*chains.Program, bool) {
 	return mem.recent.chains.get(v)
 }
 
-// awaitedBy notes that somebody in a process waits for the end of a call.
+// awaitedBy notes that a caller in a process waits for the end of a call.
 func (mem *memory) awaitedBy(c *openCall, process string) {
 	switch {
 	case process == "" && mem.config.Shared:
 	case process == "" || process == mem.config.Process:
-		c.here = true
+		c.awaitedHere = true
 	default:
 		c.addCaller(process)
 	}
 }
 
-// awaitedOf are the calls of a device that somebody waits for still.
+// awaitedOf are the calls of a device that still have a caller.
 func (mem *memory) awaitedOf(d *device) (keep []uuid.UUID) {
 	for call := range d.state.Open.All() {
 		if c := mem.tables.calls[call.ID]; call.Waiting && c != nil && c.awaited() {
@@ -80,7 +80,7 @@ func (mem *memory) awaitedOf(d *device) (keep []uuid.UUID) {
 	return keep
 }
 
-// dueAt is when a call is due, 0 if it is not open. A tick finds all that is due by the clock: the end of the call must not come before the answers that wait were looked at.
+// dueAt is when a call is due, 0 if it is not open. A tick handles everything due by the clock, so its call must not end before the waiting answers are processed.
 func (mem *memory) dueAt(t *timer, upTo rpc.Instant) rpc.Instant {
 	c := t.device.state.Find(t.id)
 	if c == nil {

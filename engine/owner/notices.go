@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// NoticeKind says what an operator must know or count.
+// NoticeKind is the kind of a Notice.
 type NoticeKind uint8
 
 // The notices.
@@ -17,10 +17,10 @@ const (
 	NoticeSkipped                         // the store refuses the dead letter, too: Command, Device, Partition, Err
 	NoticeDeadLetter                      // Reason
 	NoticeNoRow                           // a dead letter has no row: Reason
-	NoticeFull                            // there is no room for rows of dead letters; once a minute: Count, Most, Reason
+	NoticeFull                            // the rows of dead letters are full; once a minute: Count, Most, Reason
 	NoticeQuarantined                     // a stream cannot be folded: Stream, Err
 	NoticeWaits                           // a message waits for a read that failed: Command, Device, Partition, Err
-	NoticeUnknownAnswer                   // a device answered a call that nobody knows: Device, Tenant
+	NoticeUnknownAnswer                   // a device answered an unknown call: Device, Tenant
 	NoticeTracesDropped                   // traces of rule nodes found no room: Count
 	NoticeFenced                          // another process has claimed partitions of this one: Partitions
 	NoticeAppendFailed                    // partitions are loaded again: Partitions, Count of events, Err
@@ -32,7 +32,7 @@ const (
 	NoticeAheadOfClock                    // stored times are ahead of the clock: Partition, Stored, Now
 )
 
-// Notice is something that an operator must know or count. Its kind says which fields are set.
+// Notice is for the operator's log or the metrics. Its kind says which fields are set.
 type Notice struct {
 	Kind       NoticeKind
 	Partition  int32
@@ -63,7 +63,7 @@ const (
 	StageWritten                   // the command left for the device
 	StageAcknowledged              // the device has the command
 	StageAnswered                  // the device's answer is here
-	StageTold                      // its end is stored, and who waited is told
+	StageReplied                   // its end is stored and sent to its callers
 	Stages
 )
 
@@ -88,7 +88,7 @@ func kindOf(c *rpc.Call) CallKind {
 	return LightCall
 }
 
-// Passage is a call that reached a stage. At 0 it is when the batch is stored and its effects are out.
+// Passage is a call that reached a stage. At 0 means: when the effects of the batch are released.
 type Passage struct {
 	Partition int32
 	Stage     Stage
@@ -121,7 +121,7 @@ type Span struct {
 	Method    string
 }
 
-// SpanOf is the id of the span of the step that began a call: whoever finds the call in the store can go on from it.
+// SpanOf is the id of the span of the step that began a call. It follows from the call's id, so that a restart can continue the trace.
 func SpanOf(call uuid.UUID) (id [8]byte) {
 	copy(id[:], call[8:])
 	return id
@@ -137,7 +137,7 @@ func (rec *recorder) passages(c *openCall, call *rpc.Call, events []step.Event) 
 		}
 		if stage, ok := stageOf(ev, call.Oneway); ok {
 			one.Stage, one.Cause, one.At = stage, ev.Cause, ev.Occurred
-			switch stage { //nolint:exhaustive // the others are when they are said to have been
+			switch stage { //nolint:exhaustive // the other stages have the time of their event
 			case StageTaken:
 				one.At = ev.At
 			case StageQueued:
@@ -147,15 +147,15 @@ func (rec *recorder) passages(c *openCall, call *rpc.Call, events []step.Event) 
 		}
 	}
 	if call.Phase.Terminal() {
-		one.Stage, one.Cause, one.At = StageTold, events[len(events)-1].Event.Cause, 0
+		one.Stage, one.Cause, one.At = StageReplied, events[len(events)-1].Event.Cause, 0
 		rec.batch.passages = append(rec.batch.passages, one)
 		rec.batch.endings = append(rec.batch.endings, Ending{
-			Partition: one.Partition, Call: call.ID, Phase: call.Phase, Reason: call.Reason, Kind: one.Kind, Traced: c.from.Span.Sampled,
+			Partition: one.Partition, Call: call.ID, Phase: call.Phase, Reason: call.Reason, Kind: one.Kind, Traced: c.trace.Span.Sampled,
 		})
 	}
 }
 
-// stageOf is the stage that an event is; false if it is none, or is not measured: the answer proves what nobody has acknowledged.
+// stageOf is the stage of an event; false if it is none, or an acknowledgement that only follows from the answer.
 func stageOf(ev *rpc.Event, oneway bool) (Stage, bool) {
 	switch f := ev.Fact.(type) {
 	case rpc.Requested:

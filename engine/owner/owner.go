@@ -1,14 +1,14 @@
-// Package owner owns partitions: it decides the commands of their inbox, and says which events are to be stored and what is to leave when
-// they are.
+// Package owner owns partitions: it decides the commands of their inbox, and names the events to store and the effects to release once they
+// are stored.
 //
-// An Owner is a value that is driven, in the shape of RawNode in etcd's raft. Commands, time, and what became of reads, appends and claims come in; Ready says
-// what is to be done. It has no clock, no I/O, no goroutines and no locks, and it knows no store and no registry. So a simulation drives the
+// An Owner is a state machine that its caller drives, like RawNode in etcd's raft. Commands, time, and the results of reads, appends and claims come in; Ready
+// lists the work to do. It has no clock, no I/O, no goroutines and no locks, and it knows no store and no registry. So a simulation drives the
 // same owner as the server:
 //
 //	for {
 //		o.Take(now, arrived)                  // or Answered, Claimed, Assign, Revoke, …
-//		ready := o.Ready(now)                 // what is to be done
-//		// append ready.Batch, let its effects out when it is stored, and tell o.Advance what became of it
+//		ready := o.Ready(now)                 // the work to do
+//		// append ready.Append, report the result to o.Advance, and release its effects when it is stored
 //	}
 package owner
 
@@ -32,8 +32,8 @@ type Config struct {
 	Shared      bool          // other processes may own partitions, hold connections and wait for calls
 	Partitions  int32         // of the installation
 	BatchEvents int           // an append has about so many events
-	Linger      time.Duration // that a command left for its device is stored at the latest after this
-	DeadLetters int           // so many have a row; one more is published and counted only
+	Linger      time.Duration // the longest time until the fact is stored that a command left for its device
+	DeadLetters int           // bounds the rows of dead letters; beyond it they are only published and counted
 	Tenant      uuid.UUID     // sees the dead letters that belong to no tenant
 
 	NewID   func() uuid.UUID
@@ -74,7 +74,7 @@ type EndedCall struct {
 
 // Owner owns the partitions that are assigned to this process. One goroutine uses it.
 //
-// Messages that must wait are in the queue; a decision is made of each, out of what is in memory; the recorder brings it into the batch and the memory.
+// Messages that must wait are in the queue. Each is decided with what is in memory, and the recorder writes the decision into the batch and the memory.
 type Owner struct {
 	mem   *memory
 	queue *queue
@@ -83,8 +83,8 @@ type Owner struct {
 	dec   *decision
 
 	health    health
-	appending *Batch // is being stored, nil if none is
-	catching  bool   // RPC messages that were kept may not have come yet
+	appending *Batch // the batch being stored, nil if none is
+	catching  bool   // durable RPC messages may not have come yet
 	drained   bool   // the RPC lane was empty once since the inbox caught up
 	stopping  bool
 	out       Ready
@@ -101,14 +101,14 @@ func New(c Config) *Owner {
 	return o
 }
 
-// Arrived is what the inbox gave.
+// Arrived is what was taken from the inbox.
 type Arrived struct {
 	RPC, Data  []bus.Message
-	CatchingUp bool // RPC messages that were kept may not have come yet: no deadline passes before they are taken
+	CatchingUp bool // durable RPC messages may not have come yet: no deadline passes before they are taken
 }
 
 // Take takes messages of the inbox, and lets time pass. Deadlines pass up to when the first RPC command of those that came was sent: an answer that was sent before
-// its deadline wins. What was kept while nobody took it is in no such order, so that it is taken before any deadline passes.
+// its deadline wins. A backlog in a durable inbox is not in that order, so it is taken before any deadline passes.
 func (o *Owner) Take(now rpc.Instant, a Arrived) {
 	o.catching = a.CatchingUp
 	o.setNow(now)
@@ -118,10 +118,10 @@ func (o *Owner) Take(now rpc.Instant, a Arrived) {
 		o.drained = false
 	case len(a.RPC) == 0:
 		o.drained = true
-		o.endOrphans()
-		o.passTime(now)
+		o.endUnawaitedCalls()
+		o.fireDue(now)
 	case o.drained:
-		o.passTime(sentBefore(now, a.RPC))
+		o.fireDue(sentBefore(now, a.RPC))
 	}
 	for i := range a.RPC {
 		o.receive(&a.RPC[i])
@@ -131,7 +131,7 @@ func (o *Owner) Take(now rpc.Instant, a Arrived) {
 	}
 }
 
-// sentBefore is a time before which nothing was sent that waits behind the first messages that wait. One that does not tell was sent long ago.
+// sentBefore is a time before which no message was sent that waits behind the given ones. A message without a time counts as old.
 func sentBefore(now rpc.Instant, messages []bus.Message) rpc.Instant {
 	first := now
 	for i := range messages {
@@ -139,10 +139,10 @@ func sentBefore(now rpc.Instant, messages []bus.Message) rpc.Instant {
 			first = min(first, cmd.Occurred)
 		}
 	}
-	return first.Add(-looseOrder)
+	return first.Add(-reorderTolerance)
 }
 
-// Room is how many messages the owner takes now; 0: a batch must be stored first, or messages wait that it cannot process now.
+// Room is how many messages the owner takes now; 0 while a batch must be stored first, or too many messages wait.
 func (o *Owner) Room() int {
 	const turn = 64
 	if o.blocked() || o.queue.count >= waitingMost {
@@ -151,12 +151,12 @@ func (o *Owner) Room() int {
 	return turn
 }
 
-// blocked tells whether the batch takes no further command.
+// blocked reports whether the batch takes no further command.
 func (o *Owner) blocked() bool {
 	return o.rec.batch.full(o.mem.config.BatchEvents) || o.rec.batch.closed && !o.rec.batch.empty() || o.mem.now < o.health.pause
 }
 
-// receive processes a message, or lets it wait: behind others of its line, or until its partition is loaded.
+// receive processes a message, or queues it: behind others of its line, or until its partition is loaded.
 func (o *Owner) receive(m *bus.Message) {
 	if m.Partition < 0 || int(m.Partition) >= len(o.mem.parts) {
 		o.out.Completed = append(o.out.Completed, completionOf(m, errNoPartition))
@@ -164,8 +164,8 @@ func (o *Owner) receive(m *bus.Message) {
 	}
 	switch part := &o.mem.parts[m.Partition]; {
 	case part.state == owned:
-	case part.state == claiming, part.state == others && part.wanted && (kept(m) && part.reading || !o.mem.config.Shared):
-		if o.queue.count < 2*waitingMost || kept(m) {
+	case part.state == claiming, part.state == others && part.wanted && (durable(m) && part.reading || !o.mem.config.Shared):
+		if o.queue.count < 2*waitingMost || durable(m) {
 			o.queue.add(&pending{Message: *m}, false)
 		} else {
 			o.out.Completed = append(o.out.Completed, completionOf(m, wire.ErrBusy))
@@ -175,7 +175,7 @@ func (o *Owner) receive(m *bus.Message) {
 		o.out.redirectOne(m)
 		return
 	}
-	if one := o.queue.of(keyOf(m)); one != nil {
+	if one := o.queue.lineOf(keyOf(m)); one != nil {
 		o.queue.add(&pending{Message: *m}, false)
 		return
 	}
@@ -188,10 +188,10 @@ func (o *Owner) receive(m *bus.Message) {
 		return
 	}
 	waits := p
-	o.queue.wait(o.queue.add(&waits, false), o.dec.want)
+	o.queue.waitFor(o.queue.add(&waits, false), o.dec.want)
 }
 
-// advanceLines processes the messages that waited and need not any more.
+// advanceLines processes the lines that are ready.
 func (o *Owner) advanceLines() {
 	for !o.blocked() {
 		one := o.queue.next()
@@ -210,7 +210,7 @@ func (o *Owner) advance(one *line) bool {
 			return false
 		}
 		if !o.process(p) {
-			o.queue.wait(one, o.dec.want)
+			o.queue.waitFor(one, o.dec.want)
 			return true
 		}
 		o.queue.pop(one)
@@ -235,7 +235,7 @@ func (o *Owner) Epoch(partition int32) int64 {
 	return o.mem.parts[partition].cp.Epoch
 }
 
-// Oldest is when the oldest command of a lane was sent that is taken and not stored; 0 if there is none.
+// Oldest is when the oldest command of a lane was sent that is taken but not stored; 0 without one.
 func (o *Owner) Oldest(lane bus.Lane) rpc.Instant {
 	oldest := o.queue.oldest(lane)
 	for _, b := range []*Batch{o.rec.batch, o.appending} {
@@ -248,30 +248,30 @@ func (o *Owner) Oldest(lane bus.Lane) rpc.Instant {
 
 // partition is the owner's memory of one partition.
 type partition struct {
-	number  int32
-	state   ownership
-	wanted  bool                  // it is assigned to this process
-	reading bool                  // the inbox delivers it
-	again   rpc.Instant           // it is not claimed before
-	since   rpc.Instant           // of the claim
-	cp      eventstore.Checkpoint // as it will be when everything decided so far is stored
-	lastAt  rpc.Instant
-	behind  behind
-	flushed rpc.Instant
-	moved   bool     // the positions are ahead of the stored ones
-	barrier *barrier // nil: it is known who is connected, and who waits
-	callers int      // messages about callers that are not processed
-	orphans bool     // calls without callers are to be ended
-	leaving rpc.Instant
-	unsure  *unconfirmed // nil, or an append of which nobody said that it is stored
+	number       int32
+	state        ownership
+	wanted       bool                  // it is assigned to this process
+	reading      bool                  // the inbox delivers it
+	claimAt      rpc.Instant           // it is not claimed before
+	since        rpc.Instant           // of the claim
+	cp           eventstore.Checkpoint // as it will be when everything decided so far is stored
+	lastAt       rpc.Instant
+	writeBehind  writeBehind
+	flushed      rpc.Instant
+	moved        bool     // the positions are ahead of the stored ones
+	barrier      *barrier // nil: all connections and callers are known
+	callers      int      // pending messages about callers
+	endUnawaited bool     // light calls without callers must end
+	leaving      rpc.Instant
+	uncertain    *uncertainAppend // nil without an append whose result is unknown
 }
 
 // ownership is what a partition is to this process.
 type ownership uint8
 
 const (
-	others   ownership = iota // it belongs to nobody here
+	others   ownership = iota // it is not this process's
 	claiming                  // it is being claimed and loaded
 	owned                     // its commands are processed
-	leaving                   // what was decided of it is being stored, then it goes to another process
+	leaving                   // its events are being stored; then it goes to another process
 )

@@ -22,8 +22,8 @@ import (
 // panics is a command in which the step panics, with its chain and without.
 var panics = step.RPC{Do: struct{ rpc.Action }{}}
 
-// TestNoRoomIsSaidOnceAMinute: a flood of dead letters that have no row must not flood the log instead.
-func TestNoRoomIsSaidOnceAMinute(t *testing.T) {
+// TestFullDeadLetterTableIsLoggedOnceAMinute: dead letters without a row must not flood the log.
+func TestFullDeadLetterTableIsLoggedOnceAMinute(t *testing.T) {
 	r := newRig(t, func(_ *rig, c *Config) { c.DeadLetters = 1 })
 	for range 121 { // one a second
 		r.put(named("d"), panics)
@@ -40,47 +40,47 @@ func TestNoRoomIsSaidOnceAMinute(t *testing.T) {
 	}
 }
 
-// TestPanicWithoutItsChainToo: such a command is not processed, so its dead letter does not say so, and a rerun of it changes nothing but that.
-func TestPanicWithoutItsChainToo(t *testing.T) {
+// TestRerunOfACommandThatAlwaysPanics: a command that panics with its chain and without is not processed, its dead letter does not claim so, and a rerun fails again.
+func TestRerunOfACommandThatAlwaysPanics(t *testing.T) {
 	r := newRig(t)
 	r.put(named("d"), panics)
-	var letter deadletter.DeadLetter
+	var deadLetter deadletter.DeadLetter
 	for i := range r.rows {
 		if r.rows[i].Table == projection.DeadLetters {
-			letter = deadletter.Read(r.rows[i].Values)
+			deadLetter = deadletter.Read(r.rows[i].Values)
 		}
 	}
 	var p deadletter.Payload
-	if err := json.Unmarshal(letter.Data, &p); err != nil || p.Processed || letter.Reason != deadletter.Rejected {
-		t.Fatalf("the dead letter is %+v with %s (%v)", letter, letter.Data, err)
+	if err := json.Unmarshal(deadLetter.Data, &p); err != nil || p.Processed || deadLetter.Reason != deadletter.Rejected {
+		t.Fatalf("the dead letter is %+v with %s (%v)", deadLetter, deadLetter.Data, err)
 	}
 }
 
-// TestRerunThatFailsKeepsItsDeadLetter, with what is wrong now, and says so to who asked for it.
+// TestRerunThatFailsKeepsItsDeadLetter, with the new error, which the requester gets too.
 func TestRerunThatFailsKeepsItsDeadLetter(t *testing.T) {
 	r := newRig(t)
 	device := named("d")
 	cancel := step.Command{Meta: rpc.Meta{Actor: "test", Cause: "rest"}, Device: device, Do: step.RPC{Do: rpc.Cancel{Call: named("nobody's")}}}
-	letter := deadletter.DeadLetter{ID: named("letter"), Tenant: tenant, Device: device, Partition: partitionOf(device), Reason: deadletter.Rejected, Data: deadletter.PayloadOf(cancel, false).JSON()}
+	deadLetter := deadletter.DeadLetter{ID: named("dead letter"), Tenant: tenant, Device: device, Partition: partitionOf(device), Reason: deadletter.Rejected, Data: deadletter.PayloadOf(cancel, false).JSON()}
 	r.answer = func(read *Read) *Answer {
-		if read.DeadLetter != letter.ID {
+		if read.DeadLetter != deadLetter.ID {
 			return nil
 		}
-		return &Answer{DeadLetter: &letter}
+		return &Answer{DeadLetter: &deadLetter}
 	}
-	var told error
+	var result error
 	r.o.Take(r.now, Arrived{RPC: []bus.Message{{
-		Partition: partitionOf(device), Key: device, Value: deadletter.Request{DeadLetter: letter.ID, Tenant: tenant, Rerun: true, At: r.now}, Done: func(err error) { told = err },
+		Partition: partitionOf(device), Key: device, Value: deadletter.Request{DeadLetter: deadLetter.ID, Tenant: tenant, Rerun: true, At: r.now}, Done: func(err error) { result = err },
 	}}})
 	r.do()
 	var failed *deadletter.RerunError
-	if !errors.As(told, &failed) || failed.Code != string(rpc.CodeEnded) {
-		t.Errorf("who asked for it is told %v", told)
+	if !errors.As(result, &failed) || failed.Code != string(rpc.CodeEnded) {
+		t.Errorf("the requester got %v", result)
 	}
-	kept := slices.ContainsFunc(r.rows, func(row eventstore.Row) bool {
+	written := slices.ContainsFunc(r.rows, func(row eventstore.Row) bool {
 		return row.Table == projection.DeadLetters && !row.Delete && deadletter.Read(row.Values).Reason == deadletter.Refused
 	})
-	if !kept || len(r.events) == 0 || r.events[len(r.events)-1].Type != "DeadLetterRerun" {
+	if !written || len(r.events) == 0 || r.events[len(r.events)-1].Type != "DeadLetterRerun" {
 		t.Errorf("the rows are %+v", r.rows)
 	}
 }
@@ -128,8 +128,8 @@ func TestLateAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// TestMemoryIsGivenBack (fault f): neither timers of calls that have ended, nor devices that were connected once, stay.
-func TestMemoryIsGivenBack(t *testing.T) {
+// TestMemoryIsReleased (fault f): neither timers of calls that have ended, nor devices that were connected once, stay.
+func TestMemoryIsReleased(t *testing.T) {
 	r := newRig(t)
 	for n := range idleMost + 500 {
 		device := named(fmt.Sprint("device", n))
@@ -175,7 +175,7 @@ func TestDeadlinesAreDecidedByTheClock(t *testing.T) {
 	}
 }
 
-// TestClockSetBack: what waits for a moment does not wait for an hour because the clock was set back by one.
+// TestClockSetBack: a wait of a moment does not last an hour because the clock was set back by an hour.
 func TestClockSetBack(t *testing.T) {
 	r := newRig(t)
 	r.now = r.now.Add(time.Hour)
@@ -197,7 +197,7 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
-// TestClockSetBackDuringARead: a deadline that was due before the clock was set back, and is not any more when what it needs was read, is not lost.
+// TestClockSetBackDuringARead: a deadline that was due before the clock was set back, and is not when its read is answered, is not lost.
 func TestClockSetBackDuringARead(t *testing.T) {
 	r := newRig(t)
 	c := r.call(true)
@@ -219,8 +219,8 @@ func TestClockSetBackDuringARead(t *testing.T) {
 	}
 }
 
-// TestFailedReadIsTriedAgain (fault a): whatever the owner does for itself waits for what it must read, and nothing is dropped.
-func TestFailedReadIsTriedAgain(t *testing.T) {
+// TestFailedReadIsRetried (fault a): the owner's own commands wait until a failed read succeeds, and none is dropped.
+func TestFailedReadIsRetried(t *testing.T) {
 	r := newRig(t)
 	device := named("d")
 	r.put(device, session(device)...)
@@ -247,23 +247,23 @@ func TestFailedReadIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestSenderHearsOfAFailedRead: whoever can send a command again is told that nothing happened, also if an append fails before.
-func TestSenderHearsOfAFailedRead(t *testing.T) {
+// TestSenderGetsBusyWhenAReadFails: a sender that can send its command again gets ErrBusy, also if an append fails before.
+func TestSenderGetsBusyWhenAReadFails(t *testing.T) {
 	r := newRig(t)
 	r.answer = func(*Read) *Answer { return &Answer{Err: errAway} }
 	r.store = func(*Batch) error { return errAway }
-	var told error
+	var result error
 	m := r.messages(named("d"), bus.RPC, r.call(true))
-	m[0].Done = func(err error) { told = err }
+	m[0].Done = func(err error) { result = err }
 	r.o.Take(r.now, Arrived{RPC: m})
 	r.do()
-	if !errors.Is(told, wire.ErrBusy) {
-		t.Errorf("the sender is told %v", told)
+	if !errors.Is(result, wire.ErrBusy) {
+		t.Errorf("the sender got %v", result)
 	}
 }
 
-// TestRoomIsBounded: while nothing can be read, no more is taken than may wait.
-func TestRoomIsBounded(t *testing.T) {
+// TestWaitingMessagesAreBounded: while reads fail, no more messages are taken than may wait.
+func TestWaitingMessagesAreBounded(t *testing.T) {
 	r := newRig(t)
 	r.answer = func(*Read) *Answer { return &Answer{Err: errAway} }
 	taken := 0
@@ -314,7 +314,7 @@ func TestQueuedCallsAreNotCopied(t *testing.T) {
 	}
 }
 
-func BenchmarkCallBeside10000Queued(b *testing.B) {
+func BenchmarkCallWith10000Queued(b *testing.B) {
 	r, device := queued(b, 10_000)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -324,8 +324,8 @@ func BenchmarkCallBeside10000Queued(b *testing.B) {
 	}
 }
 
-// TestRefusalBesideAFailedAppend: what is answered without anything to store must be answered, too, if the append of the others fails that it is among.
-func TestRefusalBesideAFailedAppend(t *testing.T) {
+// TestRefusalIsSentWhenTheAppendFails: an answer that stores nothing is sent even if the append of its batch fails.
+func TestRefusalIsSentWhenTheAppendFails(t *testing.T) {
 	r := newRig(t)
 	one, other := named("d"), named("e")
 	for partitionOf(other) == partitionOf(one) {
@@ -334,9 +334,9 @@ func TestRefusalBesideAFailedAppend(t *testing.T) {
 	for _, d := range []uuid.UUID{one, other} {
 		r.put(d, session(d)...)
 	}
-	told := 0
+	result := 0
 	refused := r.messages(one, bus.RPC, step.RPC{Do: rpc.Cancel{Call: named("nobody's")}})
-	refused[0].Done = func(error) { told++ }
+	refused[0].Done = func(error) { result++ }
 	failures := 1
 	r.store = func(b *Batch) error {
 		if failures--; failures < 0 {
@@ -347,13 +347,13 @@ func TestRefusalBesideAFailedAppend(t *testing.T) {
 	r.o.Take(r.now, Arrived{RPC: append(refused, r.messages(other, bus.RPC, r.call(true))...)})
 	r.do()
 	r.pass(time.Second)
-	if told != 1 || failures >= 0 {
-		t.Errorf("the sender of a refused command hears of it %d times, want once", told)
+	if result != 1 || failures >= 0 {
+		t.Errorf("the sender of a refused command got %d results, want 1", result)
 	}
 }
 
-// TestWatermarkMovesAtOnce: what a recovery found behind the watermark is written in the first append, and a partition whose rows do not change moves
-// its watermark, too. Otherwise every crash in a row makes the next recovery longer.
+// TestWatermarkMovesAtOnce: the first append writes what the recovery found after the watermark, and a partition without changed rows moves its watermark, too.
+// Otherwise each of several crashes in a row makes the next recovery longer.
 func TestWatermarkMovesAtOnce(t *testing.T) {
 	r := newRig(t, func(r *rig, _ *Config) { r.opened = []string{"call/a", "call/b"} })
 	if want := []int64{2, 2}; !slices.Equal(r.marks, want) {

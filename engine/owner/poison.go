@@ -18,10 +18,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// letters is how many dead letters have a row. Those of quarantined streams are counted when partitions are loaded only.
-type letters struct {
+// deadLetterRows counts the dead letters with a row. Those of quarantined streams are counted only when partitions are loaded.
+type deadLetterRows struct {
 	rows    int64
-	warned  rpc.Instant           // that there is no room
+	warned  rpc.Instant           // of the last warning that there is no room
 	removed map[uuid.UUID]removal // while it is not stored
 }
 
@@ -32,7 +32,7 @@ type removal struct {
 }
 
 // forget drops removals.
-func (l *letters) forget(gone func(removal) bool) {
+func (l *deadLetterRows) forget(gone func(removal) bool) {
 	for id, r := range l.removed {
 		if gone(r) {
 			delete(l.removed, id)
@@ -40,19 +40,19 @@ func (l *letters) forget(gone func(removal) bool) {
 	}
 }
 
-// reject sets a command aside that panicked or whose events the store refuses: a fact in the system's stream, a dead letter, and the position moves on.
-// A command of a dead letter stays in it.
+// reject rejects a command that panicked or whose events the store refuses: a fact in the system's stream, a dead letter, and the position moves on.
+// The command of a rerun stays in its dead letter.
 func (dec *decision) reject(m *bus.Message, cmd *step.Command, d *device, cause error) {
 	if dec.rerun != nil {
 		dec.complete(m, &deadletter.RerunError{Code: deadletter.Rejected, Detail: cause.Error()})
 		return
 	}
 	dec.rejectCommand(cmd, d, cause, false)
-	dec.complete(m, rejection(m.Value, cause))
+	dec.complete(m, rejectionError(m.Value, cause))
 }
 
-// rejection is what the sender of a rejected message is told.
-func rejection(value any, cause error) error {
+// rejectionError is the error for the sender of a rejected message.
+func rejectionError(value any, cause error) error {
 	if _, ok := value.(deadletter.Request); ok {
 		return &deadletter.RerunError{Code: deadletter.Rejected, Detail: cause.Error()}
 	}
@@ -63,7 +63,7 @@ func rejection(value any, cause error) error {
 	return fmt.Errorf("%w: the command could not be processed: %w", transports.ErrRefused, cause)
 }
 
-// rejectCommand writes the fact and the dead letter of a command that is rejected. processed: the command itself goes on, without its chain.
+// rejectCommand writes the fact and the dead letter of a rejected command. processed: the command itself was applied, without its chain.
 func (dec *decision) rejectCommand(cmd *step.Command, d *device, cause error, processed bool) {
 	name := step.NameOf(cmd.Do)
 	dec.notice(Notice{Kind: NoticeRejected, Command: name})
@@ -78,7 +78,7 @@ func (dec *decision) rejectCommand(cmd *step.Command, d *device, cause error, pr
 	}, deadletter.CommandRejected{Kind: name, Detail: deadletter.Brief(cause.Error()), DeadLetter: id.String()})
 }
 
-// rejectMalformed sets a message aside that cannot be decoded.
+// rejectMalformed rejects a message that cannot be decoded.
 func (dec *decision) rejectMalformed(m *bus.Message, bad bus.Malformed) {
 	dec.notice(Notice{Kind: NoticeRejected, Command: nameOf(bad)})
 	part := &dec.parts[m.Partition]
@@ -91,14 +91,14 @@ func (dec *decision) rejectMalformed(m *bus.Message, bad bus.Malformed) {
 	}, deadletter.CommandRejected{Kind: nameOf(bad), Detail: deadletter.Brief(bad.Err.Error()), DeadLetter: id.String()})
 }
 
-// cutOff stores the dead letter of a part of a chain's work that was cut off.
-func (rec *recorder) cutOff(part *partition, d *device, cmd *step.Command, dl *step.DeadLetter) {
+// recordCutOff stores the dead letter of chain work that was cut off.
+func (rec *recorder) recordCutOff(part *partition, d *device, cmd *step.Command, dl *step.DeadLetter) {
 	rec.deadLetter(part, deadletter.DeadLetter{
 		Tenant: d.tenant, Device: cmd.Device, Reason: dl.Reason, Detail: dl.Detail, Data: deadletter.PayloadOf(*cmd, true).JSON(),
 	})
 }
 
-// quarantine notes a stored stream that cannot be folded. It is found again at each start, and always under the same id.
+// quarantine reports a stored stream that cannot be folded. Each start finds it again, so its dead letter has a fixed id.
 func (rec *recorder) quarantine(part *partition, q *Quarantined) {
 	rec.notice(Notice{Kind: NoticeQuarantined, Partition: part.number, Stream: q.Stream, Err: q.Err})
 	rec.stamp(part)
@@ -114,12 +114,12 @@ func (rec *recorder) placeSystem(part *partition, e eventstore.Event, fact any) 
 	if err != nil {
 		panic(fmt.Sprintf("owner: %v", err)) // texts only
 	}
-	e.Actor, e.Cause = deadletter.Brief(e.Actor), deadletter.Brief(e.Cause) // a stranger's command has what it likes in them
+	e.Actor, e.Cause = deadletter.Brief(e.Actor), deadletter.Brief(e.Cause) // an unknown sender may write any length
 	e.Stream, e.TypeVersion, e.At, e.Data = projection.SystemStream(part.number, part.cp.Seq+1), 1, int64(part.lastAt), data
 	rec.place(part, &projection.Head{Began: e.At}, e)
 }
 
-// deadLetter counts and stores what could not be processed. One without an id gets one.
+// deadLetter counts and stores a dead letter. One without an id gets one.
 func (rec *recorder) deadLetter(part *partition, d deadletter.DeadLetter) uuid.UUID {
 	rec.notice(Notice{Kind: NoticeDeadLetter, Reason: d.Reason})
 	if d.ID == uuid.Nil {
@@ -129,7 +129,7 @@ func (rec *recorder) deadLetter(part *partition, d deadletter.DeadLetter) uuid.U
 	return d.ID
 }
 
-// writeDeadLetter publishes a dead letter, and stores it if it has a row. One without a tenant belongs to the tenant of the installation, so that somebody sees it.
+// writeDeadLetter publishes a dead letter, and stores it if row is set. One without a tenant belongs to the tenant of the installation, so that somebody sees it.
 func (rec *recorder) writeDeadLetter(part *partition, d deadletter.DeadLetter, row bool) {
 	if d.Tenant == uuid.Nil {
 		d.Tenant = rec.config.Tenant
@@ -141,29 +141,29 @@ func (rec *recorder) writeDeadLetter(part *partition, d deadletter.DeadLetter, r
 		pb := rec.batch.part(&part.cp)
 		pb.Rows = append(pb.Rows, d.Row())
 	}
-	rec.batch.deadLetters = append(rec.batch.deadLetters, published{part.number, d.Record()})
+	rec.batch.deadLetters = append(rec.batch.deadLetters, deadLetterRecord{part.number, d.Record()})
 }
 
-// roomFor tells whether another dead letter gets a row, and takes the room. A quarantined stream's always does: it is found at each start under the same id, so that
-// there are no more of them than streams.
+// roomFor reserves a row for a dead letter, or reports false if all are used. A quarantined stream always gets one: its id is fixed, so there are no more of them
+// than streams.
 func (rec *recorder) roomFor(reason string) bool {
 	const warning = time.Minute
 	most := int64(rec.config.DeadLetters)
 	switch {
 	case reason == deadletter.Quarantined:
 		return true
-	case rec.letters.rows < most:
-		rec.letters.rows++
+	case rec.deadLetterRows.rows < most:
+		rec.deadLetterRows.rows++
 		return true
-	case rec.letters.warned == 0 || rec.now >= rec.letters.warned.Add(warning):
-		rec.letters.warned = rec.now
-		rec.notice(Notice{Kind: NoticeFull, Count: rec.letters.rows, Most: most, Reason: reason})
+	case rec.deadLetterRows.warned == 0 || rec.now >= rec.deadLetterRows.warned.Add(warning):
+		rec.deadLetterRows.warned = rec.now
+		rec.notice(Notice{Kind: NoticeFull, Count: rec.deadLetterRows.rows, Most: most, Reason: reason})
 	}
 	rec.notice(Notice{Kind: NoticeNoRow, Reason: "no_room"})
 	return false
 }
 
-// writeNodeTraces brings what the nodes of a step did into the batch.
+// writeNodeTraces adds the node traces of a step to the batch.
 func (rec *recorder) writeNodeTraces(part *partition, d *device, cmd *step.Command) {
 	n := rec.nodes.Entries()
 	if n == 0 {
@@ -180,19 +180,19 @@ func (rec *recorder) writeNodeTraces(part *partition, d *device, cmd *step.Comma
 	}
 }
 
-// rerun is the dead letter whose command is processed.
-type rerun struct {
-	outcome error // what its sender would be told
+// rerunOutcome is the result of a dead letter's command.
+type rerunOutcome struct {
+	err error // for its sender
 }
 
-// request does what a user asks of a dead letter; false: something must be read first.
-func (dec *decision) request(p *pending, r *deadletter.Request) bool {
+// decideRequest reruns or drops a dead letter; false: something must be read first.
+func (dec *decision) decideRequest(p *pending, r *deadletter.Request) bool {
 	if p.read.deadLetter == nil && !p.read.unknown {
 		dec.need(p, func(want *Read) { want.Tenant, want.DeadLetter = r.Tenant, r.DeadLetter })
 		return false
 	}
 	d := p.read.deadLetter
-	if _, gone := dec.letters.removed[r.DeadLetter]; gone || p.read.unknown {
+	if _, gone := dec.deadLetterRows.removed[r.DeadLetter]; gone || p.read.unknown {
 		dec.complete(&p.Message, fmt.Errorf("%w: %s", deadletter.ErrUnknown, r.DeadLetter))
 		return true
 	}
@@ -216,15 +216,15 @@ func (dec *decision) request(p *pending, r *deadletter.Request) bool {
 func (rec *recorder) removeDeadLetter(part *partition, id uuid.UUID) {
 	pb := rec.batch.part(&part.cp)
 	pb.Rows = append(pb.Rows, deadletter.Removal(id))
-	if rec.letters.removed == nil {
-		rec.letters.removed = map[uuid.UUID]removal{}
+	if rec.deadLetterRows.removed == nil {
+		rec.deadLetterRows.removed = map[uuid.UUID]removal{}
 	}
-	rec.letters.removed[id] = removal{part.number, rec.number}
-	rec.letters.rows--
+	rec.deadLetterRows.removed[id] = removal{part.number, rec.number}
+	rec.deadLetterRows.rows--
 }
 
-// rerunCommand runs the command of a dead letter. What comes of it, the end of the dead letter and the fact that somebody asked for it are in one partition, and
-// so in one append: the command is never run twice, and never lost. ok is false if something must be read first.
+// rerunCommand runs the command of a dead letter. Its events, the removal of the dead letter and the fact of the rerun are in one partition, so in one append:
+// the command is never run twice, and never lost. ok is false if something must be read first.
 func (dec *decision) rerunCommand(p *pending, r *deadletter.Request, d *deadletter.DeadLetter) (err error, ok bool) {
 	cmd, err := d.Command()
 	if err != nil {
@@ -241,7 +241,7 @@ func (dec *decision) rerunCommand(p *pending, r *deadletter.Request, d *deadlett
 	if !dec.flushLingering(dev, p) {
 		return nil, false
 	}
-	dec.rerun = &rerun{}
+	dec.rerun = &rerunOutcome{}
 	seq := part.cp.Seq
 	inner := pending{Message: p.Message, suspect: p.suspect, read: p.read}
 	inner.Key, inner.Value, inner.Done = cmd.Device, cmd, nil
@@ -249,44 +249,44 @@ func (dec *decision) rerunCommand(p *pending, r *deadletter.Request, d *deadlett
 		p.read = inner.read
 		return nil, false
 	}
-	err = dec.rerun.outcome
+	err = dec.rerun.err
 	dec.begin(p)
 	if err != nil && part.cp.Seq == seq {
 		return dec.failedAgain(part, r, d, deadletter.FailureOf(err)), true
 	}
-	dec.noteRerun(part, r, d, "accepted", "") // also a refusal that left facts: they are what became of the command
+	dec.recordRerun(part, r, d, "accepted", "") // also for a refusal with events: these are the command's result
 	dec.removeDeadLetter(part, d.ID)
 	return nil, true
 }
 
-// failedAgain keeps a dead letter with what is wrong now.
+// failedAgain updates a dead letter with the new error.
 func (dec *decision) failedAgain(part *partition, r *deadletter.Request, d *deadletter.DeadLetter, failed *deadletter.RerunError) error {
-	kept := *d
-	if kept.Reason = deadletter.Refused; failed.Code == deadletter.Rejected {
-		kept.Reason = deadletter.Rejected
+	updated := *d
+	if updated.Reason = deadletter.Refused; failed.Code == deadletter.Rejected {
+		updated.Reason = deadletter.Rejected
 	}
 	dec.stamp(part)
-	kept.Detail = failed.Detail
-	dec.writeDeadLetter(part, kept, true)
-	dec.noteRerun(part, r, d, failed.Code, failed.Detail)
+	updated.Detail = failed.Detail
+	dec.writeDeadLetter(part, updated, true)
+	dec.recordRerun(part, r, d, failed.Code, failed.Detail)
 	return failed
 }
 
-// noteRerun writes down who asked for a rerun and what came of it.
-func (rec *recorder) noteRerun(part *partition, r *deadletter.Request, d *deadletter.DeadLetter, outcome, detail string) {
+// recordRerun records who asked for a rerun, and its outcome.
+func (rec *recorder) recordRerun(part *partition, r *deadletter.Request, d *deadletter.DeadLetter, outcome, detail string) {
 	rec.stamp(part)
 	rec.placeSystem(part, eventstore.Event{
 		Type: "DeadLetterRerun", Occurred: int64(r.At), Tenant: d.Tenant, Device: d.Device, Actor: r.Actor, Cause: "rest",
 	}, deadletter.DeadLetterRerun{DeadLetter: d.ID.String(), Reason: d.Reason, Outcome: outcome, Detail: deadletter.Brief(detail)})
 }
 
-// decidePoison deals with the one message whose events the store refuses. What becomes of it is stored in a batch of its own: if that is refused, too, nobody else is
-// blamed, and if it fails, the message is processed again. It answers false if something must be read first.
+// decidePoison rejects a message whose events the store refuses, in a batch of its own: a second refusal can then only concern this message. It returns false if
+// something must be read first.
 func (dec *decision) decidePoison(p *pending) bool {
-	dec.batch.rejects = rejected
+	dec.batch.rejection = rejectsCommand
 	if p.skip {
-		dec.batch.rejects = skipped
-		dec.skip(p)
+		dec.batch.rejection = rejectsDeadLetter
+		dec.skipPoison(p)
 	} else if !dec.rejectPoison(p) {
 		return false
 	}
@@ -307,21 +307,21 @@ func (dec *decision) rejectPoison(p *pending) bool {
 		case err != nil:
 			dec.refuse(&p.Message, err)
 		case calls && errors.As(p.poison, &conflict):
-			return dec.known(p, &v, d, &call)
+			return dec.answerKnownCall(p, &v, d, &call)
 		default:
 			v.Tenant = d.tenant
 			dec.reject(&p.Message, &v, d, p.poison)
 		}
-	default: // what cannot be decoded: its dead letter was refused
-		dec.batch.rejects = skipped
-		dec.skip(p)
+	default: // a malformed message whose dead letter was refused
+		dec.batch.rejection = rejectsDeadLetter
+		dec.skipPoison(p)
 	}
 	return true
 }
 
-// known answers a call whose id belongs to a stored call that this owner did not know of: what asks for the same gets the same answer.
-func (dec *decision) known(p *pending, cmd *step.Command, d *device, call *step.Call) bool {
-	past, ended, ok := dec.past(p, d, call.ID)
+// answerKnownCall answers a call whose id belongs to a stored call that is not in memory: the same content gets the same answer.
+func (dec *decision) answerKnownCall(p *pending, cmd *step.Command, d *device, call *step.Call) bool {
+	past, ended, ok := dec.lookUpEnded(p, d, call.ID)
 	switch {
 	case !ok:
 		return false
@@ -333,7 +333,7 @@ func (dec *decision) known(p *pending, cmd *step.Command, d *device, call *step.
 	return true
 }
 
-// rejectRequest deals with a request about a dead letter whose events the store refuses.
+// rejectRequest rejects a dead-letter request whose events the store refuses.
 func (dec *decision) rejectRequest(p *pending, r *deadletter.Request) bool {
 	switch d := p.read.deadLetter; {
 	case d == nil && !p.read.unknown:
@@ -354,9 +354,9 @@ func (dec *decision) rejectRequest(p *pending, r *deadletter.Request) bool {
 	return true
 }
 
-// skip gives up a message of which the store refuses the dead letter, too: anything else would be refused for ever.
-func (dec *decision) skip(p *pending) {
+// skipPoison drops a message whose dead letter the store refuses, too: the store would refuse it again and again.
+func (dec *decision) skipPoison(p *pending) {
 	dec.notice(Notice{Kind: NoticeNoRow, Reason: "refused"})
 	dec.notice(Notice{Kind: NoticeSkipped, Command: nameOf(p.Value), Device: p.Key, Partition: p.Partition, Err: p.poison})
-	dec.complete(&p.Message, rejection(p.Value, p.poison))
+	dec.complete(&p.Message, rejectionError(p.Value, p.poison))
 }

@@ -20,8 +20,7 @@ var ErrNoDevice = errors.New("the device does not exist")
 
 var errNoPartition = errors.New("the installation has no such partition")
 
-// process decides a message whose partition is owned. It answers false if something must be read first; nothing has happened then, and dec.want
-// says what.
+// process decides a message whose partition is owned. It returns false, without a change, if what dec.want names must be read first.
 func (o *Owner) process(p *pending) bool {
 	if !o.mem.processed(&p.Message) {
 		if v, ok := p.Value.(wire.Confirm); ok {
@@ -29,12 +28,12 @@ func (o *Owner) process(p *pending) bool {
 		} else if !o.dec.decide(p) {
 			return false
 		}
-		o.rec.done(p)
+		o.rec.recordProcessed(p)
 	}
 	return true
 }
 
-// decision is what is made of one message.
+// decision is the state of deciding one message.
 type decision struct {
 	*recorder
 	presence *presence
@@ -42,19 +41,19 @@ type decision struct {
 	pending  *pending
 	want     Read // what is missing
 	missing  bool
-	rerun    *rerun // of the dead letter whose command it is
+	rerun    *rerunOutcome // set while a dead letter's command is decided
 }
 
 func newDecision(rec *recorder, pre *presence) *decision {
 	dec := &decision{recorder: rec, presence: pre}
 	dec.env = step.Env{
-		Run: rec.parked, Chain: rec.config.Chain, Pinned: rec.pinned, Values: dec.valuesAtHand, Body: rec.bodyAtHand, Ended: rec.ended, NewID: rec.config.NewID,
+		Run: rec.parked, Chain: rec.config.Chain, Pinned: rec.pinned, Values: dec.cachedValues, Body: rec.cachedBody, Ended: rec.endedState, NewID: rec.config.NewID,
 		Trace: rec.nodes.Note,
 	}
 	return dec
 }
 
-// begin turns to another message.
+// begin resets the decision for another message.
 func (dec *decision) begin(p *pending) {
 	dec.pending, dec.want, dec.missing, dec.rerun, dec.trace = p, Read{}, false, nil, step.TraceContext{}
 }
@@ -69,7 +68,7 @@ func (dec *decision) decide(p *pending) bool {
 	case step.Command:
 		return dec.command(p, v)
 	case deadletter.Request:
-		return dec.request(p, &v)
+		return dec.decideRequest(p, &v)
 	case callerWaiting:
 		if !dec.callerWaits(p, &v) {
 			return false
@@ -83,28 +82,28 @@ func (dec *decision) decide(p *pending) bool {
 	return true
 }
 
-// done notes that a message is in the batch.
-func (rec *recorder) done(p *pending) {
+// recordProcessed adds a decided message to the batch.
+func (rec *recorder) recordProcessed(p *pending) {
 	rec.batch.messages = append(rec.batch.messages, *p)
 	rec.batch.noteOldest(&p.Message)
 	rec.batch.closed = rec.batch.closed || p.suspect
-	rec.passed(&p.Message)
+	rec.advancePosition(&p.Message)
 }
 
-// passed moves the position of a partition behind a message.
-func (rec *recorder) passed(m *bus.Message) {
-	if !kept(m) {
+// advancePosition moves the position of a partition past a message.
+func (rec *recorder) advancePosition(m *bus.Message) {
+	if !durable(m) {
 		return
 	}
 	part := &rec.parts[m.Partition]
 	if rec.config.Shared {
-		rec.batch.part(&part.cp) // what a sender is told, it is told by an owner that was none only if this append fails
+		rec.batch.part(&part.cp) // even an answer without events needs an append: it fails if this process has lost the partition
 	}
 	part.cp.Positions[m.Lane] = eventstore.Position{Topic: m.Place.Topic, Offset: m.Place.Offset + 1}
 	part.moved = true
 }
 
-// flushLingering processes a device's facts that must come before a message; false: something must be read first.
+// flushLingering processes a device's lingering facts before a message; false: something must be read first.
 func (dec *decision) flushLingering(d *device, before *pending) bool {
 	messages := d.lingering
 	d.lingering = nil
@@ -113,7 +112,7 @@ func (dec *decision) flushLingering(d *device, before *pending) bool {
 		dec.begin(&p)
 		if !dec.command(&p, p.Value.(step.Command)) {
 			before.read, d.lingering = p.read, messages[i:]
-			return false // what is missing is missing for both
+			return false // both wait for the same read
 		}
 		dec.batch.messages = append(dec.batch.messages, p)
 	}
@@ -133,7 +132,7 @@ func (dec *decision) command(p *pending, cmd step.Command) bool {
 	}
 	ok := p.Lane != bus.RPC || len(d.lingering) == 0 || dec.flushLingering(d, p)
 	ok = ok && dec.commandOf(p, cmd, d)
-	dec.tables.rest(d, dec.stored)
+	dec.tables.retire(d, dec.stored)
 	return ok
 }
 
@@ -154,17 +153,17 @@ func (dec *decision) commandOf(p *pending, cmd step.Command, d *device) bool {
 		cmd.Occurred = cmd.Now
 	}
 	dec.enterTrace(&cmd, d)
-	if done, ok := dec.repeated(p, &cmd, d); done || !ok {
+	if done, ok := dec.answerRepeated(p, &cmd, d); done || !ok {
 		return ok
 	}
-	if dec.undecided(&p.Message, &cmd, d, part) {
+	if dec.refuseUnready(&p.Message, &cmd, d, part) {
 		return true
 	}
 	dec.beginSpan(&cmd, d)
 	return dec.run(p, &cmd, d)
 }
 
-// deviceOf is the device of a command. What is open of a device that was deleted still ends: its life cycle goes on, without a chain.
+// deviceOf is the device of a command. The open calls of a deleted device still end, without a chain.
 func (dec *decision) deviceOf(p *pending, cmd *step.Command) (*device, error) {
 	d := dec.tables.devices[cmd.Device]
 	switch {
@@ -191,24 +190,24 @@ func (dec *decision) deviceOf(p *pending, cmd *step.Command) (*device, error) {
 	return d, nil
 }
 
-// need adds to what must be read before the current message can be processed.
+// need adds to what must be read before the current message can be decided.
 func (dec *decision) need(p *pending, add func(*Read)) {
 	dec.missing, dec.want.Partition = true, p.Partition
 	add(&dec.want)
 }
 
-// run runs the step, and takes what comes of it into the batch.
+// run runs the step, and applies its result.
 func (dec *decision) run(p *pending, cmd *step.Command, d *device) bool {
 	dec.env.Info = d.info
 	res, err := dec.step(p, cmd, d)
 	if _, life := cmd.Do.(step.RPC); life && err != nil {
-		failed := err // a node of its chain: a call ends, even if its chain cannot hear of it
+		failed := err // in a node of its chain: a call ends, even if its chain fails
 		dec.env.Info.Chain, dec.env.Pinned = nil, noChain
 		if res, err = dec.step(p, cmd, d); err == nil && res.Needs.None() {
 			dec.rejectCommand(cmd, d, failed, true)
-			res.Effects = slices.DeleteFunc(res.Effects, func(e step.Effect) bool { // that a chain is missing, the dead letter says already
-				_, letter := e.(step.DeadLetter)
-				return letter
+			res.Effects = slices.DeleteFunc(res.Effects, func(e step.Effect) bool { // the rejection's dead letter covers the missing chain
+				_, isDeadLetter := e.(step.DeadLetter)
+				return isDeadLetter
 			})
 		}
 		dec.env.Pinned = dec.pinned
@@ -251,7 +250,7 @@ func (dec *decision) step(p *pending, cmd *step.Command, d *device) (res step.Re
 	return res, nil
 }
 
-// refuse answers a command that changes nothing. The answer leaves behind what was decided before.
+// refuse answers a command that changes nothing. The answer is released after everything decided before.
 func (dec *decision) refuse(m *bus.Message, err error) {
 	var refusal *rpc.Refusal
 	switch {
@@ -263,10 +262,10 @@ func (dec *decision) refuse(m *bus.Message, err error) {
 	dec.complete(m, err)
 }
 
-// complete tells the sender of a message what became of it, when the batch is stored.
+// complete sends the result of a message to its sender, when the batch is stored.
 func (dec *decision) complete(m *bus.Message, err error) {
 	if dec.rerun != nil {
-		dec.rerun.outcome = err
+		dec.rerun.err = err
 		return
 	}
 	if c := completionOf(m, err); c.Done != nil || c.Waiter.ID != uuid.Nil {

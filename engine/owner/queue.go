@@ -19,47 +19,47 @@ import (
 // pending is a message that is not processed yet, and what was read for it.
 type pending struct {
 	bus.Message
-	own     bool  // the owner made it for itself: it dies with the memory
-	suspect bool  // the store refused a batch that it was in: it gets a batch of its own
+	own     bool  // the owner's own: it is dropped with the memory
+	suspect bool  // the store refused a batch with it: it gets a batch of its own
 	poison  error // the store refuses its events: it is rejected
 	skip    bool  // the store refuses its dead letter, too
 	read    answers
 }
 
-// answers are what the reads for one message have found that is of no use to others.
+// answers are results of reads that only one message uses.
 type answers struct {
-	registry   bool      // the row of the device was read
-	noDevice   bool      // there is none
-	elsewhere  bool      // it is in another partition now
-	call       uuid.UUID // that was asked for; uuid.Nil: none was
-	wire       bool      // the late call with the wire id of the answer was asked for
-	late       uuid.UUID // it; uuid.Nil: there is none
-	deadLetter *deadletter.DeadLetter
-	unknown    bool                      // there is no such dead letter
-	foreign    map[nodes.Key]nodes.Value // of devices that others own
-	rounds     int
+	registry     bool      // the row of the device was read
+	noDevice     bool      // there is none
+	elsewhere    bool      // it is in another partition now
+	call         uuid.UUID // that was looked up; uuid.Nil: none was
+	wire         bool      // the late call with the answer's wire id was looked up
+	late         uuid.UUID // that call; uuid.Nil: it does not exist
+	deadLetter   *deadletter.DeadLetter
+	unknown      bool                      // the dead letter does not exist
+	remoteValues map[nodes.Key]nodes.Value // of devices of other owners
+	rounds       int
 }
 
-// lineKey names a line: the messages of a partition that the inbox keeps, in a lane, wait for each other, because the position behind them is one
-// number; others wait for those of their device.
+// lineKey names a line. The durable messages of a partition and lane form one line, because they share one position; other messages wait only for those
+// of their device.
 type lineKey struct {
 	lane      bus.Lane
 	partition int32
-	device    uuid.UUID // uuid.Nil: those that the inbox keeps
+	device    uuid.UUID // uuid.Nil: the durable messages
 }
 
 func keyOf(m *bus.Message) lineKey {
 	key := lineKey{lane: m.Lane, partition: m.Partition}
-	if !kept(m) {
+	if !durable(m) {
 		key.device = m.Key
 	}
 	return key
 }
 
-// kept tells whether the inbox keeps a message: it comes again to whoever owns the partition next.
-func kept(m *bus.Message) bool { return m.Place.Topic != uuid.Nil }
+// durable reports whether the inbox stores a message: the next owner of the partition gets it again.
+func durable(m *bus.Message) bool { return m.Place.Topic != uuid.Nil }
 
-// line is messages that wait behind a read, in order.
+// line holds messages that wait for a read, in order.
 type line struct {
 	key     lineKey
 	queue   []*pending
@@ -69,25 +69,25 @@ type line struct {
 	dropped bool
 }
 
-// queue are the messages that wait: for a read, behind others, or for a time.
+// queue holds the messages that wait: for a read, behind others, or for a time.
 type queue struct {
 	*memory
 	byKey     map[lineKey]*line
-	ready     []*line // may go on, in order
+	ready     []*line // that can be processed, in order
 	count     int     // of messages
 	lingering lingering
 
-	reads  map[uint64]*read // that are not answered
-	failed []*read          // of those, that could not be read, to be tried again
+	reads  map[uint64]*read // under way
+	failed []*read          // those to be retried
 	last   uint64           // of their ids
-	wanted []Read           // to be handed out
+	wanted []Read           // to be issued
 }
 
-// waitingMost bounds the messages that wait: beyond it, none is taken from the inbox.
+// waitingMost bounds the waiting messages: beyond it, none is taken from the inbox.
 const waitingMost = 4_096
 
-// of is the line in which a message waits if others wait before it, nil if none do.
-func (q *queue) of(key lineKey) *line {
+// lineOf is the line with waiting messages of a key, nil without any.
+func (q *queue) lineOf(key lineKey) *line {
 	if len(q.byKey) == 0 {
 		return nil
 	}
@@ -111,7 +111,7 @@ func (q *queue) add(p *pending, front bool) *line {
 	return one
 }
 
-// wake lets a line go on, unless it waits for a read.
+// wake makes a line ready, unless it waits for a read.
 func (q *queue) wake(one *line) {
 	if one.read == nil && !one.ready {
 		one.ready = true
@@ -119,13 +119,13 @@ func (q *queue) wake(one *line) {
 	}
 }
 
-// wakeFirst lets a line go on before all others.
+// wakeFirst makes a line ready before all others.
 func (q *queue) wakeFirst(one *line) {
 	one.ready = true
 	q.ready = append([]*line{one}, q.ready...)
 }
 
-// next takes the line that is to go on, nil if there is none.
+// next takes the first ready line, nil without one.
 func (q *queue) next() *line {
 	for len(q.ready) > 0 {
 		one := q.ready[0]
@@ -169,8 +169,8 @@ func (q *queue) linesOf(mine func(int32) bool) (out []*line) {
 	return out
 }
 
-// take removes all messages of partitions. What is read for them does not count any more: the next claim may find it otherwise.
-func (q *queue) take(mine func(int32) bool) (out []*pending) {
+// removePartitions removes all messages of partitions. Their reads are dropped: the next claim may find something else.
+func (q *queue) removePartitions(mine func(int32) bool) (out []*pending) {
 	for _, one := range q.linesOf(mine) {
 		if one.read != nil {
 			q.forget(one.read)
@@ -184,8 +184,8 @@ func (q *queue) take(mine func(int32) bool) (out []*pending) {
 	return out
 }
 
-// putBack lets messages wait until their partition is loaded, before those that wait there already. What the owner made for itself it makes again, but for a command
-// that the store may have refused: that must not come into a batch with others.
+// putBack queues messages until their partition is loaded, before those that wait there already. The owner's own messages are dropped, because it makes them again; only
+// a suspect timer stays, so that it gets a batch of its own.
 func (q *queue) putBack(messages []*pending) {
 	for _, p := range slices.Backward(messages) {
 		if p.read = (answers{}); !p.own || p.suspect && isTimer(p.Value) {
@@ -194,22 +194,22 @@ func (q *queue) putBack(messages []*pending) {
 	}
 }
 
-// give puts a message into its line: the owner made it, and it is processed before what the inbox gives next.
-func (q *queue) give(m bus.Message, front bool) {
+// enqueue adds a message of the owner itself, which is processed before the next ones of the inbox.
+func (q *queue) enqueue(m bus.Message, front bool) {
 	q.wake(q.add(&pending{Message: m, own: true}, front))
 }
 
-// giveCaller gives word of a caller in a process.
-func (q *queue) giveCaller(part *partition, process string, c wire.Caller) {
+// enqueueCaller adds the message that a caller waits in a process.
+func (q *queue) enqueueCaller(part *partition, process string, c wire.Caller) {
 	part.callers++
-	q.give(bus.Message{Partition: part.number, Lane: bus.RPC, Key: c.Device, Value: callerWaiting{process, c}}, false)
+	q.enqueue(bus.Message{Partition: part.number, Lane: bus.RPC, Key: c.Device, Value: callerWaiting{process, c}}, false)
 }
 
-// lingers lets a command wait for the next one of its device, if it only reports that a command left, which will be acknowledged or answered soon.
+// lingers lets a command wait for the next one of its device, if it only reports that a command left: an acknowledgement or answer follows soon.
 func (q *queue) lingers(p *pending) bool {
 	cmd, _ := p.Value.(step.Command)
 	r, _ := cmd.Do.(step.RPC)
-	if _, ok := r.Do.(rpc.Written); !ok || kept(&p.Message) {
+	if _, ok := r.Do.(rpc.Written); !ok || durable(&p.Message) {
 		return false
 	}
 	d := q.tables.devices[cmd.Device]
@@ -221,7 +221,7 @@ func (q *queue) lingers(p *pending) bool {
 	return true
 }
 
-// resumeLingering lets a device's facts wait no longer.
+// resumeLingering ends the wait of a device's lingering facts.
 func (q *queue) resumeLingering(d *device) {
 	messages := d.lingering
 	d.lingering = nil

@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Read is something that the owner must know of the store or the registry. It is answered with Answered, once.
+// Read is a read of the store or the registry that the owner needs. It is answered with Answered, once.
 type Read struct {
 	ID         uint64
 	Partition  int32
@@ -30,7 +30,7 @@ type Read struct {
 	DeadLetter uuid.UUID
 }
 
-// OnlyRegistry tells whether the row of a device in the registry is all that is asked for.
+// OnlyRegistry reports whether the row of a device in the registry is all that is asked for.
 func (r *Read) OnlyRegistry() bool {
 	return r.Registry && !r.State && r.Call == uuid.Nil && r.Wire == nil && r.Values == nil && r.Bodies == nil && r.Chains == nil && r.DeadLetter == uuid.Nil
 }
@@ -38,20 +38,20 @@ func (r *Read) OnlyRegistry() bool {
 // read is a Read under way, or one that waits to be tried again.
 type read struct {
 	Read
-	line   *line
-	device *device // whose row is read, if it is in memory
-	tries  int
-	again  rpc.Instant // 0: it is under way
+	line    *line
+	device  *device // whose row is read, if it is in memory
+	tries   int
+	retryAt rpc.Instant // 0: it is under way
 }
 
-// The waits before something that could not be read is read again.
+// The waits before a failed read is retried.
 const (
 	readAgain  = 20 * time.Millisecond // it doubles up to
 	readLatest = 500 * time.Millisecond
 )
 
-// wait lets the first message of a line wait until something is read.
-func (q *queue) wait(one *line, want Read) {
+// waitFor lets the first message of a line wait for a read.
+func (q *queue) waitFor(one *line, want Read) {
 	q.last++
 	want.ID = q.last
 	r := &read{Read: want, line: one, device: q.tables.devices[want.Device]}
@@ -64,7 +64,7 @@ func (q *queue) wait(one *line, want Read) {
 	q.wanted = append(q.wanted, want)
 }
 
-// forget drops a read; its answer does not count any more.
+// forget drops a read; its answer will be ignored.
 func (q *queue) forget(one *read) {
 	delete(q.reads, one.ID)
 	if one.device != nil {
@@ -73,9 +73,9 @@ func (q *queue) forget(one *read) {
 	one.line.read = nil
 }
 
-// again tries a read again, later.
-func (q *queue) again(r *read) {
-	r.again = q.now.Add(min(readAgain<<min(r.tries, 10), readLatest))
+// scheduleRetry schedules another try of a read.
+func (q *queue) scheduleRetry(r *read) {
+	r.retryAt = q.now.Add(min(readAgain<<min(r.tries, 10), readLatest))
 	r.tries++
 	q.failed = append(q.failed, r)
 }
@@ -86,10 +86,10 @@ func (q *queue) retryReads() {
 	for _, r := range q.failed {
 		switch {
 		case q.reads[r.ID] != r: // forgotten
-		case r.again > q.now:
+		case r.retryAt > q.now:
 			rest = append(rest, r)
 		default:
-			r.again = 0
+			r.retryAt = 0
 			q.wanted = append(q.wanted, r.Read)
 		}
 	}
@@ -97,41 +97,41 @@ func (q *queue) retryReads() {
 	q.failed = rest
 }
 
-// Answer is what became of a Read: the parts that it asked for.
+// Answer is the result of a Read: the parts that it asked for.
 type Answer struct {
 	ID         uint64
-	Err        error // nothing is known; the read may be tried again
+	Err        error // the read failed and may be retried
 	Registry   *Device
 	Generation uint64       // of the registry, from before it was asked
 	State      *DeviceState // nil: the store has no row
-	Call       *EndedCall   // nil: there is none, or it is open
+	Call       *EndedCall   // nil: the call does not exist, or is open
 	Values     nodes.Values // those that exist
 	Bodies     map[uuid.UUID]rpc.Body
 	Chains     map[step.Version]*Program
 	DeadLetter *deadletter.DeadLetter
 }
 
-// Answered takes what became of a read.
+// Answered takes the result of a read.
 func (o *Owner) Answered(now rpc.Instant, a *Answer) {
 	o.setNow(now)
 	r := o.queue.reads[a.ID]
 	if r == nil {
-		return // it was for a partition that is gone since
+		return // its partition was dropped since
 	}
 	if a.Err != nil {
-		o.notRead(r, a.Err)
+		o.readFailed(r, a.Err)
 		return
 	}
 	one, p := r.line, r.line.queue[0]
 	o.queue.forget(r)
-	o.mem.accept(&r.Read, a, &p.read)
+	o.mem.applyAnswer(&r.Read, a, &p.read)
 	o.queue.wake(one)
 }
 
-// notRead lets a message wait on. Whoever waits for it and can send it again is told that nothing has happened.
-func (o *Owner) notRead(r *read, err error) {
+// readFailed retries a read, unless the sender of its message can send it again: that sender gets ErrBusy.
+func (o *Owner) readFailed(r *read, err error) {
 	one, p := r.line, r.line.queue[0]
-	if !kept(&p.Message) && !p.Priority && !p.suspect && hasSender(&p.Message) {
+	if !durable(&p.Message) && !p.Priority && !p.suspect && hasSender(&p.Message) {
 		o.queue.forget(r)
 		o.out.Completed = append(o.out.Completed, completionOf(&p.Message, fmt.Errorf("%w: %w", wire.ErrBusy, err)))
 		o.queue.pop(one)
@@ -145,10 +145,10 @@ func (o *Owner) notRead(r *read, err error) {
 	if r.tries == 0 {
 		o.mem.notice(Notice{Kind: NoticeWaits, Partition: p.Partition, Device: p.Key, Command: nameOf(p.Value), Err: err})
 	}
-	o.queue.again(r)
+	o.queue.scheduleRetry(r)
 }
 
-// hasSender tells whether somebody waits to hear what becomes of a message.
+// hasSender reports whether a sender waits for the result of a message.
 func hasSender(m *bus.Message) bool {
 	return m.Done != nil || waiterOf(m.Value).ID != uuid.Nil
 }

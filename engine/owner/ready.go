@@ -10,16 +10,16 @@ import (
 	"callchain/eventstore"
 )
 
-// Ready is what is to be done. Each part is given once.
+// Ready is the work to do. Each part is given once.
 type Ready struct {
 	Append      *Batch        // to be appended; then Advance
-	Release     []Release     // may leave now
+	Release     []Release     // to be released now
 	Reads       []Read        // each to be answered with Answered
 	Claim       []Claim       // to be claimed and loaded; then Claimed
 	CancelClaim bool          // the claim under way is to end at once
-	Unread      []int32       // the inbox is to deliver them no more; Returned takes what it gives back
-	Left        []int32       // nothing of them is under way any more
-	Dropped     []int32       // their memory is gone
+	Unread      []int32       // the inbox must stop delivering them; then Returned
+	Left        []int32       // partitions that the next owner may claim
+	Dropped     []int32       // partitions whose memory was dropped
 	Misrouted   []bus.Message // to be sent to the owners of their partitions
 	Completed   []Completion  // that wait for no append
 	Notices     []Notice
@@ -27,11 +27,11 @@ type Ready struct {
 	Wake        rpc.Instant // when the owner has something to do if nothing comes
 }
 
-// Ready says what is to be done now.
+// Ready returns the work to do now.
 func (o *Owner) Ready(now rpc.Instant) Ready {
 	o.setNow(now)
-	o.leaveDone()
-	o.pre.liftLate()
+	o.finishLeaves()
+	o.pre.liftExpired()
 	o.queue.retryReads()
 	o.advanceLines()
 	o.claim()
@@ -39,18 +39,18 @@ func (o *Owner) Ready(now rpc.Instant) Ready {
 		o.handOver()
 	}
 	out := o.out
-	out.Reads, out.Notices, out.Wake = o.queue.wanted, o.mem.notices, o.wake()
+	out.Reads, out.Notices, out.Wake = o.queue.wanted, o.mem.notices, o.nextWake()
 	o.out, o.queue.wanted, o.mem.notices = Ready{}, nil, nil
 	return out
 }
 
-// handOver gives the batch to be appended, if there is something to append.
+// handOver hands the batch out to be appended, if it is not empty.
 func (o *Owner) handOver() {
 	if !o.rec.batch.closed {
 		o.flushBehind(o.stopping && o.rec.batch.empty() && o.queue.count == 0)
 	}
 	if o.rec.batch.empty() {
-		o.rec.batch.forget() // what was processed has left nothing
+		o.rec.batch.forget() // its messages changed nothing
 		return
 	}
 	o.rec.seal(o.rec.batch)
@@ -58,36 +58,36 @@ func (o *Owner) handOver() {
 	o.rec.begin()
 }
 
-// Advance takes what became of the append: partitions that are fenced are not stored, and after an error nobody knows.
+// Advance takes the result of the append: fenced partitions are not stored, and after an error it is unknown what is.
 func (o *Owner) Advance(now rpc.Instant, fenced []int32, err error) {
 	o.setNow(now)
 	b := o.appending
 	o.appending = nil
 	if err != nil {
-		o.notAppended(b, err)
+		o.appendFailed(b, err)
 		return
 	}
 	o.health.appended()
 	o.mem.stored = b.number
 	o.mem.recent.trim(o.mem.stored)
 	for _, d := range b.touched {
-		o.mem.tables.rest(d, o.mem.stored)
+		o.mem.tables.retire(d, o.mem.stored)
 	}
-	o.rec.letters.forget(func(r removal) bool { return r.batch <= o.mem.stored })
+	o.rec.deadLetterRows.forget(func(r removal) bool { return r.batch <= o.mem.stored })
 	if len(fenced) > 0 {
-		o.fenced(b, fenced)
+		o.dropFenced(b, fenced)
 	}
-	o.leaveDone()
+	o.finishLeaves()
 }
 
-// notAppended drops the partitions of a batch of which nobody knows whether it is stored. They are claimed and loaded again, and then it shows.
-func (o *Owner) notAppended(b *Batch, err error) {
+// appendFailed drops the partitions of a batch that may or may not be stored. Claiming and loading them again shows which.
+func (o *Owner) appendFailed(b *Batch, err error) {
 	var outage *eventstore.OutageError
 	o.health.outage = errors.As(err, &outage)
 	o.health.problem = "the store is not available: " + err.Error()
 	o.mem.notice(Notice{Kind: NoticeAppendFailed, Partitions: b.order, Count: int64(b.Events), Err: err})
-	o.out.Release = append(o.out.Release, Release{Batch: b, only: b.storeless()})
-	if !b.blame(err) {
+	o.out.Release = append(o.out.Release, Release{Batch: b, only: b.partitionsWithoutWrites()})
+	if !b.markSuspects(err) {
 		o.health.backOff(o.mem.now)
 	}
 	again := map[int32][]*pending{}
@@ -99,17 +99,17 @@ func (o *Owner) notAppended(b *Batch, err error) {
 	for _, n := range b.order {
 		if p := &o.mem.parts[n]; p.state == leaving {
 			o.out.redirect(again[n])
-			o.left(n)
+			o.finishLeave(n)
 		} else {
-			p.unsure = &unconfirmed{batch: b, messages: again[n]}
+			p.uncertain = &uncertainAppend{batch: b, messages: again[n]}
 			gone = append(gone, n)
 		}
 	}
 	o.queue.putBack(o.drop(gone))
 }
 
-// storeless are the partitions of which nothing is to be stored: their answers depend on no append.
-func (b *Batch) storeless() []int32 {
+// partitionsWithoutWrites are the partitions without anything to store: their answers do not depend on the append.
+func (b *Batch) partitionsWithoutWrites() []int32 {
 	out := []int32{}
 	for i := range b.messages {
 		if p := b.messages[i].Partition; !slices.Contains(b.order, p) && !slices.Contains(out, p) {
@@ -119,26 +119,26 @@ func (b *Batch) storeless() []int32 {
 	return out
 }
 
-// blame marks the messages of a batch that the store refuses: alone, a message is rejected; of several, each gets a batch of its own. It answers false if no message is to
-// blame.
-func (b *Batch) blame(err error) bool {
+// markSuspects marks the messages of a batch that the store refuses: a single message is rejected, several get a batch each. It returns false if the error is no refusal of
+// messages.
+func (b *Batch) markSuspects(err error) bool {
 	var conflict *eventstore.ConflictError
 	var refused *eventstore.RefusedError
 	if !errors.As(err, &conflict) && !errors.As(err, &refused) || len(b.messages) == 0 {
-		return false // also if rows are refused that are written behind
+		return false // also if the store refuses write-behind rows
 	}
 	for i := range b.messages {
 		m := &b.messages[i]
 		m.suspect = true
 		if len(b.messages) == 1 {
-			m.poison, m.skip = err, b.rejects != nothing
+			m.poison, m.skip = err, b.rejection != rejectsNothing
 		}
 	}
-	return b.rejects != skipped
+	return b.rejection != rejectsDeadLetter
 }
 
-// fenced forgets partitions that another process has claimed. What was decided of them since has not happened.
-func (o *Owner) fenced(b *Batch, partitions []int32) {
+// dropFenced drops partitions that another process has claimed, with everything decided since.
+func (o *Owner) dropFenced(b *Batch, partitions []int32) {
 	o.mem.notice(Notice{Kind: NoticeFenced, Partitions: partitions})
 	var messages []*pending
 	for i := range b.messages {
@@ -152,13 +152,13 @@ func (o *Owner) fenced(b *Batch, partitions []int32) {
 		return
 	}
 	for _, n := range partitions {
-		o.mem.parts[n].reading, o.mem.parts[n].again = false, o.mem.now.Add(claimFenced)
+		o.mem.parts[n].reading, o.mem.parts[n].claimAt = false, o.mem.now.Add(claimFenced)
 	}
 	o.out.Unread = append(o.out.Unread, partitions...)
 	o.out.redirect(messages)
 }
 
-// Stop lets the owner take nothing new: it stores what is decided and what is written behind.
+// Stop ends taking messages: the owner stores what is decided, and the write-behind rows.
 func (o *Owner) Stop(now rpc.Instant) {
 	o.setNow(now)
 	o.stopping = true
@@ -171,17 +171,17 @@ func (o *Owner) Stop(now rpc.Instant) {
 	o.advanceLines()
 }
 
-// Abandon gives up what still waits after Stop: what the inbox keeps comes again, the senders of the rest can try again.
+// Abandon gives up what still waits after Stop: durable messages come again, and the senders of the others get ErrStopping.
 func (o *Owner) Abandon(now rpc.Instant) {
 	o.setNow(now)
-	for _, p := range o.queue.take(func(int32) bool { return true }) {
-		if !p.own && !kept(&p.Message) {
+	for _, p := range o.queue.removePartitions(func(int32) bool { return true }) {
+		if !p.own && !durable(&p.Message) {
 			o.out.Completed = append(o.out.Completed, completionOf(&p.Message, wire.ErrStopping))
 		}
 	}
 }
 
-// Idle tells whether nothing waits and nothing is to be stored any more, after Stop.
+// Idle reports whether everything is processed and stored, after Stop.
 func (o *Owner) Idle() bool {
 	return o.Stored() && o.queue.count == 0 && !slices.ContainsFunc(o.mem.parts, func(p partition) bool {
 		return p.state == owned && p.stale()

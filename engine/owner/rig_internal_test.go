@@ -22,7 +22,7 @@ var tenant = named("tenant")
 
 const began = rpc.Instant(1_800_000_000_000_000)
 
-// rig drives an owner of two partitions. Whatever is appended is stored, whatever is read is answered at once, unless a test says otherwise.
+// rig drives an owner of two partitions. It stores every append and answers every read at once, unless a test says otherwise.
 type rig struct {
 	t     testing.TB
 	o     *Owner
@@ -34,14 +34,14 @@ type rig struct {
 	opened []string // streams that were opened since the watermark, by what was stored before
 	marks  []int64  // Indexed of every checkpoint that was stored
 
-	answer  func(*Read) *Answer // nil: the device exists and has nothing
-	store   func(*Batch) error  // nil: it is stored
-	reads   []Read
-	notices []Notice
-	events  []eventstore.Event
-	rows    []eventstore.Row
-	told    []error // completions
-	effects []Effect
+	answer      func(*Read) *Answer // nil: the device exists and has nothing
+	store       func(*Batch) error  // nil: it is stored
+	reads       []Read
+	notices     []Notice
+	events      []eventstore.Event
+	rows        []eventstore.Row
+	completions []error // completions
+	effects     []Effect
 }
 
 const straight = `
@@ -83,7 +83,7 @@ func (r *rig) id() uuid.UUID {
 	return named(fmt.Sprint("id", r.count))
 }
 
-// do does what the owner asks for, until it has nothing more to do now.
+// do works off Ready until nothing is left to do now.
 func (r *rig) do() {
 	r.t.Helper()
 	for range 1_000 {
@@ -144,7 +144,7 @@ func (r *rig) release(out *Release) {
 }
 
 func (r *rig) complete(c *Completion) {
-	if r.told = append(r.told, c.Err); c.Done != nil {
+	if r.completions = append(r.completions, c.Err); c.Done != nil {
 		c.Done(c.Err)
 	}
 }

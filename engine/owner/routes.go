@@ -10,8 +10,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// route finds out whom the effects of a step concern: the process that holds a connection, those in which callers wait. It is asked before the step's
-// result is taken over, which ends what it looks at. Without other processes, everything concerns this one.
+// route finds the processes for the effects of a step: the one with the connection, those with callers. It must run before the step's result is applied,
+// which removes what it looks at. Without other processes, everything concerns this one.
 func (pre *presence) route(cmd *step.Command, d *device, effects []step.Effect) []Effect {
 	if len(effects) == 0 {
 		return nil
@@ -42,7 +42,7 @@ func (pre *presence) route(cmd *step.Command, d *device, effects []step.Effect) 
 	return out
 }
 
-// rememberSender keeps which process waits for the end of an open call, or holds the secondary session on which a device made one.
+// rememberSender notes which process waits for the end of an open call, or holds the secondary session on which a device made one.
 func (pre *presence) rememberSender(cmd *step.Command, d *device) {
 	switch do := cmd.Do.(type) {
 	case step.Call:
@@ -56,13 +56,13 @@ func (pre *presence) rememberSender(cmd *step.Command, d *device) {
 	}
 }
 
-// rememberHome keeps which process holds the live session of a device.
+// rememberHome notes which process holds the live session of a device.
 func (pre *presence) rememberHome(cmd *step.Command, d *device, events []step.Event) {
 	for i := range events {
 		switch f := events[i].Event.Fact.(type) {
 		case rpc.SessionOpened:
 			d.home = pre.processOf(cmd)
-			pre.doubt(d, f.Session)
+			pre.addUnconfirmed(d, f.Session)
 		case rpc.SessionClosed:
 			if d.state.Session.ID == f.Session {
 				d.home = ""
@@ -81,7 +81,7 @@ func (pre *presence) processOf(cmd *step.Command) string {
 	return pre.config.Process
 }
 
-// homeOf is the process that holds a session. If that is not known, all that live are to look.
+// homeOf is the process that holds a session, or all live processes if it is unknown.
 func (pre *presence) homeOf(cmd *step.Command, d *device, session uuid.UUID) []string {
 	if d.state.Session.ID == session && d.home != "" {
 		return []string{d.home}
@@ -120,7 +120,7 @@ func (pre *presence) callersElsewhere(cmd *step.Command, call uuid.UUID) (out []
 	return out
 }
 
-// callersOf are the processes in which callers wait for a call, and this one. While the other processes have not told of theirs, it may be any.
+// callersOf are the processes with callers of a call, and this one. Processes that have not reported their callers yet are included.
 func (pre *presence) callersOf(cmd *step.Command, partition int32, call uuid.UUID) []string {
 	to := append([]string{pre.config.Process}, pre.callersElsewhere(cmd, call)...)
 	if b := pre.parts[partition].barrier; b != nil {
@@ -133,8 +133,8 @@ func (pre *presence) callersOf(cmd *step.Command, partition int32, call uuid.UUI
 	return to
 }
 
-// contentOf is the digest of an open call, or of the one that a command asks for: by it, those know their call who were not told that it is accepted, because its
-// owner died before.
+// contentOf is the digest of an open call, or of the one that a command asks for. By it a caller recognizes its call when the owner died before it confirmed the
+// call.
 func contentOf(cmd *step.Command, d *device, call uuid.UUID) []byte {
 	if asked, ok := cmd.Do.(step.Call); ok && asked.ID == call {
 		return slices.Clone(asked.Content[:])
@@ -145,7 +145,7 @@ func contentOf(cmd *step.Command, d *device, call uuid.UUID) []byte {
 	return nil
 }
 
-// senderOf is the process that a command came from; none: this one.
+// senderOf is the process that a command came from; nil for this one.
 func (pre *presence) senderOf(cmd *step.Command) []string {
 	if !pre.config.Shared || cmd.Waiter.Node == "" || cmd.Waiter.Node == pre.config.Process {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"callchain/engine/step"
 )
 
-// State is what is in memory of a partition, for checks: its devices, and the runs that wait, by id. Nothing may be changed in it.
+// State is a partition's memory for checks: its devices, and its parked runs by id. The caller must not change it.
 func (o *Owner) State(partition int32) (devices []rpc.Device, runs []step.Run) {
 	for _, d := range o.mem.tables.inPartition(partition) {
 		devices = append(devices, d.state)
@@ -22,5 +22,5 @@ func (o *Owner) State(partition int32) (devices []rpc.Device, runs []step.Run) {
 	return devices, runs
 }
 
-// Stored tells whether everything that was decided is stored.
+// Stored reports whether everything that was decided is stored.
 func (o *Owner) Stored() bool { return o.appending == nil && o.rec.batch.empty() }

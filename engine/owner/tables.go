@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// device is all that the owner knows of a device.
+// device is the owner's record of a device.
 type device struct {
 	id        uuid.UUID
 	tenant    uuid.UUID
@@ -53,28 +53,28 @@ func instantOrNil(i rpc.Instant) any {
 	return int64(i)
 }
 
-// openCall is all that the owner knows of an open call beside its state, which is in its device's.
+// openCall is the owner's record of an open call. The call's state is in its device's.
 type openCall struct {
 	timer
-	head     projection.Head
-	accepted rpc.Instant // when its sender accepted it
-	from     step.TraceContext
-	here     bool     // somebody in this process waits for its end
-	callers  []string // other processes in which somebody does
-	home     string   // of a device's call on a secondary session: the process that holds that
+	head        projection.Head
+	accepted    rpc.Instant // when its sender accepted it
+	trace       step.TraceContext
+	awaitedHere bool     // this process has a caller
+	callers     []string // other processes with a caller
+	home        string   // of a device's call on a secondary session: the process that holds that
 }
 
-// awaited tells whether somebody waits for the end of the call.
-func (c *openCall) awaited() bool { return c.here || len(c.callers) > 0 }
+// awaited reports whether the call has a caller.
+func (c *openCall) awaited() bool { return c.awaitedHere || len(c.callers) > 0 }
 
-// addCaller notes another process in which somebody waits.
+// addCaller notes another process with a caller.
 func (c *openCall) addCaller(process string) {
 	if !slices.Contains(c.callers, process) {
 		c.callers = append(c.callers, process)
 	}
 }
 
-// parkedRun is all that the owner knows of a run that waits.
+// parkedRun is the owner's record of a parked run.
 type parkedRun struct {
 	run    step.Run
 	device *device
@@ -82,10 +82,10 @@ type parkedRun struct {
 	timers []*timer
 }
 
-// idleMost bounds the devices in memory that are not connected and have nothing open: they were used lately.
+// idleMost bounds the cached devices that are not connected and have nothing open.
 const idleMost = 10_000
 
-// tables hold the devices, open calls and parked runs of the partitions that are owned: each is there once.
+// tables hold the devices, open calls and parked runs of the owned partitions.
 type tables struct {
 	devices map[uuid.UUID]*device
 	calls   map[uuid.UUID]*openCall
@@ -115,15 +115,15 @@ func (t *tables) close(c *openCall) {
 	delete(t.calls, c.id)
 }
 
-// await sets the timer of an open call to its next deadline.
-func (t *tables) await(c *openCall) {
+// setDeadline sets the timer of an open call to its next deadline.
+func (t *tables) setDeadline(c *openCall) {
 	if call := c.device.state.Find(c.id); call != nil {
 		t.timers.set(&c.timer, c.device.state.NextDeadline(call))
 	}
 }
 
-// awaitAll does so for all calls of a device: its session has changed.
-func (t *tables) awaitAll(d *device) {
+// setDeadlines does so for all calls of a device whose session has changed.
+func (t *tables) setDeadlines(d *device) {
 	for c := range d.state.Open.All() {
 		if open := t.calls[c.ID]; open != nil {
 			t.timers.set(&open.timer, d.state.NextDeadline(c))
@@ -131,7 +131,7 @@ func (t *tables) awaitAll(d *device) {
 	}
 }
 
-// rearm sets the timer of a command again whose time has not come yet: the clock was set back while something was read for it.
+// rearm sets a command's timer again if it is not due any more: the clock was set back while the command waited for a read.
 func (t *tables) rearm(cmd *step.Command) {
 	switch do := cmd.Do.(type) {
 	case step.RPC:
@@ -150,7 +150,7 @@ func (t *tables) rearm(cmd *step.Command) {
 	}
 }
 
-// park adds a run, or replaces its state; one of which nothing waits is removed.
+// park adds or replaces a run; a run without tokens is removed.
 func (t *tables) park(r *parkedRun) {
 	for _, one := range r.timers {
 		t.timers.stop(one)
@@ -170,8 +170,8 @@ func (t *tables) park(r *parkedRun) {
 	}
 }
 
-// rest lets a device be forgotten some time, if nothing of it is only in memory; what is stored can be read again. Batches up to stored are.
-func (t *tables) rest(d *device, stored uint64) {
+// retire lets a device be evicted, if all of it is stored. stored is the last stored batch.
+func (t *tables) retire(d *device, stored uint64) {
 	if !d.state.Idle() || len(d.lingering) > 0 || d.changed || d.written > stored || d.reads > 0 || t.devices[d.id] != d {
 		return
 	}
@@ -182,10 +182,10 @@ func (t *tables) rest(d *device, stored uint64) {
 	}
 }
 
-// use keeps a device in memory while it is used.
+// use keeps a device from being evicted.
 func (t *tables) use(d *device) { t.idle.Remove(d.id) }
 
-// drop removes what belongs to partitions.
+// drop removes partitions.
 func (t *tables) drop(partitions []int32) {
 	for _, r := range t.runs {
 		if slices.Contains(partitions, r.device.partition) {
@@ -218,14 +218,14 @@ func (t *tables) inPartition(partition int32) []*device {
 	return out
 }
 
-// budget bounds something by the second.
+// budget is a limit per second.
 type budget struct {
 	second int64
 	used   int
 }
 
-// take tells whether there is something left, and uses it.
-func (b *budget) take(now rpc.Instant, most int) bool {
+// allow uses one unit of the budget, and reports whether it was left.
+func (b *budget) allow(now rpc.Instant, most int) bool {
 	if second := int64(now) / 1_000_000; second != b.second {
 		b.second, b.used = second, 0
 	}

@@ -8,15 +8,15 @@ import (
 	"callchain/engine/step"
 )
 
-// setNow takes the time. When the clock was set back, what waits for a time of the old clock would wait too long: waits move with it. Deadlines do not.
+// setNow sets the time. When the clock was set back, retry and wait times move back with it; deadlines do not.
 func (o *Owner) setNow(now rpc.Instant) {
 	if by := now.Time().Sub(o.mem.now.Time()); by < 0 && o.mem.now != 0 {
-		waits := append(o.queue.waits(), &o.health.pause, &o.rec.letters.warned, &o.pre.peers.blind)
+		waits := append(o.queue.waitTimes(), &o.health.pause, &o.rec.deadLetterRows.warned, &o.pre.peers.joining)
 		for i := range o.pre.peers.unconfirmed {
 			waits = append(waits, &o.pre.peers.unconfirmed[i].until)
 		}
 		for i := range o.mem.parts {
-			waits = append(waits, o.mem.parts[i].waits()...)
+			waits = append(waits, o.mem.parts[i].waitTimes()...)
 		}
 		for _, at := range waits {
 			if *at != 0 {
@@ -27,39 +27,39 @@ func (o *Owner) setNow(now rpc.Instant) {
 	o.mem.now = now
 }
 
-// waits are the times that are waited for.
-func (q *queue) waits() (out []*rpc.Instant) {
+// waitTimes are the times that move with the clock.
+func (q *queue) waitTimes() (out []*rpc.Instant) {
 	for i := range q.lingering {
 		out = append(out, &q.lingering[i].until)
 	}
 	for _, r := range q.failed {
-		out = append(out, &r.again)
+		out = append(out, &r.retryAt)
 	}
 	return out
 }
 
-// waits are the times that are waited for.
-func (p *partition) waits() []*rpc.Instant {
-	out := []*rpc.Instant{&p.again, &p.flushed, &p.leaving}
+// waitTimes are the times that move with the clock.
+func (p *partition) waitTimes() []*rpc.Instant {
+	out := []*rpc.Instant{&p.claimAt, &p.flushed, &p.leaving}
 	if p.barrier != nil {
 		out = append(out, &p.barrier.until)
 	}
 	return out
 }
 
-// passTime processes what was due at a time, now or shortly before: lingering facts, the deadlines of calls and the waits of runs.
-func (o *Owner) passTime(upTo rpc.Instant) {
-	for _, m := range o.pre.unconfirmedLost() {
-		o.queue.give(m, false)
+// fireDue processes what is due up to a time: unconfirmed sessions, lingering facts, deadlines of calls and waits of runs.
+func (o *Owner) fireDue(upTo rpc.Instant) {
+	for _, m := range o.pre.expireUnconfirmed() {
+		o.queue.enqueue(m, false)
 	}
-	for !o.blocked() && o.queue.due(upTo) {
+	for !o.blocked() && o.queue.resumeDue(upTo) {
 		o.advanceLines()
 	}
 	o.advanceLines()
 }
 
-// due lets go on what was due at a time, one thing at a time, lingering facts first; false: nothing was.
-func (q *queue) due(upTo rpc.Instant) bool {
+// resumeDue resumes one due thing, lingering facts first; false: nothing is due.
+func (q *queue) resumeDue(upTo rpc.Instant) bool {
 	if d := q.lingering.due(upTo); d != nil {
 		q.resumeLingering(d)
 		return true
@@ -71,11 +71,11 @@ func (q *queue) due(upTo rpc.Instant) bool {
 	return t != nil
 }
 
-// fire gives the command of a timer, if its time has really come. A timer waits behind messages of its device that wait: an answer may be among them.
+// fire enqueues the command of a due timer. It waits behind queued messages of its device: an answer may be among them.
 func (q *queue) fire(t *timer, upTo rpc.Instant) {
 	d := t.device
 	for _, key := range [...]lineKey{{bus.RPC, d.partition, d.id}, {lane: bus.RPC, partition: d.partition}} {
-		if one := q.of(key); one != nil {
+		if one := q.lineOf(key); one != nil {
 			one.held = append(one.held, t)
 			return
 		}
@@ -88,7 +88,7 @@ func (q *queue) fire(t *timer, upTo rpc.Instant) {
 		}
 		cmd.Do = step.RPC{Do: rpc.Tick{Call: t.id}}
 	}
-	q.give(bus.Message{Partition: d.partition, Lane: bus.RPC, Key: d.id, Value: cmd}, false)
+	q.enqueue(bus.Message{Partition: d.partition, Lane: bus.RPC, Key: d.id, Value: cmd}, false)
 }
 
 // causeTimer is the cause of the commands of timers.
@@ -99,7 +99,7 @@ func isTimer(value any) bool {
 	return ok && cmd.Cause == causeTimer
 }
 
-// resumeTimers lets the timers go on that waited behind a line.
+// resumeTimers sets the timers again that waited behind a line.
 func (q *queue) resumeTimers(one *line) {
 	for _, t := range one.held {
 		q.tables.timers.set(t, t.at)
@@ -107,12 +107,12 @@ func (q *queue) resumeTimers(one *line) {
 	one.held = nil
 }
 
-// lookAgain is how often it is looked whether the inbox has caught up.
-const lookAgain = 10 * time.Millisecond
+// catchUpPoll is how often the owner checks whether the inbox has caught up.
+const catchUpPoll = 10 * time.Millisecond
 
-// wake is when the owner has something to do if nothing comes.
-func (o *Owner) wake() rpc.Instant {
-	const flush = time.Second // of what is written behind
+// nextWake is when the owner has work if no message comes.
+func (o *Owner) nextWake() rpc.Instant {
+	const flush = time.Second // of write-behind rows
 	next := o.mem.now.Add(flush)
 	sooner := func(at rpc.Instant) {
 		if at != 0 && at < next {
@@ -123,7 +123,7 @@ func (o *Owner) wake() rpc.Instant {
 		switch p := &o.mem.parts[i]; p.state {
 		case others:
 			if p.wanted && !claims(o.mem.parts) && !o.stopping {
-				sooner(max(p.again, 1))
+				sooner(max(p.claimAt, 1))
 			}
 		case owned:
 			if p.barrier != nil {
@@ -135,7 +135,7 @@ func (o *Owner) wake() rpc.Instant {
 		}
 	}
 	for _, r := range o.queue.failed {
-		sooner(r.again)
+		sooner(r.retryAt)
 	}
 	if o.mem.now < o.health.pause {
 		sooner(o.health.pause)
@@ -145,7 +145,7 @@ func (o *Owner) wake() rpc.Instant {
 		return next // a batch must be stored first
 	}
 	if o.catching {
-		sooner(o.mem.now.Add(lookAgain)) // no deadline passes before what is kept was taken
+		sooner(o.mem.now.Add(catchUpPoll)) // no deadline passes before the backlog is taken
 		return next
 	}
 	if len(o.pre.peers.unconfirmed) > 0 {

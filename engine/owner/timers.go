@@ -81,8 +81,8 @@ func (t *timers) Pop() any {
 	return last
 }
 
-// lingering are the devices with facts that need no commit of their own (a command left for the device): those wait for the next command of
-// their device, or for a short while (decision 0010).
+// lingering are the devices with facts that need no commit of their own (a command left for the device): they wait for the next command of
+// their device, or for Config.Linger (decision 0010).
 type lingering []lingerer
 
 type lingerer struct {
@@ -124,5 +124,5 @@ func (l *lingering) next() rpc.Instant {
 	return (*l)[0].until
 }
 
-// looseOrder is by how much commands of several senders may be out of the order in which they were sent.
-const looseOrder = time.Second
+// reorderTolerance bounds how far commands of several senders may be out of the order in which they were sent.
+const reorderTolerance = time.Second

@@ -13,12 +13,12 @@ const (
 	evidenceWritten = transports.EvidenceWritten
 )
 
-// enterTrace gives a command that concerns a traced call the call's place in its trace, so that every event of the call names it. A command that has
-// a place of its own keeps it.
+// enterTrace gives a command of a traced call the call's trace context, so that every event of the call names it. A command with its own context
+// keeps it.
 func (dec *decision) enterTrace(cmd *step.Command, d *device) {
 	if cmd.Trace == [16]byte{} {
 		if c := dec.tables.calls[dec.aboutCall(cmd, d)]; c != nil {
-			cmd.Trace, cmd.Span = c.from.Trace, c.from.Span
+			cmd.Trace, cmd.Span = c.trace.Trace, c.trace.Span
 		}
 	}
 	dec.trace = step.TraceContext{Trace: cmd.Trace, Span: cmd.Span}
@@ -52,7 +52,7 @@ func (dec *decision) aboutCall(cmd *step.Command, d *device) uuid.UUID {
 	return uuid.Nil
 }
 
-// beginSpan makes a span of a command's step, if its trace is recorded. What follows from the step is a child of it.
+// beginSpan makes a span for a command's step, if its trace is recorded. The step's effects are children of it.
 func (dec *decision) beginSpan(cmd *step.Command, d *device) {
 	if dec.config.Sampled == nil || !cmd.Span.Sampled {
 		return
@@ -78,12 +78,12 @@ func (dec *decision) beginSpan(cmd *step.Command, d *device) {
 	dec.batch.spans = append(dec.batch.spans, s)
 }
 
-// contextOf is where an effect stands in its trace; nil if it is in none. Whatever led to a delivery, it belongs to its call.
+// contextOf is the trace context of an effect; nil without a trace. A delivery always belongs to its call's trace.
 func (rec *recorder) contextOf(do step.Effect) *step.TraceContext {
 	switch do := do.(type) {
 	case step.Deliver:
-		if c := rec.tables.calls[do.Call.ID]; c != nil && !c.from.None() {
-			at := c.from
+		if c := rec.tables.calls[do.Call.ID]; c != nil && !c.trace.None() {
+			at := c.trace
 			return &at
 		}
 	case step.NotifyCallers, step.Respond:
@@ -95,8 +95,8 @@ func (rec *recorder) contextOf(do step.Effect) *step.TraceContext {
 	return nil
 }
 
-// recalled is where a call stands in its trace that was found in the store.
-func (mem *memory) recalled(call uuid.UUID, trace [16]byte) step.TraceContext {
+// restoreTrace is the trace context of a call that was loaded from the store.
+func (mem *memory) restoreTrace(call uuid.UUID, trace [16]byte) step.TraceContext {
 	at := step.TraceContext{Trace: trace}
 	if trace != [16]byte{} && mem.config.Sampled != nil {
 		at.Span = step.Span{ID: SpanOf(call), Sampled: mem.config.Sampled(trace)}

@@ -11,19 +11,19 @@ import (
 	"github.com/google/uuid"
 )
 
-// Head is the end of a stream.
+// Head is the head of a stream.
 type Head struct {
 	Began   int64 // At of the stream's first event
 	Version int64 // of its last event; 0: it has none
 	Hash    eventstore.Hash
 }
 
-// HeadAfter is the end of an event's stream after the event.
+// HeadAfter is the head of an event's stream after the event.
 func HeadAfter(e *eventstore.Event) Head {
 	return Head{Began: e.Began, Version: e.Version, Hash: e.Hash}
 }
 
-// Call is a row of Calls with its types, and the end of the call's stream; a row has only its version.
+// Call is a typed row of Calls, with the head of the call's stream; a row has only its version.
 type Call struct {
 	Head
 	Tenant    uuid.UUID
@@ -57,7 +57,7 @@ func (c *Call) Row() (eventstore.Row, error) {
 	}}, nil
 }
 
-// compact leaves out white space, as the stored event does: the row must be the same whether it was made before or after storing.
+// compact removes white space, as the stored event does: the row must be the same before and after storing.
 func compact(shown json.RawMessage) []byte {
 	if !bytes.ContainsAny(shown, " \t\r\n") {
 		return shown
@@ -69,7 +69,7 @@ func compact(shown json.RawMessage) []byte {
 	return buf.Bytes()
 }
 
-// CallsByWire asks for the persistent call of a device that had a wire id last.
+// CallsByWire is the query for the persistent call of a device that had a wire id last.
 func CallsByWire(tenant, device uuid.UUID, wire int32) eventstore.Query {
 	return eventstore.Query{Table: Calls, Limit: 1, Order: []eventstore.Order{{Column: "created", Desc: true}}, Where: []eventstore.Cond{
 		{Column: "tenant", Op: eventstore.Eq, Value: tenant},
@@ -79,7 +79,7 @@ func CallsByWire(tenant, device uuid.UUID, wire int32) eventstore.Query {
 	}}
 }
 
-// ReadCall reads a row that Row made. What only matters while a call is open is not in it.
+// ReadCall reads a row that Row made. It lacks what matters only while a call is open.
 func ReadCall(v []any) (Call, error) {
 	c := Call{Head: Head{Version: number(v[19])}, Partition: int32(number(v[3])), Ended: rpc.Instant(number(v[15]))}
 	c.Tenant, _ = v[0].(uuid.UUID)

@@ -19,7 +19,7 @@ func DecodeCall(e *eventstore.Event) (rpc.Event, error) {
 }
 
 // Fold brings a call forward by the next event of its stream. Of the zero Call it begins at the first event. The settings are those of the device;
-// they decide only when something is due, which is no part of a row.
+// they affect only deadlines, which are not in a row.
 func (c *Call) Fold(e *eventstore.Event, s rpc.Settings) error {
 	fact, err := DecodeCall(e)
 	if err != nil {
@@ -29,7 +29,7 @@ func (c *Call) Fold(e *eventstore.Event, s rpc.Settings) error {
 	return nil
 }
 
-// Apply is Fold with what DecodeCall made of the event.
+// Apply is Fold for a decoded event.
 func (c *Call) Apply(e *eventstore.Event, fact rpc.Event, s rpc.Settings) {
 	c.Head, c.Tenant, c.Device, c.Partition, c.State.ID = HeadAfter(e), e.Tenant, e.Device, e.Partition, fact.Call
 	c.State = rpc.EvolveCall(c.State, fact, s)
@@ -39,7 +39,7 @@ func (c *Call) Apply(e *eventstore.Event, fact rpc.Event, s rpc.Settings) {
 	}
 }
 
-// HasRow tells whether a call has a row of Calls: a persistent one from its first event on, a light one from its end on.
+// HasRow reports whether a call has a row of Calls: a persistent one from its first event on, a light one from its end on.
 func (c *Call) HasRow() bool { return c.State.Persistent || c.State.Phase.Terminal() }
 
 // FoldRun brings a run forward by the next event of its stream. Of the zero Run it begins at the first event. Errors: the stream's name holds no id,

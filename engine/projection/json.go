@@ -13,8 +13,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Event is a stored event as REST, the event streams and the topic callchain.events show it. It has every field that the hash is
-// made of, so that who holds a stream's events can check them.
+// Event is a stored event as REST, the event streams and the topic callchain.events show it. It has every hashed field, so that
+// readers can verify a stream.
 type Event struct {
 	Stream       string          `json:"stream"`
 	Began        Time            `json:"began"`
@@ -37,7 +37,7 @@ type Event struct {
 	Hash         string          `json:"hash"` // 64 hex digits
 }
 
-// EventOf is what others see of an event.
+// EventOf is the public view of an event.
 func EventOf(e *eventstore.Event) Event {
 	v := Event{
 		Stream: e.Stream, Began: Time(e.Began), Version: e.Version, Partition: e.Partition, Seq: e.Seq, Type: e.Type, TypeVersion: e.TypeVersion,
@@ -50,10 +50,10 @@ func EventOf(e *eventstore.Event) Event {
 	return v
 }
 
-// AppendEvent appends the JSON of EventOf on one line: every committed event takes this way, so it is written by hand.
+// AppendEvent appends the JSON of EventOf on one line: it is written by hand because every committed event is encoded.
 func AppendEvent(dst []byte, e *eventstore.Event) ([]byte, error) {
 	if !json.Valid(e.Data) {
-		return dst, fmt.Errorf("encoding event %d of partition %d: its data is no JSON", e.Seq, e.Partition)
+		return dst, fmt.Errorf("encoding event %d of partition %d: its data is not JSON", e.Seq, e.Partition)
 	}
 	dst = rpc.AppendString(append(dst, `{"stream":`...), e.Stream)
 	dst = Time(e.Began).append(append(dst, `,"began":`...))
@@ -116,5 +116,5 @@ func (t *Time) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// IsZero lets omitzero leave out what has not happened.
+// IsZero lets omitzero leave out the zero Time.
 func (t Time) IsZero() bool { return t == 0 }

@@ -27,13 +27,13 @@ var Calls = &eventstore.Table{Name: "calls", Key: 2, Columns: []eventstore.Colum
 	{Name: "created", Kind: eventstore.Int},   // µs
 	{Name: "expires", Kind: eventstore.Int},   // µs
 	{Name: "ended", Kind: eventstore.Int},     // µs, NULL while open
-	{Name: "content", Kind: eventstore.Bytes}, // SHA-256 of what was asked, to tell a repetition from another call
+	{Name: "content", Kind: eventstore.Bytes}, // SHA-256 of the request, to recognize a repeated call
 	{Name: "request", Kind: eventstore.JSON},  // params text, retries, additional info: what the compatible record shows
 	{Name: "response", Kind: eventstore.JSON},
 	{Name: "version", Kind: eventstore.Int}, // of the call's stream
 }}
 
-// Devices holds what an owner must know of a device when it meets it again. It is written behind, up to Checkpoint.Indexed.
+// Devices holds an owner's state of each device. It is write-behind, up to Checkpoint.Indexed.
 var Devices = &eventstore.Table{Name: "devices_state", Key: 1, Columns: []eventstore.Column{
 	{Name: "device", Kind: eventstore.UUID},
 	{Name: "partition", Kind: eventstore.Int},
@@ -46,7 +46,7 @@ var Devices = &eventstore.Table{Name: "devices_state", Key: 1, Columns: []events
 	{Name: "last_disconnect", Kind: eventstore.Int}, // µs
 }}
 
-// OpenStreams lists the streams that an owner must fold at a takeover. It is written behind, up to Checkpoint.Indexed.
+// OpenStreams lists the streams that an owner must fold at a takeover. It is write-behind, up to Checkpoint.Indexed.
 var OpenStreams = &eventstore.Table{Name: "open_streams", Key: 2, Columns: []eventstore.Column{
 	{Name: "partition", Kind: eventstore.Int},
 	{Name: "stream", Kind: eventstore.Text},
@@ -69,7 +69,7 @@ var Latest = &eventstore.Table{Name: "latest", Key: 2, Columns: []eventstore.Col
 	{Name: "ts", Kind: eventstore.Int}, // ms
 }}
 
-// DeadLetters holds what could not be processed. Its rows are no projection: they cannot be had from the events again.
+// DeadLetters holds the dead letters. They cannot be rebuilt from the events.
 var DeadLetters = &eventstore.Table{Name: "dead_letters", Key: 1, Columns: []eventstore.Column{
 	{Name: "id", Kind: eventstore.UUID},
 	{Name: "tenant", Kind: eventstore.UUID},
@@ -81,7 +81,7 @@ var DeadLetters = &eventstore.Table{Name: "dead_letters", Key: 1, Columns: []eve
 	{Name: "command", Kind: eventstore.JSON},
 }}
 
-// Storable is a text from outside as the columns of texts keep it. PostgreSQL has no NUL in them; JSON does, and keeps it.
+// Storable is a text from outside without NUL, which PostgreSQL cannot store in text columns. JSON columns keep it escaped.
 func Storable(text string) string { return strings.ReplaceAll(text, "\x00", "\uFFFD") }
 
 // ValueRow is the row of a value that a node writes, in Attributes or, if the value is in no scope, in Latest.

@@ -19,13 +19,13 @@ const (
 	SystemStreams StreamKind = "system" // system/<partition>/<seq>
 )
 
-// KindOf is the kind of a stream; a name that is none of the above is a kind of its own.
+// KindOf is the kind of a stream; any other first part is a kind of its own.
 func KindOf(stream string) StreamKind {
 	kind, _, _ := strings.Cut(stream, "/")
 	return StreamKind(kind)
 }
 
-// IsCall tells whether a stream is that of a call.
+// IsCall reports whether a stream is that of a call.
 func IsCall(stream string) bool { return KindOf(stream) == CallStreams }
 
 // The lengths of a call's stream name in bytes.
@@ -56,7 +56,7 @@ func callOf(stream string) (uuid.UUID, error) {
 // DeviceStream is the name of a device's first stream.
 func DeviceStream(device uuid.UUID) string { return string(DeviceStreams) + "/" + device.String() }
 
-// Successor is the name of the stream in which a device's stream goes on: device/<id>/2 after device/<id>, and so on.
+// Successor is the name of the stream that continues a device's stream: device/<id>/2 after device/<id>, and so on.
 func Successor(device uuid.UUID, stream string) string {
 	first := DeviceStream(device)
 	n, err := strconv.Atoi(strings.TrimPrefix(strings.TrimPrefix(stream, first), "/"))

@@ -14,7 +14,7 @@ import (
 )
 
 // Traces holds what rule nodes did with messages: a row for a message that a node got or sent on. A node has TraceSlots rows in each
-// partition, the oldest is replaced. They follow from no event and cannot be rebuilt.
+// partition, the oldest is replaced. They are not derived from events and cannot be rebuilt.
 var Traces = &eventstore.Table{Name: "traces", Key: 3, Columns: []eventstore.Column{
 	{Name: "node", Kind: eventstore.UUID}, // id of the rule node
 	{Name: "partition", Kind: eventstore.Int},
@@ -53,7 +53,7 @@ type Trace struct {
 	Body      TraceBody
 }
 
-// TraceBody is what is only looked at.
+// TraceBody is the part of a trace that no query filters.
 type TraceBody struct {
 	Chain      uuid.UUID         `json:"chain"`
 	Version    int               `json:"version"` // of the chain
@@ -70,7 +70,7 @@ type TraceBody struct {
 // traceTextMax is where data, metadata and error are cut, in bytes, as in ThingsBoard (event.debug.max-symbols).
 const traceTextMax = 4096
 
-// Clip cuts a text for a trace at a letter, and takes bytes out that are no text.
+// Clip truncates a text for a trace at a rune boundary, and removes invalid bytes.
 func Clip(s string) string {
 	if len(s) > traceTextMax {
 		cut := traceTextMax

@@ -43,7 +43,7 @@ func TestTracesAreBoundedText(t *testing.T) {
 	for i := range 1000 {
 		many[strings.Repeat("k", i+1)] = "\xff"
 	}
-	if got := projection.ClipMetadata(many); len(got) != 89 || got["k"] != "\uFFFD" { // 1 + 2 + … + 89 letters and 89 values
+	if got := projection.ClipMetadata(many); len(got) != 89 || got["k"] != "\uFFFD" { // 1 + 2 + … + 89 characters and 89 values
 		t.Errorf("%d keys", len(got))
 	}
 }

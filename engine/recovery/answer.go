@@ -17,7 +17,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Answer reads what an owner must know. Its Err is what kept it from that.
+// Answer executes a read of an owner. A failure is in its Err.
 func (r *Reader) Answer(ctx context.Context, read *owner.Read) *owner.Answer {
 	a := &owner.Answer{ID: read.ID, Generation: r.Registry.Generation()}
 	for _, part := range []func(context.Context, *owner.Read, *owner.Answer) error{r.device, r.call, r.values, r.bodies, r.chains, r.deadLetter} {
@@ -59,7 +59,7 @@ func (r *Reader) call(ctx context.Context, read *owner.Read, a *owner.Answer) er
 	c, err := replay.Call(ctx, r.Store, projection.CallStream(read.Tenant, call), rpc.DefaultSettings())
 	switch {
 	case errors.Is(err, replay.ErrFold):
-		return nil // it is damaged: nobody can say what it is
+		return nil // it is damaged, so the answer is unknown
 	case err != nil:
 		return fmt.Errorf("reading call %s: %w", call, err)
 	case c.State.Phase.Terminal():
@@ -112,7 +112,7 @@ func (r *Reader) values(ctx context.Context, read *owner.Read, a *owner.Answer) 
 	return nil
 }
 
-// bodies reads bodies of calls. What is damaged is empty: the stream still has it.
+// bodies reads bodies of calls. A damaged body is empty: the stream still has it.
 func (r *Reader) bodies(ctx context.Context, read *owner.Read, a *owner.Answer) error {
 	for _, call := range read.Bodies {
 		body, err := r.Body(ctx, read.Tenant, call)
@@ -136,7 +136,7 @@ func (r *Reader) Body(ctx context.Context, tenant, call uuid.UUID) (rpc.Body, er
 	return c.Body, nil
 }
 
-// DeliveryBody reads the body of a call that is to be sent; damaged: its stream cannot be folded.
+// DeliveryBody reads the body of a call for a delivery; damaged: its stream cannot be folded.
 func (r *Reader) DeliveryBody(ctx context.Context, tenant, call uuid.UUID) (body rpc.Body, damaged bool, err error) {
 	body, err = r.Body(ctx, tenant, call)
 	if errors.Is(err, replay.ErrFold) {
@@ -166,7 +166,7 @@ func (r *Reader) deadLetter(ctx context.Context, read *owner.Read, a *owner.Answ
 	return err
 }
 
-// DeadLetter reads a dead letter of a tenant, nil if there is none.
+// DeadLetter reads a dead letter of a tenant, nil if it does not exist.
 func (r *Reader) DeadLetter(ctx context.Context, tenant, id uuid.UUID) (*deadletter.DeadLetter, error) {
 	rows, err := r.Store.Rows(ctx, eventstore.Query{Table: projection.DeadLetters, Limit: 1, Where: []eventstore.Cond{
 		{Column: "id", Op: eventstore.Eq, Value: id}, {Column: "tenant", Op: eventstore.Eq, Value: tenant},

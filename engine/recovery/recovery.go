@@ -1,5 +1,5 @@
-// Package recovery reads what an owner must know of the store and the registry: a whole partition when it is claimed (Load), and one thing at a time
-// afterwards (Answer). What it gives are values; it keeps nothing.
+// Package recovery reads the store and the registry for an owner: a whole partition when it is claimed (Load), and single reads
+// afterwards (Answer). It returns values and caches nothing.
 package recovery
 
 import (
@@ -19,9 +19,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// Registry is what is read of devices and chains.
+// Registry provides devices and chains.
 type Registry interface {
-	// Device is the row of a device. If there is none, it is Deleted.
+	// Device is the row of a device. An unknown device is Deleted.
 	Device(ctx context.Context, id uuid.UUID) (owner.Device, error)
 	// Version is a version of a chain, nil if it is gone.
 	Version(ctx context.Context, v step.Version) (*owner.Program, error)
@@ -42,8 +42,8 @@ const (
 	bytesAtOnce   = 4 << 20
 )
 
-// Load folds what is open in a partition, and brings up to date what is written behind. It fails if the store or the registry does not answer, and with
-// rpc.ErrUnknownEvent if only a newer program can read what is stored; a stream that is damaged is quarantined alone.
+// Load folds the open streams of a partition, and updates its write-behind state. It fails if the store or the registry does not answer, and with
+// rpc.ErrUnknownEvent if only a newer program can read the events; a damaged stream is only quarantined.
 func (r *Reader) Load(ctx context.Context, cp eventstore.Checkpoint) (*owner.Recovered, error) {
 	l := &load{
 		Reader: r, out: &owner.Recovered{Checkpoint: cp, Generation: r.Registry.Generation()}, indexed: map[string]bool{}, devices: map[uuid.UUID]*owner.RecoveredDevice{},
@@ -83,7 +83,7 @@ func (l *load) index(ctx context.Context) error {
 	return nil
 }
 
-// catchUp reads the events after the watermark: they tell which streams were opened since, how far the wire counters have come, and where the streams of devices end.
+// catchUp reads the events after the watermark: they show which streams were opened since, the wire counters, and the heads of the devices' streams.
 func (l *load) catchUp(ctx context.Context) error {
 	for after := l.out.Checkpoint.Indexed; ; {
 		events, err := l.Store.Page(ctx, l.out.Checkpoint.Partition, after, eventsAtOnce, bytesAtOnce)
@@ -100,7 +100,7 @@ func (l *load) catchUp(ctx context.Context) error {
 }
 
 func (l *load) catchUpWith(ctx context.Context, e *eventstore.Event) error {
-	switch projection.KindOf(e.Stream) { //nolint:exhaustive // facts of the system are folded by nobody
+	switch projection.KindOf(e.Stream) { //nolint:exhaustive // system streams are not folded
 	case projection.DeviceStreams:
 		d, err := l.device(ctx, e.Device)
 		if err != nil {
@@ -124,14 +124,14 @@ func (l *load) catchUpWith(ctx context.Context, e *eventstore.Event) error {
 	switch {
 	case errors.Is(err, rpc.ErrUnknownEvent):
 		return err
-	case err != nil: // its stream is quarantined alone. Its call had the next wire id, most likely; one that is left out does no harm
+	case err != nil: // its stream is quarantined later. Its call may have had the next wire id; skipping one is harmless
 		ev.Fact = rpc.Queued{Wire: d.State.NextWire}
 	}
 	d.State.NextWire, d.Changed = rpc.CatchUp(d.State.NextWire, ev.Fact), true
 	return nil
 }
 
-// lastEvent reads how far the time of the partition has come.
+// lastEvent reads the time of the partition's last event.
 func (l *load) lastEvent(ctx context.Context) error {
 	cp := &l.out.Checkpoint
 	if cp.Seq == 0 {
@@ -144,7 +144,7 @@ func (l *load) lastEvent(ctx context.Context) error {
 	return err
 }
 
-// streams folds the open streams. Bodies pass by: they are not kept.
+// streams folds the open streams, without the bodies of calls.
 func (l *load) streams(ctx context.Context) error {
 	for names := range slices.Chunk(slices.Sorted(maps.Keys(l.indexed)), streamsAtOnce) {
 		folds := map[string]*fold{}
@@ -181,7 +181,7 @@ type fold struct {
 	damaged  error
 }
 
-// fold brings a stream forward by an event. It fails if that is not the stream's fault.
+// fold applies an event to its stream. It fails only if the stream is not to blame.
 func (l *load) fold(ctx context.Context, f *fold, e *eventstore.Event) error {
 	f.tenant, f.device = e.Tenant, e.Device
 	if f.damaged != nil {
@@ -210,7 +210,7 @@ func (l *load) fold(ctx context.Context, f *fold, e *eventstore.Event) error {
 	return nil
 }
 
-// keep brings a folded stream into what is loaded; what has ended since the watermark leaves the index.
+// keep adds a folded stream to the result; a stream that has ended since the watermark leaves the index.
 func (l *load) keep(ctx context.Context, stream string, f *fold) error {
 	switch {
 	case f == nil:
@@ -265,7 +265,7 @@ func (l *load) device(ctx context.Context, id uuid.UUID) (*owner.RecoveredDevice
 	return d, nil
 }
 
-// state is the row of a device in the store, nil if it has none.
+// state is the stored row of a device, nil without one.
 func (r *Reader) state(ctx context.Context, device uuid.UUID) (*owner.DeviceState, error) {
 	rows, err := r.Store.Rows(ctx, eventstore.Query{
 		Table: projection.Devices, Where: []eventstore.Cond{{Column: "device", Op: eventstore.Eq, Value: device}},

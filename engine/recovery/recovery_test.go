@@ -171,7 +171,7 @@ func TestRowsAreReadOnce(t *testing.T) {
 	}
 }
 
-// TestLoadFails: what is not the fault of a stream fails the load; what is, is quarantined alone.
+// TestLoadFails: a damaged stream is quarantined; any other error fails the load.
 func TestLoadFails(t *testing.T) {
 	away := errors.New("the registry is away")
 	damaged := func(stream string, version int64) *eventstore.Event {
@@ -219,7 +219,7 @@ func TestLoadFails(t *testing.T) {
 	}
 }
 
-// TestRegistryErrors (fault h): that the registry does not answer is not that there is no device.
+// TestRegistryErrors (fault h): a failed read of the registry does not mean that the device does not exist.
 func TestRegistryErrors(t *testing.T) {
 	away := errors.New("the registry is away")
 	r := recovery.Reader{Store: newStored(nil, 0, nil), Registry: &registry{fail: away}}

@@ -24,11 +24,11 @@ const (
 	HeaderTraceID     = "traceId"
 )
 
-// batch is what is published at once.
+// batch is published at once.
 type batch struct {
 	events  []*eventstore.Event
 	records []bus.Record
-	of      []int // the record of each event; -1: it has none
+	of      []int // index of each event's record; -1: none
 	invalid error // why an event has no record
 	bytes   int
 }
@@ -45,7 +45,7 @@ func (b *batch) add(e *eventstore.Event) {
 	b.bytes += len(rec.Value)
 }
 
-// recordOf is an event as others read it from the topic. Partition and seq tell a repetition from news.
+// recordOf is an event as others read it from the topic. Partition and seq identify repetitions.
 func recordOf(e *eventstore.Event) (bus.Record, error) {
 	value, err := projection.AppendEvent(nil, e)
 	if err != nil {
@@ -64,8 +64,8 @@ func recordOf(e *eventstore.Event) (bus.Record, error) {
 	return bus.Record{Partition: e.Partition, Key: e.Stream, Headers: h, Value: value}, nil
 }
 
-// acknowledge moves the positions over what was published, and over what never can be: one such event must not keep back all that follow. It tells whether anything
-// was missed.
+// acknowledge moves the positions past published events, and past events that can never be published, so that these do not block later ones. It reports whether an
+// event was missed.
 func (r *Relay) acknowledge(b *batch, partly *bus.PartlyError) (missed bool) {
 	ends, stuck := map[int32]int64{}, map[int32]bool{}
 	for i, e := range b.events {
@@ -86,14 +86,14 @@ func (r *Relay) acknowledge(b *batch, partly *bus.PartlyError) (missed bool) {
 	return missed
 }
 
-// leaveOut reports an event that will never be on its topic. It is in the store; readers of the topic miss its seq.
+// leaveOut reports an event that can never be published. It stays in the store; readers of the topic see a gap at its seq.
 func (r *Relay) leaveOut(e *eventstore.Event, bytes int, reason string, err error) {
 	r.metrics.Unpublished.WithLabelValues(string(bus.Events), reason).Inc()
 	r.log.Error("committed event left out of its topic; it stays in the store", "topic", bus.Events,
 		"stream", e.Stream, "partition", e.Partition, "seq", e.Seq, "bytes", bytes, "reason", reason, "error", err)
 }
 
-// advance notes what was published.
+// advance notes the published events.
 func (r *Relay) advance(ends map[int32]int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

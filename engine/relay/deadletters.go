@@ -21,10 +21,10 @@ type outbox struct {
 // The bounds of the outbox.
 const (
 	outboxMost  = 1_000
-	outboxBytes = 16 << 20 // but for one that is larger alone
+	outboxBytes = 16 << 20 // except a single larger one
 )
 
-// DeadLetters publishes dead letters. Those beyond the bounds are counted only.
+// DeadLetters publishes dead letters. Beyond the bounds they are only counted.
 func (r *Relay) DeadLetters(records []bus.Record) {
 	b, dropped := &r.deadLetters, 0
 	b.mu.Lock()
@@ -49,7 +49,7 @@ func (b *outbox) len() int {
 	return len(b.waiting)
 }
 
-// publishDeadLetters sends the dead letters that wait; more tells that others came meanwhile.
+// publishDeadLetters sends the dead letters that wait; more reports whether others came meanwhile.
 func (r *Relay) publishDeadLetters(ctx context.Context) (more bool, err error) {
 	b := &r.deadLetters
 	b.mu.Lock()

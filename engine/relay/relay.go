@@ -1,7 +1,7 @@
 // Package relay publishes committed events and dead letters on their topics.
 //
-// Events go out in the order of each partition, at least once: the store has them, so none is missed. Dead letters go out beside them, from memory only: their rows
-// are what counts.
+// Events go out in the order of each partition, at least once: they are read from the store after a restart. Dead letters go out from memory only, at most once:
+// their rows are authoritative.
 package relay
 
 import (
@@ -28,7 +28,7 @@ const (
 	againMost  = time.Second
 )
 
-// Relay publishes what is committed. What it has published goes into the checkpoint with the next append; after a restart it goes on there. It is safe for
+// Relay publishes committed events. Its position goes into the checkpoint with the next append, and a restart continues there. It is safe for
 // concurrent use.
 type Relay struct {
 	topics  bus.Topics
@@ -46,14 +46,14 @@ type Relay struct {
 	deadLetters outbox
 }
 
-// progress is how far a partition is published, and what follows.
+// progress is the position of a partition, and its next events.
 type progress struct {
 	upTo    int64 // published
 	stored  int64 // committed
 	pending []eventstore.Event
 }
 
-// New makes a relay for so many partitions.
+// New makes a relay for a number of partitions.
 func New(partitions int32, t bus.Topics, store eventstore.Store, metrics *observe.Metrics, log *slog.Logger) *Relay {
 	return &Relay{
 		topics: t, store: store, metrics: metrics, log: log, parts: make([]progress, partitions), wake: make(chan struct{}, 1),
@@ -68,7 +68,7 @@ func signal(wake chan<- struct{}) {
 	}
 }
 
-// Begin tells where the checkpoints are; it may be called again after a takeover.
+// Begin sets the positions from checkpoints; it may be called again after a takeover.
 func (r *Relay) Begin(checkpoints []eventstore.Checkpoint) {
 	r.mu.Lock()
 	for i := range checkpoints {
@@ -79,7 +79,7 @@ func (r *Relay) Begin(checkpoints []eventstore.Checkpoint) {
 	signal(r.wake)
 }
 
-// Drop leaves partitions to their next owner: it goes on where the checkpoint says.
+// Drop stops publishing partitions; their next owner continues at the checkpoint.
 func (r *Relay) Drop(partitions []int32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,7 +90,7 @@ func (r *Relay) Drop(partitions []int32) {
 	}
 }
 
-// release takes the first pending events of a partition out; mu is held.
+// release removes the first pending events of a partition; mu is held.
 func (r *Relay) release(p *progress, n int) {
 	for i := range n {
 		r.bytes -= len(p.pending[i].Data)
@@ -101,7 +101,7 @@ func (r *Relay) release(p *progress, n int) {
 	}
 }
 
-// Committed takes what an append has stored.
+// Committed takes the events of a stored append.
 func (r *Relay) Committed(batch []eventstore.PartitionBatch) {
 	r.mu.Lock()
 	for i := range batch {
@@ -123,14 +123,14 @@ func (r *Relay) Committed(batch []eventstore.PartitionBatch) {
 	signal(r.wake)
 }
 
-// UpTo is how far a partition is published.
+// UpTo is the seq of the last published event of a partition.
 func (r *Relay) UpTo(partition int32) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.parts[partition].upTo
 }
 
-// Lag is the number of committed events that were not published yet.
+// Lag is the number of committed events that are not published yet.
 func (r *Relay) Lag() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -141,7 +141,7 @@ func (r *Relay) Lag() int64 {
 	return n
 }
 
-// Run publishes until ctx ends; then what is left, for at most two seconds.
+// Run publishes until ctx ends, and then the rest for at most two seconds.
 func (r *Relay) Run(ctx context.Context) {
 	const grace = 2 * time.Second
 	var running sync.WaitGroup
@@ -163,10 +163,10 @@ func (r *Relay) Run(ctx context.Context) {
 	running.Wait()
 }
 
-// publisher publishes some of what waits; more tells whether there is more.
+// publisher publishes a part; more reports whether there is more.
 type publisher func(context.Context) (more bool, err error)
 
-// publishAlways publishes whenever something is there, until ctx ends.
+// publishAlways publishes until ctx ends.
 func publishAlways(ctx context.Context, wake <-chan struct{}, publish publisher, failed func(error, time.Duration)) {
 	for {
 		more := false
@@ -185,7 +185,7 @@ func publishAlways(ctx context.Context, wake <-chan struct{}, publish publisher,
 	}
 }
 
-// publishRest publishes what is left, as far as ctx allows.
+// publishRest publishes the rest until ctx ends.
 func publishRest(ctx context.Context, publish publisher) {
 	for {
 		more, err := publish(ctx)
@@ -214,7 +214,7 @@ func (r *Relay) publish(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
-// gather collects what is published next.
+// gather collects the next batch.
 func (r *Relay) gather(ctx context.Context) (b batch, more bool, err error) {
 	r.first++ // so that no partition is always served last
 	for i := range len(r.parts) {
@@ -239,7 +239,7 @@ func (r *Relay) gather(ctx context.Context) (b batch, more bool, err error) {
 	return b, more, nil
 }
 
-// next are the events that follow what is published of a partition: from memory, or from the store if memory does not reach back.
+// next are the next events of a partition, from memory, or from the store if memory does not reach back.
 func (r *Relay) next(ctx context.Context, partition int32, most, bytes int) (events []eventstore.Event, left bool, err error) {
 	r.mu.Lock()
 	p := &r.parts[partition]

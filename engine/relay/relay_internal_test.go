@@ -13,22 +13,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// taking topics take everything.
-type taking struct{ seqs []string }
+// recordingTopics take everything.
+type recordingTopics struct{ seqs []string }
 
-func (p *taking) Publish(_ context.Context, _ bus.Topic, records []bus.Record) error {
+func (p *recordingTopics) Publish(_ context.Context, _ bus.Topic, records []bus.Record) error {
 	for _, r := range records {
 		p.seqs = append(p.seqs, r.Headers[HeaderSeq])
 	}
 	return nil
 }
 
-func (p *taking) Follow(context.Context, bus.Topic, func(), func(bus.Record)) error { return nil }
+func (p *recordingTopics) Follow(context.Context, bus.Topic, func(), func(bus.Record)) error {
+	return nil
+}
 
-// TestEventThatIsNoRecord: an event of which no record can be made is left out and named, and the cursor passes it, also when it is alone.
+// TestEventThatIsNoRecord: an event that cannot be encoded is left out and logged, and the position moves past it, also when it is alone.
 func TestEventThatIsNoRecord(t *testing.T) {
 	var lines strings.Builder
-	to := &taking{}
+	to := &recordingTopics{}
 	r := New(2, to, nil, observe.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(&lines, nil)))
 	next := int64(0)
 	commit := func(data ...string) {
@@ -50,7 +52,7 @@ func TestEventThatIsNoRecord(t *testing.T) {
 	}
 	for _, want := range []string{"level=ERROR", "stream=rpc/x/y", "partition=1", "seq=3", "bytes=1", "reason=unreadable"} {
 		if !strings.Contains(lines.String(), want) {
-			t.Errorf("the log does not tell %s:\n%s", want, lines.String())
+			t.Errorf("the log does not have %s:\n%s", want, lines.String())
 		}
 	}
 }

@@ -20,17 +20,17 @@ func busy(b *testing.B, s eventstore.Store, calls int) int {
 	var begun, sent []uuid.UUID
 	for at := 0; at < calls+2*each; at += each {
 		for _, id := range sent {
-			h.tell(id, rpc.Delivered{Evidence: "puback"}, rpc.Succeeded{Response: rpc.NewPayload([]byte(`{"value":1,"unit":"°C"}`))})
+			h.addFacts(id, rpc.Delivered{Evidence: "puback"}, rpc.Succeeded{Response: rpc.NewPayload([]byte(`{"value":1,"unit":"°C"}`))})
 			delete(h.calls, id)
 		}
 		for _, id := range begun {
-			h.tell(id, rpc.Sent{Session: named("session"), Attempt: 1, Ack: true})
+			h.addFacts(id, rpc.Sent{Session: named("session"), Attempt: 1, Ack: true})
 		}
 		sent, begun = begun, nil
 		for i := at; i < min(at+each, calls); i++ {
 			id := named(fmt.Sprint("call ", i))
 			begun = append(begun, id)
-			h.tell(id, rpc.Requested{
+			h.addFacts(id, rpc.Requested{
 				Method: "setGpio", Params: fmt.Appendf(nil, `{"pin":%d,"value":1}`, i), Waiting: true, Expires: rpc.Instant(h.now + 60_000_000), Content: make([]byte, 32),
 			}, rpc.Queued{Wire: int32(i)})
 		}

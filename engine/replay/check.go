@@ -14,13 +14,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// Difference is a place where a row of the projection is not what the events say.
+// Difference is a column in which a row of the projection differs from the fold of its events.
 type Difference struct {
 	Tenant uuid.UUID
 	Call   uuid.UUID
 	Column string // empty: it is about the whole row
 	Row    string // what the row has; "no row" without a column
-	Fold   string // what the events give; "no row" if there is none to be
+	Fold   string // what the events give; "no row" if they give none
 }
 
 const noRow = "no row"
@@ -40,9 +40,9 @@ type Checked struct {
 }
 
 // Check compares every row of projection.Calls with the fold of its call's events, and reports what differs, one report at a time.
-// A server may go on working: what seems to differ is looked at again until its events stand still. Errors are the store's.
+// A server may be running: a call that seems to differ is compared again until its events are stable. Errors are the store's.
 func Check(ctx context.Context, store eventstore.Store, o Options, report func(Difference)) (Checked, error) {
-	c := checker{store: store, report: report, told: map[key]struct{}{}}
+	c := checker{store: store, report: report, reported: map[key]struct{}{}}
 	sum, err := c.all(ctx, o)
 	c.result.Summary = sum
 	if err == nil {
@@ -59,12 +59,12 @@ func Check(ctx context.Context, store eventstore.Store, o Options, report func(D
 type checker struct {
 	store eventstore.Store
 
-	mu     sync.Mutex
-	report func(Difference)
-	told   map[key]struct{} // calls reported, at most brokenMost
-	found  int64            // rows that were found for a call
-	wrong  int64            // of them, those that differ in a column
-	result Checked
+	mu       sync.Mutex
+	report   func(Difference)
+	reported map[key]struct{} // calls reported, at most brokenMost
+	found    int64            // rows that were found for a call
+	wrong    int64            // of them, those that differ in a column
+	result   Checked
 }
 
 // folded is a call to be compared.
@@ -75,7 +75,7 @@ type folded struct {
 
 const compareAtOnce = 64 // calls that go to a comparing goroutine together
 
-// all compares the rows of all calls of the log, beside the folding.
+// all compares the rows of all calls of the log, while the log is folded.
 func (c *checker) all(ctx context.Context, o Options) (Summary, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -119,7 +119,7 @@ func (c *checker) all(ctx context.Context, o Options) (Summary, error) {
 func (c *checker) batch(ctx context.Context, batch []folded) error {
 	for _, f := range batch {
 		if ctx.Err() != nil {
-			return nil // somebody else has told why
+			return nil // another goroutine has reported why
 		}
 		if err := c.one(ctx, f); err != nil {
 			return err
@@ -131,7 +131,7 @@ func (c *checker) batch(ctx context.Context, batch []folded) error {
 // one compares a call with its row.
 func (c *checker) one(ctx context.Context, f folded) error {
 	if !f.call.HasRow() {
-		return nil // a row that it should not have is found among the surplus
+		return nil // surplus finds a row that it should not have
 	}
 	row, err := c.row(ctx, f.call.Tenant, f.call.State.ID)
 	if err != nil {
@@ -142,7 +142,7 @@ func (c *checker) one(ctx context.Context, f folded) error {
 		return err
 	}
 	if len(differences) > 0 {
-		differences, err = c.settled(ctx, f.call.Tenant, f.call.State.ID)
+		differences, err = c.compareStable(ctx, f.call.Tenant, f.call.State.ID)
 	}
 	if err != nil {
 		return err
@@ -152,21 +152,21 @@ func (c *checker) one(ctx context.Context, f folded) error {
 	if row != nil && !f.again {
 		c.found++
 	}
-	c.tell(differences)
+	c.reportOnce(differences)
 	return nil
 }
 
-// tell reports the differences of a call once. The lock is held.
-func (c *checker) tell(differences []Difference) {
+// reportOnce reports the differences of a call, once. The lock is held.
+func (c *checker) reportOnce(differences []Difference) {
 	if len(differences) == 0 {
 		return
 	}
 	k := key{differences[0].Tenant, differences[0].Call}
-	if _, ok := c.told[k]; ok {
+	if _, ok := c.reported[k]; ok {
 		return
 	}
-	if len(c.told) < brokenMost {
-		c.told[k] = struct{}{}
+	if len(c.reported) < brokenMost {
+		c.reported[k] = struct{}{}
 	}
 	c.result.Different++
 	if differences[0].Column != "" {
@@ -187,17 +187,17 @@ func (c *checker) row(ctx context.Context, tenant, call uuid.UUID) ([]any, error
 	return rows[0], nil
 }
 
-// settledTries bounds how often a call is looked at that gets facts meanwhile; a call has far fewer facts.
-const settledTries = 1000
+// stableTries bounds the comparisons of a call that gets facts meanwhile; a call has far fewer facts.
+const stableTries = 1000
 
-// settled compares a call with its row between two folds that are the same: the row is written with the facts, so it cannot be older or
-// newer than they are.
-func (c *checker) settled(ctx context.Context, tenant, id uuid.UUID) ([]Difference, error) {
+// compareStable compares a call with its row between two equal folds: row and facts are written together, so that the row is neither older nor
+// newer.
+func (c *checker) compareStable(ctx context.Context, tenant, id uuid.UUID) ([]Difference, error) {
 	stream := projection.CallStream(tenant, id)
 	before, err := Call(ctx, c.store, stream, rpc.Settings{})
-	for range settledTries {
+	for range stableTries {
 		if errors.Is(err, ErrFold) {
-			return nil, nil // told as broken
+			return nil, nil // reported as broken
 		}
 		if err != nil {
 			return nil, err

@@ -63,20 +63,20 @@ type history struct {
 	t     testing.TB
 	store eventstore.Store
 	at    map[int32]*eventstore.PartitionBatch
-	calls map[uuid.UUID]*told
+	calls map[uuid.UUID]*writtenCall
 	now   int64
 	rows  bool // they are written
 }
 
-// told is a call as it was told.
-type told struct {
+// writtenCall is a call of the history.
+type writtenCall struct {
 	call projection.Call
 	hash eventstore.Hash
 }
 
 func newHistory(t testing.TB, store eventstore.Store) *history {
 	t.Helper()
-	h := &history{t: t, store: store, at: map[int32]*eventstore.PartitionBatch{}, calls: map[uuid.UUID]*told{}, now: began, rows: true}
+	h := &history{t: t, store: store, at: map[int32]*eventstore.PartitionBatch{}, calls: map[uuid.UUID]*writtenCall{}, now: began, rows: true}
 	all := make([]int32, partitions)
 	for i := range all {
 		all[i] = int32(i)
@@ -91,12 +91,12 @@ func newHistory(t testing.TB, store eventstore.Store) *history {
 	return h
 }
 
-// tell adds facts to a call; its id says in which partition it is.
-func (h *history) tell(call uuid.UUID, facts ...rpc.Fact) {
+// addFacts adds facts to a call; its id determines its partition.
+func (h *history) addFacts(call uuid.UUID, facts ...rpc.Fact) {
 	h.t.Helper()
 	c := h.calls[call]
 	if c == nil {
-		c = &told{}
+		c = &writtenCall{}
 		h.calls[call] = c
 	}
 	p := h.at[int32(call[0]%partitions)]
@@ -127,7 +127,7 @@ func (h *history) tell(call uuid.UUID, facts ...rpc.Fact) {
 	}
 }
 
-// commit appends what was told since the last commit.
+// commit appends the facts since the last commit.
 func (h *history) commit() {
 	h.t.Helper()
 	b := eventstore.Batch{ID: uuid.New()}
@@ -180,15 +180,15 @@ func (h *history) lives(n int) {
 	id := func(i int) uuid.UUID { return named(fmt.Sprint("call ", i)) }
 	for i := range n + 20 {
 		if i < n {
-			h.tell(id(i), request(i), rpc.Queued{Wire: int32(i)})
+			h.addFacts(id(i), request(i), rpc.Queued{Wire: int32(i)})
 		}
 		if i >= 10 && i < n+10 {
-			h.tell(id(i-10), rpc.Sent{Session: named("session"), Attempt: 1, Ack: true})
+			h.addFacts(id(i-10), rpc.Sent{Session: named("session"), Attempt: 1, Ack: true})
 		}
 		if j := i - 20; j >= 0 && j%9 != 0 {
-			h.tell(id(j), end(j))
+			h.addFacts(id(j), end(j))
 			if j%7 == 0 {
-				h.tell(id(j), rpc.AnsweredLate{Response: rpc.NewPayload([]byte("1"))}, rpc.Removed{})
+				h.addFacts(id(j), rpc.AnsweredLate{Response: rpc.NewPayload([]byte("1"))}, rpc.Removed{})
 			}
 		}
 		h.commit()

@@ -83,7 +83,7 @@ func span(ctx context.Context, s eventstore.Store, partition int32, after, last 
 	return events, err
 }
 
-// piece is a part of the log on its way: whoever reads it leaves its items in done, which the folder waits for in its turn.
+// piece is a part of the log on its way: its reader sends the items to done, where the folder receives them in order.
 type piece struct {
 	read read
 	done chan items

@@ -20,7 +20,7 @@ type Rebuilt struct {
 // rebuildRows is how many rows one append writes.
 const rebuildRows = 400
 
-// Rebuild writes every row of projection.Calls anew from the events, and removes those that no call has. No server may own the store: it is
+// Rebuild writes every row of projection.Calls from the events, and removes rows without a call. No server may own the store: it is
 // taken exclusively and its partitions are claimed for node; both end with Close of the store. Calls that cannot be folded keep the rows they
 // have. Errors: eventstore.ErrInUse, eventstore.ErrFenced, the store's. An interrupted rebuild is begun again.
 func Rebuild(ctx context.Context, store eventstore.Store, node string, o Options) (Rebuilt, error) {
@@ -64,7 +64,7 @@ type rowWriter struct {
 	rows  []eventstore.Row
 }
 
-// newRowWriter claims all partitions, so that whoever owned them before is fenced.
+// newRowWriter claims all partitions, so that their previous owners are fenced.
 func newRowWriter(ctx context.Context, store eventstore.Store, node string) (*rowWriter, error) {
 	stored, err := store.Checkpoints(ctx)
 	if err != nil {
@@ -84,7 +84,7 @@ func newRowWriter(ctx context.Context, store eventstore.Store, node string) (*ro
 	return &rowWriter{store: store, at: claimed[0]}, nil
 }
 
-// put keeps a row to be written with others.
+// put buffers a row.
 func (w *rowWriter) put(ctx context.Context, row eventstore.Row) error {
 	w.rows = append(w.rows, row)
 	if len(w.rows) < rebuildRows {
@@ -110,7 +110,7 @@ func (w *rowWriter) flush(ctx context.Context) error {
 // prune removes the rows that no call has.
 func (w *rowWriter) prune(ctx context.Context) (removed int64, err error) {
 	err = walk(ctx, w.store, func(row []any) error {
-		k, founded, err := owed(ctx, w.store, row)
+		k, founded, err := hasRow(ctx, w.store, row)
 		if err != nil || founded {
 			return err
 		}

@@ -1,7 +1,7 @@
-// Package replay folds the calls of a whole log anew, at the speed at which the log can be read: to prove that the rows of the projection are
-// what the events say (Check), and to write them again from the events (Rebuild).
+// Package replay folds the calls of a whole log, at the speed at which the log can be read, to verify the rows of the projection (Check)
+// and to rebuild them (Rebuild).
 //
-// It reads and it writes rows; it sends nothing and it knows no transport, so that a replay can never reach a device.
+// It knows no transport, so that a replay can never reach a device.
 package replay
 
 import (
@@ -54,8 +54,8 @@ type Summary struct {
 	Broken int64 // calls that cannot be folded
 }
 
-// Receiver takes a call as its row must be: when it has ended, and those that are open at the end of the log. Again: a fact came beside
-// the end of a call that was handed over before, and here it is in its last state. It keeps the call if it likes.
+// Receiver takes a call in the state of its row: when it has ended, and open calls at the end of the log. again: a fact came after
+// the end of a call that was handed over before. The receiver may keep the call.
 type Receiver func(c *projection.Call, again bool) error
 
 // Calls folds every call of the log as of now. In memory are the open calls and a few pages. Errors are the store's and the receiver's.
@@ -86,11 +86,11 @@ type folder struct {
 	options Options
 	to      Receiver
 	open    map[key]*projection.Call
-	broken  map[key]struct{} // told so far, at most brokenMost
+	broken  map[key]struct{} // reported so far, at most brokenMost
 	sum     Summary
 }
 
-// brokenMost bounds the calls of which it is kept that they were told to be broken; beyond, one may be told again.
+// brokenMost bounds the set of reported calls; beyond it, a call may be reported again.
 const brokenMost = 10_000
 
 func (f *folder) fold(ctx context.Context, list []item) error {
@@ -110,7 +110,7 @@ func (f *folder) one(ctx context.Context, it *item) error {
 	c := f.open[k]
 	switch {
 	case it.err != nil:
-		f.spoil(k, it.event.Stream, fmt.Errorf("version %d: %w", it.event.Version, it.err))
+		f.markBroken(k, it.event.Stream, fmt.Errorf("version %d: %w", it.event.Version, it.err))
 		return nil
 	case c == nil && it.event.Version == 1:
 		c = &projection.Call{}
@@ -119,7 +119,7 @@ func (f *folder) one(ctx context.Context, it *item) error {
 	case c == nil:
 		return f.again(ctx, k, it.event.Stream)
 	case it.event.Version != c.Version+1:
-		f.spoil(k, it.event.Stream, gap(c.Version, it.event.Version))
+		f.markBroken(k, it.event.Stream, gap(c.Version, it.event.Version))
 		return nil
 	}
 	c.Apply(it.event, it.fact, rpc.Settings{})
@@ -142,7 +142,7 @@ func (f *folder) again(ctx context.Context, k key, stream string) error {
 	c, err := Call(ctx, f.store, stream, rpc.Settings{})
 	switch {
 	case errors.Is(err, ErrFold):
-		f.spoil(k, stream, err)
+		f.markBroken(k, stream, err)
 		return nil
 	case err != nil:
 		return err
@@ -150,9 +150,9 @@ func (f *folder) again(ctx context.Context, k key, stream string) error {
 	return f.to(&c, true)
 }
 
-func (f *folder) spoil(k key, stream string, err error) {
+func (f *folder) markBroken(k key, stream string, err error) {
 	delete(f.open, k)
-	if _, told := f.broken[k]; told {
+	if _, reported := f.broken[k]; reported {
 		return
 	}
 	if len(f.broken) < brokenMost {
@@ -173,10 +173,10 @@ func (f *folder) end() error {
 	return nil
 }
 
-// ErrFold marks events that are stored and cannot be folded; reading them again does not help.
+// ErrFold marks stored events that cannot be folded; a retry cannot succeed.
 var ErrFold = errors.New("the stream cannot be folded")
 
-// Call folds the stream of one call as of now; of a stream without events it is the zero Call. What is due is right if these are the settings of its device.
+// Call folds the stream of one call as of now; of a stream without events it is the zero Call. Deadlines are right only with the settings of its device.
 func Call(ctx context.Context, store eventstore.Store, stream string, settings rpc.Settings) (projection.Call, error) {
 	var c projection.Call
 	for {

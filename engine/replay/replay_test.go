@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const lives = 100
 
-// TestEveryCallIsHandedOverInItsLastState: whatever was told beside the end of a call, its last handing over is as its row must be.
+// TestEveryCallIsHandedOverInItsLastState: with facts after the end of a call, too, it is last handed over in the state of its row.
 func TestEveryCallIsHandedOverInItsLastState(t *testing.T) {
 	stores(t, func(t *testing.T, s eventstore.Store) {
 		h := newHistory(t, s)
@@ -40,7 +40,7 @@ func TestEveryCallIsHandedOverInItsLastState(t *testing.T) {
 			t.Fatal(err)
 		}
 		if sum.Calls != lives || first != lives || sum.Open != 12 || sum.Broken != 0 || sum.Events != read {
-			t.Errorf("replayed %+v, %d calls handed over, progress told %d events", sum, first, read)
+			t.Errorf("replayed %+v, %d calls handed over, progress reported %d events", sum, first, read)
 		}
 		for id, c := range h.calls {
 			got := last[id]
@@ -68,10 +68,10 @@ func TestCheckFindsNothingInASoundStore(t *testing.T) {
 func TestCheckNamesWhatDiffers(t *testing.T) {
 	ended, light, late := named("call 4"), named("call 9"), named("call 14") // 9 is open
 	for _, tt := range []struct {
-		name  string
-		spoil func(*history)
-		want  []string
-		equal int64
+		name   string
+		damage func(*history)
+		want   []string
+		equal  int64
 	}{
 		{"phase", func(h *history) { h.change(ended, "phase", "failed") }, []string{"column phase is failed, the events give succeeded"}, 93},
 		{"response", func(h *history) { h.change(ended, "response", []byte(`1`)) }, []string{`column response is "1", the events give "{\"error\":`}, 93},
@@ -80,13 +80,13 @@ func TestCheckNamesWhatDiffers(t *testing.T) {
 		{"surplus", func(h *history) { h.copyTo(ended, named("nobody")) }, []string{"call " + named("nobody").String(), "the table has a row, the events give no row"}, 94},
 		{"one missing, one surplus", func(h *history) { h.copyTo(ended, named("nobody")); h.write(ended, nil) }, []string{"no row, the events", "give no row"}, 93},
 		{"of an open light call", func(h *history) { h.copyTo(ended, light) }, []string{"the table has a row, the events give no row"}, 94},
-		{"fact beside the end", func(h *history) { h.rows = false; h.tell(late, rpc.Removed{}); h.commit() }, []string{"column version is 6, the events give 7"}, 93},
+		{"fact beside the end", func(h *history) { h.rows = false; h.addFacts(late, rpc.Removed{}); h.commit() }, []string{"column version is 6, the events give 7"}, 93},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			stores(t, func(t *testing.T, s eventstore.Store) {
 				h := newHistory(t, s)
 				h.lives(lives)
-				tt.spoil(h)
+				tt.damage(h)
 				sum, reports := h.checked()
 				text := strings.Join(reports, "\n")
 				for _, want := range tt.want {
@@ -149,7 +149,7 @@ func TestRebuildFencesAnOwner(t *testing.T) {
 	if _, err := replay.Rebuild(t.Context(), s, "rebuild", replay.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	h.tell(named("call 99"), rpc.Requested{Method: "m"})
+	h.addFacts(named("call 99"), rpc.Requested{Method: "m"})
 	p := *h.at[int32(named("call 99")[0]%partitions)]
 	fenced, err := s.Append(t.Context(), eventstore.Batch{ID: uuid.New(), Partitions: []eventstore.PartitionBatch{p}})
 	if err != nil || len(fenced) != 1 {
@@ -162,13 +162,13 @@ type unknown struct{ rpc.Fact }
 
 func (unknown) Name() string { return "Teleported" }
 
-func TestACallThatCannotBeFoldedIsToldOnceAndLeftOut(t *testing.T) {
+func TestACallThatCannotBeFoldedIsReportedOnceAndLeftOut(t *testing.T) {
 	stores(t, func(t *testing.T, s eventstore.Store) {
 		h := newHistory(t, s)
 		bad := named("bad")
-		h.tell(bad, rpc.Requested{Method: "m"}, unknown{rpc.Removed{}}, rpc.Queued{})
+		h.addFacts(bad, rpc.Requested{Method: "m"}, unknown{rpc.Removed{}}, rpc.Queued{})
 		h.lives(30)
-		h.tell(bad, rpc.Sent{}, rpc.Cancelled{}, rpc.Removed{})
+		h.addFacts(bad, rpc.Sent{}, rpc.Cancelled{}, rpc.Removed{})
 		h.commit()
 		var broken []string
 		o := replay.Options{Broken: func(stream string, err error) { broken = append(broken, fmt.Sprintf("%s: %v", stream, err)) }}
@@ -179,7 +179,7 @@ func TestACallThatCannotBeFoldedIsToldOnceAndLeftOut(t *testing.T) {
 			return nil
 		})
 		if err != nil || sum.Broken != 1 || sum.Calls != 31 || len(broken) != 1 || !strings.Contains(broken[0], bad.String()) || !strings.Contains(broken[0], "Teleported") {
-			t.Errorf("Calls = %+v, %v; told broken: %v", sum, err, broken)
+			t.Errorf("Calls = %+v, %v; reported as broken: %v", sum, err, broken)
 		}
 	})
 }

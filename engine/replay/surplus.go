@@ -18,20 +18,20 @@ func (c *checker) surplus(ctx context.Context) error {
 		return err
 	}
 	return walk(ctx, c.store, func(row []any) error {
-		call, founded, err := owed(ctx, c.store, row)
+		call, founded, err := hasRow(ctx, c.store, row)
 		if err != nil || founded {
 			return err
 		}
-		differences, err := c.settled(ctx, call.tenant, call.call)
+		differences, err := c.compareStable(ctx, call.tenant, call.call)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.tell(differences)
+		c.reportOnce(differences)
 		return err
 	})
 }
 
-// owed tells whether the call of a row has one by its events. A call that cannot be folded keeps what it has.
-func owed(ctx context.Context, store eventstore.Store, row []any) (key, bool, error) {
+// hasRow reports whether a call must have a row by its events. A call that cannot be folded keeps its row.
+func hasRow(ctx context.Context, store eventstore.Store, row []any) (key, bool, error) {
 	var k key
 	k.tenant, _ = row[0].(uuid.UUID)
 	k.call, _ = row[1].(uuid.UUID)

@@ -1,4 +1,4 @@
-// Package replies knows who waits in this process: callers for the end of their call, and senders for the decision on their command.
+// Package replies holds the callers in this process that wait for the end of their call, and the senders that wait for the decision on their command.
 //
 // It sends nothing and decides nothing.
 package replies
@@ -34,7 +34,7 @@ func ResultOf(n *step.NotifyCallers) Result {
 type Reply struct {
 	Result Result
 	Err    error
-	From   *step.TraceContext // what led to it, nil if that is not traced
+	From   *step.TraceContext // the parent, nil without a trace
 	At     time.Time          // when it was committed, if From is set
 }
 
@@ -42,22 +42,22 @@ type Reply struct {
 type Caller struct {
 	Reply chan Reply // holds one
 
-	oneway    bool // it waits until the command has left for the device only
-	accepted  bool // its request is that call: until then another caller's call may have the id
+	oneway    bool // it waits only until the command has left for the device
+	accepted  bool // the call is its own: until then the id may be another caller's
 	partition int32
 	request   wire.Caller
 }
 
-// Callers are those that wait for calls. It is safe for concurrent use.
+// Callers holds the waiting callers. It is safe for concurrent use.
 type Callers struct {
 	mu     sync.Mutex
 	byCall map[uuid.UUID][]*Caller
 }
 
-// NewCallers are none.
+// NewCallers makes an empty Callers.
 func NewCallers() *Callers { return &Callers{byCall: map[uuid.UUID][]*Caller{}} }
 
-// Add lets a caller wait. oneway: it waits until the command has left for the device.
+// Add adds a caller. oneway: it waits until the command has left for the device.
 func (c *Callers) Add(partition int32, request wire.Caller, oneway bool) *Caller {
 	one := &Caller{Reply: make(chan Reply, 1), oneway: oneway, partition: partition, request: request}
 	c.mu.Lock()
@@ -66,7 +66,7 @@ func (c *Callers) Add(partition int32, request wire.Caller, oneway bool) *Caller
 	return one
 }
 
-// Has tells whether somebody waits for a call.
+// Has reports whether a call has a caller.
 func (c *Callers) Has(call uuid.UUID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +79,7 @@ type Waiting struct {
 	wire.Caller
 }
 
-// In are those who wait for calls in partitions.
+// In are the callers with calls in partitions.
 func (c *Callers) In(mine func(partition int32) bool) (out []Waiting) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,21 +93,21 @@ func (c *Callers) In(mine func(partition int32) bool) (out []Waiting) {
 	return out
 }
 
-// Accept lets a caller be answered with the end of the call.
+// Accept confirms that the call is the caller's own.
 func (c *Callers) Accept(one *Caller) {
 	c.mu.Lock()
 	one.accepted = true
 	c.mu.Unlock()
 }
 
-// Complete answers all whose request is the call: those that were accepted, and those who asked for this content.
+// Complete answers the accepted callers of a call, and those whose request has this content.
 func (c *Callers) Complete(call uuid.UUID, reply Reply, content []byte) {
 	for _, one := range c.remove(call, func(one *Caller) bool { return one.accepted || bytes.Equal(one.request.Content, content) }) {
 		one.Reply <- reply
 	}
 }
 
-// Sent answers the callers of a one-way call: the transport took the command.
+// Sent answers the one-way callers of a call: the transport took the command.
 func (c *Callers) Sent(call uuid.UUID) {
 	for _, one := range c.remove(call, func(one *Caller) bool { return one.accepted && one.oneway }) {
 		one.Reply <- Reply{Result: Result{ID: call, Phase: rpc.PhaseQueued}}
@@ -127,7 +127,7 @@ func (c *Callers) Remove(gone *Caller) {
 	c.remove(gone.request.Call, func(one *Caller) bool { return one == gone })
 }
 
-// remove takes those callers of a call out that are to be answered now.
+// remove removes and returns the callers of a call that answer selects.
 func (c *Callers) remove(call uuid.UUID, now func(*Caller) bool) (removed []*Caller) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,7 +147,7 @@ func (c *Callers) remove(call uuid.UUID, now func(*Caller) bool) (removed []*Cal
 	return removed
 }
 
-// RefuseAll answers everybody with an error.
+// RefuseAll answers all callers with an error.
 func (c *Callers) RefuseAll(err error) {
 	c.mu.Lock()
 	all := c.byCall
@@ -160,7 +160,7 @@ func (c *Callers) RefuseAll(err error) {
 	}
 }
 
-// Len is the number of calls that somebody waits for.
+// Len is the number of calls with callers.
 func (c *Callers) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

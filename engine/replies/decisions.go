@@ -7,30 +7,30 @@ import (
 	"github.com/google/uuid"
 )
 
-// Decisions are the senders of this process that wait for the decision on a command that went through a durable inbox: there, that a command is kept does not say
-// that it is accepted. It is safe for concurrent use.
+// Decisions holds the senders of this process that wait for the decision on a command in a durable inbox: a durable command is not yet an accepted one.
+// It is safe for concurrent use.
 type Decisions struct {
 	mu   sync.Mutex
 	byID map[uuid.UUID]pending
 }
 
-// pending is who waits, and since when.
+// pending is a waiting sender.
 type pending struct {
 	done  func(error)
 	since time.Time
 }
 
-// NewDecisions are none.
+// NewDecisions makes an empty Decisions.
 func NewDecisions() *Decisions { return &Decisions{byID: map[uuid.UUID]pending{}} }
 
-// Await lets a sender wait under an id, which goes with the command.
+// Await adds a sender under the id that its command carries.
 func (d *Decisions) Await(id uuid.UUID, done func(error), now time.Time) {
 	d.mu.Lock()
 	d.byID[id] = pending{done, now}
 	d.mu.Unlock()
 }
 
-// Complete gives a sender the decision, once; nobody may wait for it (any more).
+// Complete gives a sender the decision, once. An unknown id is ignored.
 func (d *Decisions) Complete(id uuid.UUID, err error) {
 	if done := d.remove(id); done != nil {
 		done(err)
@@ -48,7 +48,7 @@ func (d *Decisions) remove(id uuid.UUID) func(error) {
 	return one.done
 }
 
-// Expire gives an error to those that have waited since before a time.
+// Expire gives an error to the senders that have waited since before a time.
 func (d *Decisions) Expire(before time.Time, err error) {
 	d.mu.Lock()
 	var late []func(error)

@@ -1,4 +1,4 @@
-// Package retry tries again what failed, with waits that double.
+// Package retry retries with exponential backoff.
 package retry
 
 import (
@@ -11,7 +11,7 @@ import (
 // Waits are the waits between tries: the first, and the longest.
 type Waits struct{ First, Longest time.Duration }
 
-// Until tries until it succeeds, or ctx ends; it answers whether it succeeded. failed, if it is not nil, hears of each failure and of the wait that follows.
+// Until tries until it succeeds, or ctx ends, and reports whether it succeeded. failed, if it is not nil, gets each error and the wait that follows.
 func Until(ctx context.Context, w Waits, try func(context.Context) error, failed func(err error, wait time.Duration)) bool {
 	waits := &backoff.ExponentialBackOff{InitialInterval: w.First, Multiplier: 2, MaxInterval: w.Longest}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, try(ctx) },

@@ -59,7 +59,7 @@ func requested(c Call, f Requested, at Instant) Call {
 func (c *Call) queued(f Queued, at Instant) {
 	c.Wire, c.Run, c.RetryAt = f.Wire, f.Run, 0
 	if f.Again {
-		c.Session = [16]byte{} // to be issued anew
+		c.Session = [16]byte{} // to be issued again
 	}
 	if c.Phase < PhaseQueued {
 		c.Phase, c.QueuedAt = PhaseQueued, at
@@ -147,7 +147,7 @@ func Deliveries(before, after Device) []Delivery {
 	return out
 }
 
-// unwritten tells whether an attempt was issued that has neither left nor failed.
+// unwritten reports whether an attempt was issued that has neither left nor failed.
 func (c *Call) unwritten() bool { return max(c.Written, c.Lost) < c.Attempt }
 
 // issuedSince gives the outstanding calls whose attempt is later than in before, an earlier state of the queue. Branches that both

@@ -27,7 +27,7 @@ func AppendData(dst []byte, f Fact) ([]byte, error) {
 	}
 	buf := bytes.NewBuffer(dst)
 	enc := json.NewEncoder(buf)
-	enc.SetEscapeHTML(false) // what a device said is kept as it said it
+	enc.SetEscapeHTML(false) // a device's data is stored unchanged
 	if err := enc.Encode(f); err != nil {
 		return dst, fmt.Errorf("encoding %s: %w", f.Name(), err)
 	}

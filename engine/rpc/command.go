@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Command is a wish or an observation that concerns one device. The JSON forms of actions are what the inbox keeps (see engine/step).
+// Command is a request or an observation that concerns one device. The JSON forms of actions are stored in the inbox (see engine/step).
 type Command struct {
 	Meta
 	Now Instant // the owner's clock: it decides what is due. At orders; it may be ahead of the clock, because it never goes back
@@ -18,7 +18,7 @@ type Command struct {
 // Action is the content of a command: one of the types below, a closed set.
 type Action interface{ isAction() }
 
-// Digest is the SHA-256 of what a caller asked for; its text form is 64 hex digits.
+// Digest is the SHA-256 of a caller's request; its text form is 64 hex digits.
 type Digest [32]byte
 
 // MarshalText implements encoding.TextMarshaler.
@@ -145,7 +145,7 @@ type Disconnect struct {
 // Tick says that a deadline of the call may have come.
 type Tick struct{ Call uuid.UUID }
 
-// Recover says that the owner's memory was lost, and with it every caller that waited, but for those of the calls in Keep.
+// Recover says that the owner's memory was lost, and with it all callers except those of the calls in Keep.
 type Recover struct{ Keep []uuid.UUID }
 
 func (Request) isAction()      {}

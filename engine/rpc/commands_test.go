@@ -61,7 +61,7 @@ func request(t *rapid.T, w *world, name string) rpc.Action {
 	return r
 }
 
-// ended tells what the owner hands in with a removal.
+// ended is what the owner adds to a removal.
 func (w *world) ended(name string) bool {
 	c := rpc.FoldCall(w.stream(named(name)), w.device.Settings)
 	return c.Phase.Terminal() && !c.Removed

@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Decide applies a command to the state of its device. It answers the events that follow and the state after them, or a *Refusal, in
+// Decide applies a command to the state of its device. It returns the events that follow and the state after them, or a *Refusal, in
 // which case nothing happens. No events and no error mean that there is nothing to do: the command was a repetition or came too late.
 func Decide(d Device, cmd Command) ([]Event, Device, error) {
 	w := &draft{device: d, meta: cmd.Meta, now: cmd.Now}
@@ -257,7 +257,7 @@ func (w *draft) tick(call uuid.UUID) {
 	}
 }
 
-// recover ends the light calls that were not sent: nobody waits for them any more. Those that were sent may still be
+// recover ends the light calls that were not sent and have no caller left. Those that were sent may still be
 // answered, and a parked run is a caller that survives.
 func (w *draft) recover(a Recover) {
 	for c := range w.device.Open.All() {

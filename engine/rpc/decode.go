@@ -153,7 +153,7 @@ func (r *reader) string() []byte {
 		}
 		ascii = ascii && c < utf8.RuneSelf
 	}
-	r.bad = !ascii && !utf8.Valid(text) // encoding/json mends what is not UTF-8
+	r.bad = !ascii && !utf8.Valid(text) // encoding/json replaces invalid UTF-8
 	return text
 }
 

@@ -6,10 +6,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// Meta is what every command and event carries beside its content.
+// Meta is the metadata of every command and event.
 type Meta struct {
 	At       Instant // when the owner took the command; never goes back within a partition
-	Occurred Instant // the sender's clock; At if it told no time
+	Occurred Instant // the sender's clock; At if it sent no time
 	Actor    string  // "user:<id>", "device:<id>", "chain:<id>", "system"
 	Cause    string  // "rest", "mqtt", "node:<chain>/<node>", "timer", "recovery"
 	Hops     int16
@@ -69,7 +69,7 @@ type Delivered struct {
 	Evidence string `json:"evidence"`
 }
 
-// Progressed: the device told how far it is.
+// Progressed: the device reported its progress.
 type Progressed struct {
 	Progress json.RawMessage `json:"progress"`
 }
@@ -78,11 +78,11 @@ type Progressed struct {
 type DeliveryFailed struct {
 	Attempt int16   `json:"attempt"`
 	Reason  Code    `json:"reason"`
-	Requeue bool    `json:"requeue,omitempty"` // the session is closed and the count of attempts starts anew
+	Requeue bool    `json:"requeue,omitempty"` // the session is closed and the count of attempts restarts
 	RetryAt Instant `json:"retryAt,omitempty"`
 }
 
-// CancelRequested: somebody wants the call to end.
+// CancelRequested: the call is to end.
 type CancelRequested struct{}
 
 // AnsweredLate: the device answered after the end, or once more.
@@ -109,7 +109,7 @@ type Expired struct {
 	Offline bool `json:"offline,omitempty"` // it never left for the device
 }
 
-// Cancelled ends a call because somebody wanted it.
+// Cancelled ends a call on request.
 type Cancelled struct{}
 
 // Rejected ends a call that was never dispatched.

@@ -26,7 +26,7 @@ func Evolve(d Device, e Event) Device {
 		q, was = &d.Asked, d.Asked.find(e.Call)
 	}
 	if was == nil {
-		return d // a fact beside the end of a call that is no longer open
+		return d // a fact after the end of a call
 	}
 	is := EvolveCall(*was, e, d.Settings)
 	if f, ok := e.Fact.(Sent); ok {
@@ -93,7 +93,7 @@ func Restore(d Device, calls []Call) Device {
 	return d
 }
 
-// dispatched sorts calls in the order of their dispatch; those that are not dispatched yet are last. Wire ids that wrapped tell the
+// dispatched sorts calls in the order of their dispatch; those that are not dispatched yet are last. Wire ids, which may wrap, give the
 // order of calls that were dispatched in one microsecond.
 func dispatched(a, b Call) int {
 	switch {
@@ -165,7 +165,7 @@ func (d Device) issued() Device {
 	return d
 }
 
-// ahead is what stands in a queue before the calls that are looked at.
+// ahead summarizes the calls of a queue before those in question.
 type ahead struct {
 	settings    *Settings
 	undelivered bool

@@ -24,7 +24,7 @@ func TestEveryOrder(t *testing.T) {
 					s := rpc.DefaultSettings()
 					s.Order, s.MaxRetries = order, 1
 					tr := &trial{t: t}
-					tr.extend(tr.begin(s, oneway, persistent), nil, wishes())
+					tr.extend(tr.begin(s, oneway, persistent), nil, moves())
 					t.Logf("%d commands", tr.steps)
 				})
 			}
@@ -37,7 +37,7 @@ func TestEveryOrderWithBackoff(t *testing.T) {
 	s := rpc.DefaultSettings()
 	s.MaxRetries, s.Backoff, s.CloseOnTimeout = 1, time.Second, true
 	tr := &trial{t: t}
-	tr.extend(tr.begin(s, false, true), nil, wishes())
+	tr.extend(tr.begin(s, false, true), nil, moves())
 }
 
 // trial walks the tree of orders.
@@ -46,17 +46,17 @@ type trial struct {
 	steps int
 }
 
-// wish is one thing that may happen.
-type wish struct {
+// move is one event of the environment.
+type move struct {
 	name string
 	do   func(*world) error
 }
 
-func wishes() []wish {
+func moves() []move {
 	reply := func(w *world) error {
 		return w.try(rpc.Reply{Wire: 0, Response: rpc.NewPayload([]byte(`1`)), Late: w.latest(0)})
 	}
-	return []wish{
+	return []move{
 		{"reply", reply},
 		{"duplicate", reply},
 		{"late reply", func(w *world) error {
@@ -145,8 +145,8 @@ func (tr *trial) begin(s rpc.Settings, oneway, persistent bool) world {
 	return w
 }
 
-// extend plays each wish that is left, and each order of those that are left then.
-func (tr *trial) extend(w world, done []string, left []wish) {
+// extend plays every order of the moves that are left.
+func (tr *trial) extend(w world, done []string, left []move) {
 	tr.finish(w, done)
 	most := *depth
 	if most == 0 {
@@ -166,7 +166,7 @@ func (tr *trial) extend(w world, done []string, left []wish) {
 		if err := one.do(&next); err != nil {
 			tr.t.Fatalf("%s: %v", strings.Join(order, ", "), err)
 		}
-		rest := append(append(make([]wish, 0, len(left)), left[:i]...), left[i+1:]...)
+		rest := append(append(make([]move, 0, len(left)), left[:i]...), left[i+1:]...)
 		tr.extend(next, order, rest)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Form tells what the bytes of a Payload are.
+// Form is the kind of bytes in a Payload.
 type Form uint8
 
 // The forms of a payload.
@@ -25,7 +25,7 @@ type Payload struct {
 	Bytes []byte
 }
 
-// NewPayload looks at the bytes once and says what they are.
+// NewPayload detects the form of the bytes.
 func NewPayload(b []byte) Payload {
 	switch {
 	case len(b) == 0:

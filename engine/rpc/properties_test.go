@@ -151,7 +151,7 @@ func TestEvolveIsTotal(t *testing.T) {
 	})
 }
 
-// TestAnyCommandsKeepTheInvariants plays random commands, foreign ids and times included.
+// TestAnyCommandsKeepTheInvariants plays random commands, with unknown ids and times too.
 func TestAnyCommandsKeepTheInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(settings(t))

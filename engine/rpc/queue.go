@@ -9,7 +9,7 @@ import (
 )
 
 // Queue holds the open calls of a device in the order in which they are sent. It is a value: a method that changes it
-// answers another Queue and leaves the old one as it was. Finding, adding, replacing and removing a call take time and
+// returns another Queue and leaves the old one unchanged. Finding, adding, replacing and removing a call take time and
 // memory in proportion to the logarithm of the length. The zero Queue is empty.
 type Queue struct {
 	calls *branch // in order of Place

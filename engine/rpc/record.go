@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Body is what a call carries beside its state: what was asked and what came of it. It is read from the call's stream.
+// Body is the payload of a call: request and response. It is read from the call's stream.
 type Body struct {
 	Method   string          `json:"method"`
 	Params   json.RawMessage `json:"params,omitempty"`

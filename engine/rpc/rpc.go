@@ -1,8 +1,8 @@
 // Package rpc is the life cycle of remote procedure calls as a pure state machine: commands in, events out.
 //
 // The state is a Device: its session, its open calls in the order in which they were queued, and the calls that it made
-// itself. Decide judges a command, Evolve applies an event, Outstanding says what the world is still owed, NextDeadline when
-// to tick. There is no clock, no I/O and no randomness here: time and ids come in with the command.
+// itself. Decide decides a command, Evolve applies an event, Outstanding lists the pending deliveries, NextDeadline is the next
+// tick. There is no clock, no I/O and no randomness here: time and ids come in with the command.
 //
 // It must not know rule chains, transports, databases or HTTP. The ThingsBoard names of its facts are in view.go.
 package rpc
@@ -28,7 +28,7 @@ func (i Instant) Add(d time.Duration) Instant { return i + Instant(d.Microsecond
 // Millis is the instant in ThingsBoard's unit.
 func (i Instant) Millis() int64 { return int64(i) / 1000 }
 
-// Direction tells who calls whom.
+// Direction is the direction of a call.
 type Direction uint8
 
 // The directions of a call.
@@ -58,7 +58,7 @@ var phaseNames = [...]string{"none", "requested", "queued", "sent", "delivered",
 
 func (p Phase) String() string { return phaseNames[p] }
 
-// Terminal tells whether the call has ended.
+// Terminal reports whether the call has ended.
 func (p Phase) Terminal() bool { return p >= PhaseSucceeded }
 
 // ParsePhase is the inverse of String; PhaseNone for a text that names no phase.
@@ -71,7 +71,7 @@ func ParsePhase(name string) Phase {
 	return PhaseNone
 }
 
-// Order says what a call waits for before it is sent (ThingsBoard's RpcSubmitStrategy).
+// Order is what a call waits for before it is sent (ThingsBoard's RpcSubmitStrategy).
 type Order uint8
 
 // The submit orders. OrderDefault takes that of the device's settings.
@@ -126,7 +126,7 @@ type Call struct {
 	Order       Order
 	Oneway      bool
 	Persistent  bool
-	Waiting     bool // somebody waits for the answer of this light call
+	Waiting     bool // this light call has a caller
 	Removed     bool
 	CancelAsked bool
 	Reason      Code // why it ended, empty if it succeeded or is open
@@ -141,7 +141,7 @@ type Session struct {
 	Spent      bool      // Once: that call was issued
 }
 
-// takesCalls tells whether a call that is queued now would leave.
+// takesCalls reports whether a call that is queued now would leave.
 func (s Session) takesCalls() bool { return s.Subscribed && !s.Spent }
 
 // Device is the state of one device: what Decide needs to know.
@@ -173,7 +173,7 @@ func (d *Device) ByWire(wire int32) *Call {
 	return nil
 }
 
-// Idle tells whether nothing is open and nobody is connected, so that the device need not be kept in memory.
+// Idle reports whether nothing is open and nobody is connected, so that the device need not be kept in memory.
 func (d *Device) Idle() bool {
 	return d.Open.Len() == 0 && d.Asked.Len() == 0 && d.Session.ID == uuid.Nil
 }

@@ -26,8 +26,8 @@ type Schema[F any] struct {
 	Upcast []func(data []byte) ([]byte, error)
 }
 
-// Decode reads the stored form of a fact. A type or version that this program does not know is ErrUnknownEvent: whoever meets one
-// must not fold the stream.
+// Decode reads the stored form of a fact. A type or version that this program does not know is ErrUnknownEvent: the stream must
+// not be folded then.
 func (s Schemas[F]) Decode(name string, version int16, data []byte) (fact F, err error) {
 	schema, ok := s[name]
 	oldest := schema.Version - int16(len(schema.Upcast))

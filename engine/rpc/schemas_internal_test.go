@@ -63,7 +63,7 @@ func TestUpcast(t *testing.T) {
 	}
 }
 
-// TestNewerEvents: this program refuses what only a newer one can read, and says so in a way that its owner can tell from damage.
+// TestNewerEvents: events that only a newer program can read are refused, with another error than damaged ones.
 func TestNewerEvents(t *testing.T) {
 	if _, err := DecodeFact("Queued", 2, example(t, "testdata/future/Queued.v2.json")); !errors.Is(err, ErrUnknownEvent) {
 		t.Errorf("a newer version: %v", err)

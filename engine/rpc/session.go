@@ -6,7 +6,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// session judges the commands that concern the device's connection. The newest connection wins, as in ThingsBoard with
+// session decides the commands that concern the device's connection. The newest connection wins, as in ThingsBoard with
 // actors.session.max_concurrent_sessions_per_device at its default of 1.
 func (w *draft) session(do Action) error {
 	live := w.device.Session
@@ -34,7 +34,7 @@ func (w *draft) session(do Action) error {
 	return nil
 }
 
-// connect opens a session. One that is older than its owner may be told of after its device has connected anew, or twice: the newest wins
+// connect opens a session. A session that is older than its owner may be reported after its device has reconnected, or twice: the newest wins
 // here, too.
 func (w *draft) connect(a Connect) {
 	live := w.device.Session

@@ -32,7 +32,7 @@ func TestStoredExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			compare(t, strings.TrimSuffix(file, ".json")+".txt", told(t, f))
+			compare(t, strings.TrimSuffix(file, ".json")+".txt", describe(t, f))
 		})
 	}
 	for _, name := range factNames(t) {
@@ -52,8 +52,8 @@ func exampleName(t *testing.T, file string) (name string, version int16) {
 	return parts[0], version
 }
 
-// told is a fact as text with its values: not the way it was stored, which a new version may change.
-func told(t *testing.T, f rpc.Fact) string {
+// describe is a fact as text: not its stored form, which a new version may change.
+func describe(t *testing.T, f rpc.Fact) string {
 	t.Helper()
 	v := reflect.ValueOf(f)
 	text := f.Name() + "\n"

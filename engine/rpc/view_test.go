@@ -61,7 +61,7 @@ func TestViewTable(t *testing.T) {
 
 var deviceFact = regexp.MustCompile(`^(Session.+|Subscribed|Unsubscribed)$`)
 
-// TestDeliveredStaysShown: a writing that is reported late does not take the status back (docs/decisions/0004).
+// TestDeliveredStaysShown: a late Written does not revert the status (docs/decisions/0004).
 func TestDeliveredStaysShown(t *testing.T) {
 	c := rpc.EvolveCall(rpc.Call{}, rpc.Event{Fact: rpc.Delivered{}}, rpc.DefaultSettings())
 	c = rpc.EvolveCall(c, rpc.Event{Fact: rpc.Sent{Attempt: 1}}, rpc.DefaultSettings())

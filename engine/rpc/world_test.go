@@ -32,8 +32,8 @@ func newWorld(s rpc.Settings) world {
 	return world{device: d, folded: d, now: began}
 }
 
-// do judges a command at the world's time and applies its events. The error tells which invariant broke; a refusal is
-// answered apart.
+// do decides a command at the world's time and applies its events. The error names the broken invariant; a refusal is
+// returned apart.
 func (w *world) do(do rpc.Action) (events []rpc.Event, refusal, broken error) {
 	cmd := rpc.Command{Meta: rpc.Meta{At: w.now, Occurred: w.now, Actor: "test"}, Now: w.now, Do: do}
 	before := contentOf(w.device)
@@ -81,7 +81,7 @@ func (w *world) apply(e rpc.Event) error {
 	return w.phasesGoOn(was, e)
 }
 
-// allowed tells whether the history of a call may go on with this fact: one terminal fact, and behind it only what a late
+// allowed reports whether the history of a call may go on with this fact: one terminal fact, and behind it only what a late
 // answer and a removal add.
 func (w *world) allowed(e rpc.Event) error {
 	if e.Call == uuid.Nil {
@@ -130,7 +130,7 @@ func (w *world) phasesGoOn(was rpc.Device, e rpc.Event) error {
 	return w.foldOfCall(e.Call, now)
 }
 
-// foldOfCall compares an open call with the fold of its own stream. The stream does not tell to which session the next
+// foldOfCall compares an open call with the fold of its own stream. The stream does not say to which session the next
 // attempt was issued, because that is derived from the device.
 func (w *world) foldOfCall(id uuid.UUID, live *rpc.Call) error {
 	if live == nil {
@@ -193,7 +193,7 @@ func (w *world) crash() {
 	w.device, w.folded = d, d
 }
 
-// latest is what an owner hands in with an answer: the call that had this wire id last, if it has ended.
+// latest is what an owner adds to an answer: the call that had this wire id last, if it has ended.
 func (w *world) latest(wire int32) uuid.UUID {
 	for i := len(w.history) - 1; i >= 0; i-- {
 		if q, ok := w.history[i].Fact.(rpc.Queued); ok && q.Wire == wire && w.device.Find(w.history[i].Call) == nil {

@@ -51,7 +51,7 @@ func (d *device) connect() {
 	}
 }
 
-// subscribe makes a session take calls. An owner that does not know it has just become the owner.
+// subscribe makes a session take calls. A new owner may not know it yet.
 func (d *device) subscribe(s *session, tries int) {
 	if d.session != s {
 		return
@@ -63,7 +63,7 @@ func (d *device) subscribe(s *session, tries int) {
 		case tries == 0:
 			d.loseIf(s, "subscribing: "+err.Error())
 		default:
-			for _, do := range s.introduction()[:1] {
+			for _, do := range s.sessionReport()[:1] {
 				s.process.put(d.id, d.partition, true, step.RPC{Do: do}, nil)
 			}
 			d.subscribe(s, tries-1)
@@ -102,7 +102,7 @@ func (d *device) again() {
 	})
 }
 
-// receive takes a command off the line; acknowledgement and answers travel back, late, twice, in any order.
+// receive takes a command; its acknowledgement and answers travel back late, twice, in any order.
 func (d *device) receive(s *session, o rpc.Delivery) {
 	if d.session != s {
 		return

@@ -13,14 +13,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// group shares the partitions out among the processes that live, as a consumer group does.
+// group assigns the partitions to the live processes, as a consumer group does.
 type group struct {
 	w      *world
-	holder [partitions]*process // who was told that it has it; nil: nobody
+	holder [partitions]*process // the process that it is assigned to; nil: none
 	moving [partitions]bool     // its holder was asked to give it up
 }
 
-// share shares the partitions out, at random. Who loses one gives it up first.
+// share assigns the partitions at random. A holder gives a partition up before it moves.
 func (g *group) share() {
 	able := slices.DeleteFunc(slices.Clone(g.w.processes), func(p *process) bool { return p.frozen || p.unfit })
 	g.w.report.Rebalances++
@@ -48,7 +48,7 @@ func (g *group) share() {
 	g.assign()
 }
 
-// move asks the holder of a partition to give it up, for a while at most.
+// move asks the holder of a partition to give it up, until a timeout.
 func (g *group) move(n int32) {
 	const longest = 10 * time.Second
 	held := g.holder[n]
@@ -57,7 +57,7 @@ func (g *group) move(n int32) {
 	g.w.after(longest, func() { g.left(n, held) })
 }
 
-// left gives a partition to somebody else.
+// left gives a partition to another process.
 func (g *group) left(n int32, held *process) {
 	if g.holder[n] != held || !g.moving[n] {
 		return
@@ -70,11 +70,11 @@ func (g *group) left(n int32, held *process) {
 	g.assign()
 }
 
-// assign tells everybody what he has.
+// assign sends each process its assignment.
 func (g *group) assign() {
 	for _, p := range g.w.processes {
 		if p.frozen {
-			continue // it hears of it when it goes on
+			continue // it gets it when it resumes
 		}
 		var mine []int32
 		for n, held := range g.holder {
@@ -86,10 +86,10 @@ func (g *group) assign() {
 	}
 }
 
-// The times of the talk between processes.
+// The times of messages between processes.
 const (
-	hearing = 600 * time.Millisecond // so long it takes to hear that a process is there, or what it owns
-	silence = cluster.Silent + time.Second
+	messageDelay = 600 * time.Millisecond // until a heartbeat or a claim arrives
+	silence      = cluster.DeadAfter + time.Second
 )
 
 // start starts a process of a node.
@@ -101,7 +101,7 @@ func (w *world) start(node string) {
 	p.peersChanged(nil)
 	for _, other := range slices.Clone(w.processes) {
 		if other != p {
-			w.after(w.within(hearing), func() { other.peersChanged(w.runsBefore(p)) })
+			w.after(w.within(messageDelay), func() { other.peersChanged(w.runsBefore(p)) })
 		}
 	}
 	w.group.share()
@@ -117,7 +117,7 @@ func (w *world) runsBefore(p *process) (gone []string) {
 	return gone
 }
 
-// peersChanged lets a process know who lives, and who does not any more.
+// peersChanged gives a process the live processes, and the dead ones.
 func (p *process) peersChanged(gone []string) {
 	if !p.alive || p.w.bus == nil {
 		return
@@ -131,31 +131,31 @@ func (p *process) peersChanged(gone []string) {
 	slices.Sort(live)
 	p.owner.Peers(live, p.began.Add(2*time.Second))
 	if len(gone) > 0 {
-		p.owner.Gone(p.now(), gone)
+		p.owner.ProcessesLost(p.now(), gone)
 	}
 }
 
-// announce lets the others hear that a process owns a partition: they tell it what they have there.
+// announce announces a claim to the others, which report their sessions and callers.
 func (p *process) announce(n int32, epoch int64) {
 	for _, other := range p.w.processes {
 		if other != p {
-			p.w.after(p.w.within(hearing), func() { other.introduce(n, epoch) })
+			p.w.after(p.w.within(messageDelay), func() { other.reportTo(n, epoch) })
 		}
 	}
 }
 
-// introduce tells the new owner of a partition of the sessions and the callers that are here.
-func (p *process) introduce(n int32, epoch int64) {
+// reportTo reports the sessions and the callers here to the new owner of a partition.
+func (p *process) reportTo(n int32, epoch int64) {
 	switch {
 	case !p.alive:
 		return
 	case p.frozen:
-		p.w.after(time.Second, func() { p.introduce(n, epoch) })
+		p.w.after(time.Second, func() { p.reportTo(n, epoch) })
 		return
 	}
 	p.epochs[n] = max(p.epochs[n], epoch)
 	for _, s := range p.sessionsIn(n) {
-		for _, do := range s.introduction() {
+		for _, do := range s.sessionReport() {
 			p.putCommand(n, true, p.command(s.device.id, step.RPC{Do: do}), nil) // this process may not know yet that it is not the owner
 		}
 	}
@@ -177,8 +177,8 @@ type attempt struct {
 	number int16
 }
 
-// introduction is what a new owner must hear of a session.
-func (s *session) introduction() []rpc.Action {
+// sessionReport is the commands that report a session to a new owner.
+func (s *session) sessionReport() []rpc.Action {
 	out := []rpc.Action{rpc.Connect{Session: s.id, Transport: transports.MQTT, Node: s.process.node, Process: s.process.run, Since: s.since}}
 	if s.subscribed {
 		out = append(out, rpc.Subscribe{Session: s.id, Resumed: true})

@@ -30,13 +30,13 @@ func (p *process) put(device uuid.UUID, partition int32, priority bool, do step.
 	p.putCommand(partition, priority, cmd, done)
 }
 
-// undecided is a command whose sender has not heard of it.
+// undecided is a command without a result for its sender.
 type undecided struct {
 	name  string
 	since rpc.Instant
 }
 
-// expect notes a command whose sender must hear of it once.
+// expect notes a command whose sender must get one result.
 func (p *process) expect(name string, done func(error)) func(error) {
 	one := &undecided{name, p.w.now}
 	p.undecided = append(p.undecided, one)
@@ -57,7 +57,7 @@ func (p *process) command(device uuid.UUID, do step.Action) step.Command {
 	return step.Command{Meta: rpc.Meta{Occurred: p.now(), Actor: "sim", Cause: transports.MQTT}, Device: device, Do: do}
 }
 
-// ephemeral tells whether a command is about a session of its process, and dies with it.
+// ephemeral reports whether a command concerns a session of its process, and is lost with it.
 func ephemeral(do step.Action) bool {
 	r, ok := do.(step.RPC)
 	if !ok {
@@ -70,9 +70,9 @@ func ephemeral(do step.Action) bool {
 	return false
 }
 
-// putCommand puts a command into the inbox, durable if that is. Who sent it hears of the decision, or after a while that nobody knows it.
+// putCommand puts a command into the inbox. Its sender gets the decision, or after a timeout ErrUncertain.
 func (p *process) putCommand(partition int32, priority bool, cmd step.Command, done func(error)) {
-	const patience = 30 * time.Second
+	const timeout = 30 * time.Second
 	m := bus.Message{Partition: partition, Lane: bus.RPC, Key: cmd.Device, Priority: priority}
 	if p.w.bus == nil {
 		m.Done = done
@@ -81,7 +81,7 @@ func (p *process) putCommand(partition int32, priority bool, cmd step.Command, d
 		if done != nil {
 			cmd.Waiter.ID = p.w.id()
 			p.decisions[cmd.Waiter.ID] = done
-			p.after(patience, func() { p.decided(cmd.Waiter.ID, wire.ErrUncertain) })
+			p.after(timeout, func() { p.decided(cmd.Waiter.ID, wire.ErrUncertain) })
 		}
 	}
 	m.Value = cmd
@@ -91,14 +91,14 @@ func (p *process) putCommand(partition int32, priority bool, cmd step.Command, d
 	}
 }
 
-// putValue puts a message for the owner itself, again and again until the inbox takes it.
+// putValue puts a message for the owner itself, with retries until the inbox takes it.
 func (p *process) putValue(partition int32, value any) {
 	if err := p.inbox.Put(bus.Message{Partition: partition, Lane: bus.RPC, Priority: true, Value: value}); err != nil && !errors.Is(err, bus.ErrClosed) {
 		p.after(100*time.Millisecond, func() { p.putValue(partition, value) })
 	}
 }
 
-// dispatch lets one effect out, here and at other processes.
+// dispatch dispatches one effect, here and to other processes.
 func (p *process) dispatch(fx *owner.Effect) {
 	if len(fx.To) == 0 {
 		p.receive(fx)

@@ -45,7 +45,7 @@ type process struct {
 	reader   *recovery.Reader
 	alarm    rpc.Instant      // the next turn that is planned
 	canceled bool             // the claim under way
-	leaving  map[int32]func() // notified when a partition is given up
+	leaving  map[int32]func() // called when a partition is given up
 	epochs   map[int32]int64  // the latest that it has heard of
 }
 
@@ -58,7 +58,7 @@ type edge struct {
 	undecided []*undecided
 }
 
-// observed is what the promises remember of a process.
+// observed is the state that the promises need of a process.
 type observed struct {
 	events  int                     // Report.Events at the last comparison with the store
 	again   rpc.Instant             // of the next comparison at the latest
@@ -114,7 +114,7 @@ func (p *process) reading() error {
 	return nil
 }
 
-// turn does what is to be done now.
+// turn runs the work that is due.
 func (p *process) turn() {
 	const most = 10_000
 	for n := 0; p.alive && !p.frozen && p.w.broken == nil; n++ {
@@ -175,7 +175,7 @@ func (p *process) after(d time.Duration, do func()) {
 	})
 }
 
-// do does what the owner asks for; true: it has something to do at once.
+// do executes the owner's work; true: there is more at once.
 func (p *process) do(r *owner.Ready) (again bool) {
 	for i := range r.Notices {
 		p.notice(&r.Notices[i])
@@ -216,9 +216,9 @@ func (p *process) do(r *owner.Ready) (again bool) {
 		p.after(p.slow(200*time.Millisecond), func() { p.claim(claims) })
 	}
 	for _, n := range r.Left {
-		if told := p.leaving[n]; told != nil {
+		if done := p.leaving[n]; done != nil {
 			delete(p.leaving, n)
-			told()
+			done()
 		}
 	}
 	return again
@@ -276,7 +276,7 @@ func (p *process) append(b *owner.Batch) {
 		var conflict *eventstore.ConflictError
 		fenced, err = p.store.Append(context.Background(), b.Store)
 		switch {
-		case errors.As(err, &conflict): // somebody asks for a call again that the owner does not know any more
+		case errors.As(err, &conflict): // a repeated call that the owner does not know any more
 			p.w.report.Conflicts++
 			p.owner.Advance(p.now(), nil, err)
 			return
@@ -306,7 +306,7 @@ func (p *process) append(b *owner.Batch) {
 	p.owner.Advance(p.now(), fenced, nil)
 }
 
-// answer reads what the owner must know.
+// answer executes a read of the owner.
 func (p *process) answer(r *owner.Read) {
 	a := p.reader.Answer(context.Background(), r)
 	p.w.fault.answered(r, a)
@@ -321,7 +321,7 @@ func (p *process) claim(claims []owner.Claim) {
 	}
 	if out.Err = p.load(claims, out); out.Err == nil {
 		for _, n := range out.Partitions {
-			p.introduceHere(n, out)
+			p.reportHere(n, out)
 		}
 	}
 	p.owner.Claimed(p.now(), out)
@@ -333,11 +333,11 @@ func (p *process) claim(claims []owner.Claim) {
 	}
 }
 
-// introduceHere tells the owner of the sessions and callers that are here.
-func (p *process) introduceHere(n int32, out *owner.Claimed) {
+// reportHere gives the owner the sessions and callers that are here.
+func (p *process) reportHere(n int32, out *owner.Claimed) {
 	if p.w.fault != SessionsForgotten {
 		for _, s := range p.sessionsIn(n) {
-			out.Sessions = append(out.Sessions, owner.LocalSession{Partition: n, Device: s.device.id, Actions: s.introduction()})
+			out.Sessions = append(out.Sessions, owner.LocalSession{Partition: n, Device: s.device.id, Actions: s.sessionReport()})
 		}
 	}
 	if p.w.fault != CallersForgotten {
@@ -383,16 +383,16 @@ func (p *process) from(cp *eventstore.Checkpoint) bus.From {
 	return from
 }
 
-// revoke lets the process give a partition up; told is called when it has.
-func (p *process) revoke(n int32, told func()) {
+// revoke lets the process give a partition up; done is called when it has.
+func (p *process) revoke(n int32, done func()) {
 	if p.frozen {
-		return // it does not hear of it in time
+		return // it does not get it in time
 	}
-	p.leaving[n] = told
+	p.leaving[n] = done
 	p.owner.Revoke(p.now(), []int32{n})
 }
 
-// release lets out what is stored.
+// release releases a stored batch.
 func (p *process) release(r *owner.Release) {
 	r.Completions(p.complete)
 	r.Effects(p.dispatch)

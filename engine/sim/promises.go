@@ -19,7 +19,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// promises holds a world against what must always be true. It knows the store, and what left for the outside.
+// promises checks a world against the invariants. It knows the store, and all released effects.
 type promises struct {
 	w          *world
 	calls      map[uuid.UUID]*folded
@@ -28,7 +28,7 @@ type promises struct {
 	seen       [partitions]int64
 	newest     rpc.Instant             // stored time
 	persistent map[uuid.UUID]bool      // calls whose id was returned
-	ended      map[uuid.UUID]rpc.Phase // ends that callers were told
+	ended      map[uuid.UUID]rpc.Phase // ends that callers got
 	dead       []string                // processes
 }
 
@@ -135,9 +135,9 @@ func (p *promises) foldCall(by *process, e *eventstore.Event) error {
 
 // callerGone checks that nobody waits for a call that ended because of that.
 func (p *promises) callerGone(by *process, call uuid.UUID) error {
-	const told = 5 * time.Second // the others have said by then who waits there
+	const reportDelay = 5 * time.Second // the others have reported their callers by then
 	for _, one := range p.w.processes {
-		disturbed := one.frozen || p.w.now < max(one.resumed, p.w.outage, p.w.back, by.resumed).Add(told)
+		disturbed := one.frozen || p.w.now < max(one.resumed, p.w.outage, p.w.back, by.resumed).Add(reportDelay)
 		for _, c := range one.callers {
 			if c.call.id == call && c.accepted && (one == by || !disturbed) {
 				return fmt.Errorf("it ended because nobody waits for it, and somebody does at %s", one.name)
@@ -241,7 +241,7 @@ func (p *promises) delivered(_ *session, o rpc.Delivery) {
 	}
 }
 
-// notified checks what callers are told against the store: it must be there, and it must be this call's own.
+// notified checks the results of callers against the store: they must be stored, and be this call's own.
 func (p *promises) notified(at *process, n *step.NotifyCallers) {
 	p.w.report.Replies++
 	p.w.log("  callers at %s: %.8s %s %s", at.name, n.Call, n.Phase, n.Code)
@@ -249,13 +249,13 @@ func (p *promises) notified(at *process, n *step.NotifyCallers) {
 	before, again := p.ended[n.Call]
 	switch {
 	case c == nil:
-		p.w.fail("callers of call %s are told %s before anything of it was committed", n.Call, n.Phase)
+		p.w.fail("callers of call %s get %s before anything of it was committed", n.Call, n.Phase)
 	case n.Phase == rpc.PhaseQueued:
 		p.persistent[n.Call] = true
 	case c.State.Phase != n.Phase:
-		p.w.fail("callers of call %s are told %s; stored is %s", n.Call, n.Phase, c.State.Phase)
+		p.w.fail("callers of call %s get %s; stored is %s", n.Call, n.Phase, c.State.Phase)
 	case again && before != n.Phase:
-		p.w.fail("callers of call %s are told %s, and were told %s", n.Call, n.Phase, before)
+		p.w.fail("callers of call %s get %s, and got %s before", n.Call, n.Phase, before)
 	case n.Phase == rpc.PhaseSucceeded && len(n.Response.Bytes) > 0 && string(n.Response.Bytes) != n.Call.String():
 		p.w.fail("call %s is completed by the answer to %s", n.Call, n.Response.Bytes)
 	default:
@@ -263,15 +263,15 @@ func (p *promises) notified(at *process, n *step.NotifyCallers) {
 	}
 }
 
-// atTheEnd: everything has ended, nobody waits, and nothing that was promised is lost.
+// atTheEnd checks that everything has ended, no caller waits, and nothing acknowledged is lost.
 func (p *promises) atTheEnd() {
 	for _, id := range slices.SortedFunc(maps.Keys(p.calls), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }) {
 		c := p.calls[id]
 		if !c.State.Phase.Terminal() {
 			p.w.fail("call %s is still %s", id, c.State.Phase)
 		}
-		if phase, told := p.ended[id]; told && phase != c.State.Phase {
-			p.w.fail("callers of call %s were told %s; in the end it is %s", id, phase, c.State.Phase)
+		if phase, reportDelay := p.ended[id]; reportDelay && phase != c.State.Phase {
+			p.w.fail("callers of call %s got %s; in the end it is %s", id, phase, c.State.Phase)
 		}
 	}
 	for id := range p.runs {
@@ -306,8 +306,8 @@ func (p *promises) atTheEnd() {
 	}
 }
 
-// nobodyWaits checks now and then that the senders hear what became of the commands that die with their process.
-func (p *promises) nobodyWaits() {
+// sendersAnswered checks now and then that the senders of ephemeral commands get results.
+func (p *promises) sendersAnswered() {
 	const longest = 40 * time.Second
 	for _, one := range p.w.processes {
 		for _, c := range one.undecided {
@@ -316,7 +316,7 @@ func (p *promises) nobodyWaits() {
 			}
 		}
 	}
-	p.w.after(10*time.Second, p.nobodyWaits)
+	p.w.after(10*time.Second, p.sendersAnswered)
 }
 
 // knows checks that the owner of a device knows its session.

@@ -1,6 +1,6 @@
-// Package sim lets worlds live under a seed, in which everything fails: owners crash, freeze and lose partitions to each other, reads and appends fail or are slow,
-// clocks differ and jump, lines to devices are cut. In each, the owner of package owner decides, as in the server; what a driver does around it is done here without
-// goroutines. Whatever happens, the promises must hold.
+// Package sim runs deterministic simulations with faults: owners crash, freeze and lose partitions to each other, reads and appends fail or are slow,
+// clocks differ and jump, connections are cut. They run the owner of package owner, as the server does, with a driver without
+// goroutines. The promises must hold in all of them.
 package sim
 
 import (
@@ -29,10 +29,10 @@ type Report struct {
 // began is the time at which every world begins.
 const began = rpc.Instant(1_800_000_000_000_000)
 
-// The bounds of a world: users act for horizon, and after settle everything must have ended.
+// The bounds of a world: users act for horizon, and after drain everything must have ended.
 const (
 	horizon    = 4 * time.Minute
-	settle     = 4 * time.Minute
+	drain      = 4 * time.Minute
 	scriptMost = 400 // lines that a failure prints
 	partitions = 2
 )
@@ -61,7 +61,7 @@ type world struct {
 	broken    error
 }
 
-// Run lets a world live until everything in it must have ended. Its error names the promise that was broken, and tells what happened before.
+// Run lets a world live until everything in it must have ended. Its error names the broken promise, with the log before it.
 func Run(seed uint64, fault Fault) (Report, error) {
 	//nolint:gosec // G404: a world must be the same again under its seed
 	w := &world{fault: fault, rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), now: began, store: memstore.New()}
@@ -83,7 +83,7 @@ func Run(seed uint64, fault Fault) (Report, error) {
 		w.start(fmt.Sprint("node-", n))
 	}
 	w.plan(nodes)
-	for w.now < began.Add(horizon+settle) && w.broken == nil {
+	for w.now < began.Add(horizon+drain) && w.broken == nil {
 		one := heap.Pop(&w.tasks).(task)
 		w.now = max(w.now, one.at)
 		one.do()
@@ -179,7 +179,7 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
-// calm tells whether nothing goes wrong any more: the world comes to its end.
+// calm reports whether faults have stopped: the world comes to its end.
 func (w *world) calm() bool { return w.now >= began.Add(horizon) }
 
 // plan writes down what users, operators and fate will do.
@@ -208,8 +208,8 @@ func (w *world) plan(nodes int) {
 		often(4, func() { w.group.share() })
 		often(2, w.upgrade)
 	}
-	w.promises.nobodyWaits()
-	w.after(horizon+settle, func() { w.log("the end") })
+	w.promises.sendersAnswered()
+	w.after(horizon+drain, func() { w.log("the end") })
 }
 
 // some is a process that lives.

@@ -13,7 +13,7 @@ var (
 	first = flag.Uint64("sim.first", 1, "the first seed")
 )
 
-// TestWorlds lets worlds live and holds them against the promises. A failure names its seed: -sim.first=SEED -sim.seeds=1.
+// TestWorlds runs worlds and checks the promises. A failure names its seed: -sim.first=SEED -sim.seeds=1.
 func TestWorlds(t *testing.T) {
 	n := *seeds
 	if n == 0 {
@@ -44,7 +44,7 @@ func add(sum *sim.Report, r sim.Report) {
 	}
 }
 
-// wantEventful: worlds in which nothing goes wrong prove nothing.
+// wantEventful fails if the worlds had no faults: they would prove nothing.
 func wantEventful(t *testing.T, sum sim.Report) {
 	t.Helper()
 	v := reflect.ValueOf(sum)
@@ -55,7 +55,7 @@ func wantEventful(t *testing.T, sum sim.Report) {
 	}
 }
 
-// TestSameSeedSameWorld: a failure can be had again.
+// TestSameSeedSameWorld: a failure can be reproduced.
 func TestSameSeedSameWorld(t *testing.T) {
 	a, err := sim.Run(7, sim.Sound)
 	if err != nil {
@@ -66,7 +66,7 @@ func TestSameSeedSameWorld(t *testing.T) {
 	}
 }
 
-// TestFaultsAreFound: each fault that is made on purpose is noticed within a few worlds.
+// TestFaultsAreFound: each injected fault is found within a few worlds.
 func TestFaultsAreFound(t *testing.T) {
 	for name, fault := range sim.Faults() {
 		t.Run(name, func(t *testing.T) {

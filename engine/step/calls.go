@@ -31,7 +31,7 @@ func (t *turn) call(a Call) {
 	t.run(t.env.Info.Chain, t.callMessage(a), a.ID)
 }
 
-// again answers the repetition of an open call: a persistent one is queued, of a light one the end is told to all who wait.
+// again answers a repeated open call: a persistent one is queued, the end of a light one goes to all callers.
 func (t *turn) again(known *rpc.Call) {
 	if known.Persistent {
 		t.effect(NotifyCallers{Call: known.ID, Phase: rpc.PhaseQueued})

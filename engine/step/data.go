@@ -107,7 +107,7 @@ func (t *turn) askAttributes(a AskAttributes) {
 	t.effect(give)
 }
 
-// changeAttributes stores what came from outside, tells the device of shared ones, and lets ATTRIBUTES_UPDATED run through
+// changeAttributes stores a change from outside, pushes shared attributes to the device, and lets ATTRIBUTES_UPDATED run through
 // the chain.
 func (t *turn) changeAttributes(a ChangeAttributes) {
 	device := nodes.Entity{Type: nodes.Device, ID: t.cmd.Device}
@@ -134,7 +134,7 @@ func (t *turn) changeAttributes(a ChangeAttributes) {
 	}, uuid.Nil)
 }
 
-// push tells the device of shared attributes that changed, if it is connected.
+// push sends changed shared attributes to a connected device.
 func (t *turn) push(writes []nodes.Write) {
 	session := t.device.Session.ID
 	if session == uuid.Nil {

@@ -6,8 +6,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Effect is something that the world is to learn after the events of its step are committed. Effects are derived from
-// the events; those that must not be lost are found again with rpc.Outstanding and from the parked runs.
+// Effect is to be executed after the events of its step are committed. Effects follow from
+// the events; those that must not be lost are derived again with rpc.Outstanding and from the parked runs.
 type Effect interface{ isEffect() }
 
 // Deliver sends a call to its device.
@@ -17,7 +17,7 @@ type Deliver struct {
 	Body *rpc.Body // nil: to be read from the call's stream
 }
 
-// NotifyCallers answers those who wait for a call: it ended, or (Phase queued) it is stored and goes on without them.
+// NotifyCallers answers the callers of a call: it ended, or (Phase queued) it is stored and they need not wait.
 type NotifyCallers struct {
 	Call     uuid.UUID
 	Phase    rpc.Phase
@@ -48,7 +48,7 @@ type GiveAttributes struct {
 	Shared  map[string][]byte
 }
 
-// PushAttributes tells a device of changed shared attributes.
+// PushAttributes sends changed shared attributes to a device.
 type PushAttributes struct {
 	Session uuid.UUID
 	Changed map[string][]byte
@@ -67,7 +67,7 @@ const (
 	ReasonChainGone     = "chain_gone"     // a parked run cannot go on: its version of the chain was removed
 )
 
-// DeadLetter reports that a part of a chain's work was cut off; the command itself was processed.
+// DeadLetter reports that part of a chain's work was cut off; the command itself was processed.
 type DeadLetter struct {
 	Reason string
 	Detail string

@@ -127,13 +127,13 @@ func EvolveRun(r Run, f RunFact) Run {
 		r.Last, r.Server = f.Number, f.Server
 		r.Tokens = append(r.Tokens[:len(r.Tokens):len(r.Tokens)], Parked{Number: f.Number, Token: f.Token, Call: f.Call, Due: f.Due})
 	case RunResumed:
-		kept := make([]Parked, 0, len(r.Tokens))
+		rest := make([]Parked, 0, len(r.Tokens))
 		for _, p := range r.Tokens {
 			if p.Number != f.Number {
-				kept = append(kept, p)
+				rest = append(rest, p)
 			}
 		}
-		r.Tokens = kept
+		r.Tokens = rest
 	case RunEnded:
 		r.Tokens = nil
 	}

@@ -26,15 +26,15 @@ type parking struct {
 	due  rpc.Instant
 }
 
-// run sends a message through a chain. server names the application's call that the message stands for, if it does: when
-// nothing of the run goes on and the call was not dispatched, its caller is told at once.
+// run sends a message through a chain. server names the application's call that the message stands for, if it does: if
+// the run ends and the call was not dispatched, its caller is answered at once.
 func (t *turn) run(p *chains.Program, m nodes.Msg, server uuid.UUID) {
 	r := &running{turn: t, program: p, server: server, meta: t.cmd.Meta}
 	r.meta.Chain = chainName(p)
 	r.take(p.Run(r.env(), m))
 }
 
-// resume lets a parked token go on with its answer.
+// resume resumes a parked token with its answer.
 func (t *turn) resume(run Run, p Parked, a nodes.Answer, kind string) {
 	program, known := t.pinned(p.Token.Chain, p.Token.Version)
 	if !known {
@@ -52,7 +52,7 @@ func (t *turn) resume(run Run, p Parked, a nodes.Answer, kind string) {
 	r.take(program.Resume(r.env(), p.Token, a))
 }
 
-// pinned is a version of a chain, nil if it is gone; it is needed if it is not at hand.
+// pinned is a version of a chain, nil if it is gone; it is requested if it is not in memory.
 func (t *turn) pinned(chain uuid.UUID, version int) (p *chains.Program, known bool) {
 	v := Version{chain, version}
 	if p, known = t.env.Pinned(v); !known {
@@ -87,7 +87,7 @@ func (r *running) env() chains.Env {
 	}
 }
 
-// take takes over what the chain did: writes, logs, parked tokens, failures.
+// take applies the chain's result: writes, logs, parked tokens, failures.
 func (r *running) take(res chains.Result) {
 	t := r.turn
 	if res.Needs != nil {
@@ -114,7 +114,7 @@ func (r *running) take(res chains.Result) {
 	r.end(res.Failures)
 }
 
-// end closes a run of which nothing waits, and tells the caller of a call that it did not dispatch.
+// end closes a run without parked tokens, and answers the caller of a call that it did not dispatch.
 func (r *running) end(failures []chains.NodeFailure) {
 	t := r.turn
 	if len(r.run.Tokens) > 0 {
@@ -232,7 +232,7 @@ func (r *running) newCall(dispatch *rpc.Dispatch, a nodes.CallDevice) error {
 	})
 }
 
-// changed tells where the chain changed what the application asked for.
+// changed is what the chain changed of the application's request.
 func (t *turn) changed(call uuid.UUID, a nodes.CallDevice) (method *string, params []byte) {
 	b, ok := t.bodies[call]
 	if !ok {

@@ -65,7 +65,7 @@ func (s *script) effect(t *testing.T, e step.Effect) string {
 		method, params := body.Command()
 		return fmt.Sprintf("deliver %s wire=%d attempt=%d over %s: %s %s", e.Call.ID, e.Call.Wire, e.Call.Attempt, e.Session.ID, method, params)
 	case step.NotifyCallers:
-		text := fmt.Sprintf("settle %s %s", e.Call, e.Phase)
+		text := fmt.Sprintf("notify %s %s", e.Call, e.Phase)
 		if e.Code != "" {
 			text += fmt.Sprintf(" %s %q", e.Code, e.Detail)
 		}

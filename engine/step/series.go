@@ -27,7 +27,7 @@ func (ChangeSeries) isAction() {}
 // seriesUpdated is ThingsBoard's TIMESERIES_UPDATED: values that somebody other than the device wrote.
 const seriesUpdated = "TIMESERIES_UPDATED"
 
-// changeSeries stores what came from outside, and lets TIMESERIES_UPDATED run through the chain (ThingsBoard's
+// changeSeries stores a change from outside, and lets TIMESERIES_UPDATED run through the chain (ThingsBoard's
 // EntityActionService: {"timeseries":[{"ts":…,"values":{…}}]}).
 func (t *turn) changeSeries(a ChangeSeries) {
 	device := nodes.Entity{Type: nodes.Device, ID: t.cmd.Device}

@@ -56,7 +56,7 @@ func ParseTraceparent(text string) (trace [16]byte, s Span, ok bool) {
 	}
 	for _, c := range []byte(text[:55]) {
 		if c >= 'A' && c <= 'F' {
-			return trace, s, false // hex digits are small letters
+			return trace, s, false // hex digits are lower case
 		}
 	}
 	var version [1]byte
@@ -69,13 +69,13 @@ func ParseTraceparent(text string) (trace [16]byte, s Span, ok bool) {
 	return trace, s, true
 }
 
-// TraceContext is a place in a trace: what follows from what stands there is a child of its span. The zero TraceContext is in no trace.
+// TraceContext is a W3C trace context. The zero TraceContext is in no trace.
 type TraceContext struct {
 	Trace [16]byte
 	Span  Span
 }
 
-// None tells whether it is in no trace.
+// None reports whether it is in no trace.
 func (t TraceContext) None() bool { return t.Trace == [16]byte{} }
 
 // Traceparent is its W3C traceparent; empty if it has none.

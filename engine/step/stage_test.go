@@ -158,7 +158,7 @@ func (s *stage) take(t *testing.T, r step.Result) {
 	for _, c := range r.Calls {
 		fold := rpc.FoldCall(s.streams[step.Stream{Kind: step.CallStream, ID: c.ID}], s.info.Settings)
 		if fold.Phase != c.Phase || fold.Status != c.Status || fold.Reason != c.Reason || fold.Wire != c.Wire || fold.Removed != c.Removed {
-			t.Fatalf("the call that the step tells differs from its fold:\n%+v\n%+v", c, fold)
+			t.Fatalf("the call in the step's result differs from its fold:\n%+v\n%+v", c, fold)
 		}
 	}
 	live := map[uuid.UUID]string{}

@@ -1,8 +1,8 @@
 // Package step composes calls and rule chains into one pure function: a device, the parked runs and a command in, events and
 // effects out.
 //
-// Step changes nothing that it is given: its Result holds the state after the command, and whoever drops it has dropped all of it. There is no
-// clock, no I/O and no randomness: what the outside knows (the device's row, values, bodies, ids) is handed in with Env.
+// Step does not change its arguments: the Result holds the state after the command, and dropping it undoes everything. There is no
+// clock, no I/O and no randomness: the device's row, values, bodies and ids come in with Env.
 package step
 
 import (
@@ -40,7 +40,7 @@ type Span struct {
 	Sampled bool
 }
 
-// Waiter is who waits for the decision on a command; the step does not look at it. The zero Waiter is nobody.
+// Waiter is the sender that waits for the decision on a command; the step does not look at it. The zero Waiter is none.
 type Waiter struct {
 	Node string    `json:"node"` // the process
 	ID   uuid.UUID `json:"id"`   // known to that process
@@ -111,7 +111,7 @@ type Info struct {
 	LightFacts bool // life-cycle facts of light calls enter the chain, too
 }
 
-// Env is what a step may look at beside the state. Its functions must give the same answers whenever the step is run again.
+// Env is a step's input besides the state. Its functions must give the same answers whenever the step is run again.
 type Env struct {
 	Info   Info
 	Run    func(id uuid.UUID) (Run, bool)                  // a parked run
@@ -131,7 +131,7 @@ type Needs struct {
 	Chains []Version
 }
 
-// None tells whether nothing is needed.
+// None reports whether nothing is needed.
 func (n *Needs) None() bool { return n.Values == nil && n.Bodies == nil && n.Chains == nil }
 
 // Version names a version of a rule chain.
@@ -140,14 +140,14 @@ type Version struct {
 	Number int
 }
 
-// Result is what a step answers.
+// Result is the result of a step.
 type Result struct {
 	Events  []Event
 	Effects []Effect
 	Writes  []nodes.Write
-	Refusal error // the command was refused; Events and Effects may still tell of it
+	Refusal error // the command was refused; Events and Effects may still record it
 
-	// Needs names what must be at hand before the command can be stepped; everything else is empty then.
+	// Needs names what must be read before the command can be stepped; everything else is empty then.
 	Needs Needs
 
 	// Calls are the calls that the step changed, each in its last state.

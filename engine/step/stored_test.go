@@ -39,7 +39,7 @@ func TestStoredExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			compare(t, strings.TrimSuffix(file, ".json")+".txt", told(t, f))
+			compare(t, strings.TrimSuffix(file, ".json")+".txt", describe(t, f))
 		})
 	}
 	for _, name := range runFactNames(t) {
@@ -49,7 +49,7 @@ func TestStoredExamples(t *testing.T) {
 	}
 }
 
-// TestNewerRunFacts: what only a newer program can read is told apart from what is damaged.
+// TestNewerRunFacts: facts that only a newer program can read fail with another error than damaged ones.
 func TestNewerRunFacts(t *testing.T) {
 	for _, newer := range []struct {
 		name    string
@@ -66,8 +66,8 @@ func TestNewerRunFacts(t *testing.T) {
 	}
 }
 
-// told is a fact in words; of a parked token what it needs to go on.
-func told(t *testing.T, f step.RunFact) string {
+// describe is a fact as text; of a parked token, what it needs to resume.
+func describe(t *testing.T, f step.RunFact) string {
 	t.Helper()
 	switch f := f.(type) {
 	case step.RunParked:

@@ -119,7 +119,7 @@ func (t *turn) changedCall(c rpc.Call) {
 	t.out.Calls = append(t.out.Calls, c)
 }
 
-// remember keeps the body of a call whose events pass by, as far as it is known here.
+// remember updates the body of a call with its event, if the body is known here.
 func (t *turn) remember(e rpc.Event) {
 	b, known := t.bodies[e.Call]
 	if _, begins := e.Fact.(rpc.Requested); !known && !begins {
@@ -146,7 +146,7 @@ func (t *turn) followUp() {
 	}
 }
 
-// answer tells those who wait for the call or for its answer.
+// answer answers the callers of the call, and the device for its own call.
 func (t *turn) answer(c consequence) {
 	if c.is.Direction == rpc.FromDevice {
 		t.respond(c)
@@ -168,7 +168,7 @@ func (t *turn) answer(c consequence) {
 	}
 }
 
-// respond answers the device that made the call; one that nobody answered gets ThingsBoard's error at the deadline
+// respond answers the device that made the call; an unanswered one gets ThingsBoard's error at the deadline
 // (DefaultTransportService, transport.client_side_rpc.timeout).
 func (t *turn) respond(c consequence) {
 	var body []byte
@@ -211,7 +211,7 @@ func (t *turn) announce(c consequence) {
 	t.hops--
 }
 
-// showing tells whether a fact is one that ThingsBoard would have stored.
+// showing reports whether a fact is one that ThingsBoard would have stored.
 func showing(f rpc.Fact) bool {
 	switch f.(type) {
 	case rpc.Queued, rpc.Sent, rpc.Delivered, rpc.DeliveryFailed, rpc.Succeeded, rpc.Failed, rpc.Expired, rpc.Cancelled, rpc.Removed, rpc.Rejected:
@@ -220,7 +220,7 @@ func showing(f rpc.Fact) bool {
 	return false
 }
 
-var errNotAtHand = errors.New("the call's body is not at hand")
+var errBodyMissing = errors.New("the body of the call is missing")
 
 // callRecord is the data of a life-cycle message: ThingsBoard's JSON of the call.
 func (t *turn) callRecord(c consequence) ([]byte, error) {
@@ -228,14 +228,14 @@ func (t *turn) callRecord(c consequence) ([]byte, error) {
 	if !ok {
 		if b, ok = t.env.Body(c.is.ID); !ok {
 			t.out.Needs.Bodies = append(t.out.Needs.Bodies, c.is.ID)
-			return nil, errNotAtHand
+			return nil, errBodyMissing
 		}
 		b = rpc.EvolveBody(b, c.event.Fact)
 	}
 	return rpc.AppendRecord(nil, t.cmd.Tenant, t.cmd.Device, &c.is, &b), nil
 }
 
-// resumeCaller lets the run go on that waits for the end of the call.
+// resumeCaller resumes the run that waits for the end of the call.
 func (t *turn) resumeCaller(c consequence) {
 	if !c.is.Phase.Terminal() || c.was.Phase.Terminal() || c.is.Run == uuid.Nil {
 		return

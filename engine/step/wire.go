@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// WireVersion is the version of the form in which commands are kept in an inbox outside the process. A reader takes older ones, too.
+// WireVersion is the version of the encoding of commands in an inbox outside the process. A reader takes older ones, too.
 const WireVersion = 1
 
 // kind is how an action is called in an inbox.
@@ -58,7 +58,7 @@ func life[A rpc.Action](name string) kind {
 	}}
 }
 
-// envelope is a command as the inbox keeps it. Times are microseconds since 1970; the owner stamps its own time when it takes it.
+// envelope is a command as it is stored in the inbox. Times are microseconds since 1970; the owner stamps its own time when it takes it.
 type envelope struct {
 	Version  int             `json:"v"`
 	Kind     string          `json:"kind"`
@@ -74,7 +74,7 @@ type envelope struct {
 	Do       json.RawMessage `json:"do"`
 }
 
-// NameOf names an action for metrics and logs, also one that never enters an inbox.
+// NameOf names an action for metrics and logs, also one without an encoding for the inbox.
 func NameOf(do Action) string {
 	if r, ok := do.(RPC); ok {
 		return reflect.TypeOf(r.Do).Name()
@@ -103,12 +103,12 @@ func kindOf(do Action) *kind {
 	return nil
 }
 
-// AppendCommand appends the form of a command that an inbox keeps: JSON without line breaks. At, Chain and what the owner looks up
+// AppendCommand appends the encoding of a command for the inbox: JSON without line breaks. At, Chain and what the owner looks up
 // are left out: they are the owner's to say.
 func AppendCommand(dst []byte, c Command) ([]byte, error) {
 	k := kindOf(c.Do)
 	if k == nil {
-		return dst, fmt.Errorf("a %T does not travel", c.Do)
+		return dst, fmt.Errorf("%T has no encoding for the inbox", c.Do)
 	}
 	var content any = c.Do
 	if r, ok := c.Do.(RPC); ok {
@@ -131,7 +131,7 @@ func AppendCommand(dst []byte, c Command) ([]byte, error) {
 	return dst, nil
 }
 
-// appendJSON is encoding/json without the escapes for HTML: what a device said is kept as it said it.
+// appendJSON is encoding/json without the escapes for HTML: a device's data is stored unchanged.
 func appendJSON(dst []byte, v any) ([]byte, error) {
 	buf := bytes.NewBuffer(dst)
 	enc := json.NewEncoder(buf)
@@ -179,5 +179,5 @@ func readAction(name string, do json.RawMessage) (Action, error) {
 		}
 		return a, nil
 	}
-	return nil, fmt.Errorf("reading a command: nobody knows the kind %q", name)
+	return nil, fmt.Errorf("reading a command: unknown kind %q", name)
 }

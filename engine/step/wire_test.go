@@ -91,8 +91,8 @@ func TestStoredCommands(t *testing.T) {
 	}
 }
 
-// TestWhatTheOwnerMakesDoesNotTravel: such a command in an inbox would be somebody's forgery or our mistake.
-func TestWhatTheOwnerMakesDoesNotTravel(t *testing.T) {
+// TestOwnCommandsAreNotEncoded: a command of the owner itself in an inbox would be forged, or a bug.
+func TestOwnCommandsAreNotEncoded(t *testing.T) {
 	for _, do := range []step.Action{step.Wake{}, step.RPC{Do: rpc.Tick{}}, step.RPC{Do: rpc.Recover{}}, step.RPC{Do: rpc.Dispatch{}}} {
 		if b, err := step.AppendCommand(nil, step.Command{Do: do}); err == nil {
 			t.Errorf("%T is written as %s", do, b)
@@ -103,7 +103,7 @@ func TestWhatTheOwnerMakesDoesNotTravel(t *testing.T) {
 	}
 }
 
-func TestSpoiledCommands(t *testing.T) {
+func TestMalformedCommands(t *testing.T) {
 	for text, want := range map[string]string{
 		``:                       "unexpected end",
 		`[]`:                     "cannot unmarshal",

@@ -9,10 +9,10 @@ import (
 // Owned are the epochs of the partitions that this process owns now. It is safe for concurrent use.
 type Owned struct{ epochs []atomic.Int64 }
 
-// NewOwned owns none of so many partitions.
+// NewOwned owns none of a number of partitions.
 func NewOwned(partitions int32) *Owned { return &Owned{make([]atomic.Int64, partitions)} }
 
-// Has tells whether a partition is owned.
+// Has reports whether a partition is owned.
 func (o *Owned) Has(partition int32) bool {
 	return partition >= 0 && int(partition) < len(o.epochs) && o.epochs[partition].Load() != 0
 }

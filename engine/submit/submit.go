@@ -1,6 +1,6 @@
-// Package submit puts commands into the inbox of their owners, and notifies their senders.
+// Package submit puts commands into the inbox of their owners, and completes their senders.
 //
-// It knows how a command travels; what it means is decided by its owner.
+// It does not know what a command means.
 package submit
 
 import (
@@ -34,14 +34,14 @@ type Sender struct {
 	Notify func(waiter step.Waiter, err error)
 }
 
-// Class says when the sender of a command is done, and so how the command travels.
+// Class is when the sender of a command gets the result, and so how the command travels.
 type Class uint8
 
 // The classes.
 const (
 	Durable   Class = iota // when the command is durable
 	Decided                // when its owner has decided it
-	Ephemeral              // likewise; the command is about a session of this process and dies with it
+	Ephemeral              // likewise; the command concerns a session of this process and is lost with it
 )
 
 // Message is a command for the owner of a partition.
@@ -51,17 +51,17 @@ type Message struct {
 	Priority  bool // see bus.Message
 	Class     Class
 	Command   step.Command
-	Done      func(error) // is called once with the outcome, and must not block; may be nil
+	Done      func(error) // is called once with the result, and must not block; may be nil
 }
 
-// Meta is what the sender of a command says of it.
+// Meta is the sender's metadata of a command.
 func Meta(actor, cause string) rpc.Meta {
 	return rpc.Meta{Occurred: rpc.At(time.Now()), Actor: actor, Cause: cause}
 }
 
 func forgetNothing() {}
 
-// Put hands a command to its owner. The function returned ends the wait for the outcome. After an error, done is not called: wire.ErrBusy, wire.ErrUncertain,
+// Put sends a command to its owner. The returned function ends the wait for the result. After an error, done is not called: wire.ErrBusy, wire.ErrUncertain,
 // wire.ErrStopping, wire.ErrTooLarge.
 func (s *Sender) Put(m Message) (forget func(), err error) {
 	out := bus.Message{Partition: m.Partition, Lane: m.Lane, Key: m.Command.Device, Priority: m.Priority, Ephemeral: m.Class == Ephemeral, Done: m.Done}
@@ -90,7 +90,7 @@ func (s *Sender) Put(m Message) (forget func(), err error) {
 	return forget, nil
 }
 
-// await lets the owner of a message complete it. That the message is kept, nobody needs to know.
+// await lets the owner of a message complete it. Its durability alone is not reported.
 func (s *Sender) await(w *step.Waiter, m *bus.Message, done func(error)) (forget func()) {
 	id := s.NewID()
 	s.Decisions.Await(id, done, time.Now())
@@ -103,7 +103,7 @@ func (s *Sender) await(w *step.Waiter, m *bus.Message, done func(error)) (forget
 	return func() { s.Decisions.Forget(id) }
 }
 
-// PutEphemeral puts a message that makes sense to this process only to its owner, wherever that is. Errors as of Put.
+// PutEphemeral sends an ephemeral message to its owner at any process. Errors as of Put.
 func (s *Sender) PutEphemeral(m bus.Message) error {
 	m.Ephemeral = !s.Shared || s.Owned.Has(m.Partition)
 	forget := forgetNothing
@@ -138,12 +138,12 @@ func (s *Sender) Complete(c *owner.Completion) {
 		c.Done(c.Err)
 	case c.Waiter.Node == s.Process:
 		s.Decisions.Complete(c.Waiter.ID, c.Err)
-	case s.Shared: // alone, it was a process before this one
+	case s.Shared: // a single process: it was for a previous one
 		s.Notify(c.Waiter, c.Err)
 	}
 }
 
-// failure is what a sender gets when the inbox did not take its command.
+// failure is the sender's error when the inbox did not take a command.
 func (s *Sender) failure(err error) error {
 	switch {
 	case errors.Is(err, bus.ErrFull):
@@ -160,5 +160,5 @@ func (s *Sender) failure(err error) error {
 }
 
 // OldestMost is how old the oldest waiting command of a partition's owner may be before new calls are refused, and data is shed. Answers and acknowledgements are
-// always taken: they end what is open.
+// always taken: they end open calls.
 const OldestMost = time.Second

@@ -1,4 +1,4 @@
-// Package wire is what nodes put into the inbox of a partition, and its form there: commands, and what is for the owner itself.
+// Package wire encodes the messages in the inbox of a partition: commands, and messages for the owner itself.
 package wire
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// The headers of a command in the inbox, for those who look at the topic without decoding it.
+// The headers of a command in the inbox, for readers that do not decode it.
 const (
 	HeaderKind   = "callchain-command"
 	HeaderDevice = "callchain-device"
@@ -22,8 +22,8 @@ const (
 	HeaderParent = "traceparent"     // W3C trace context of the sender's span
 )
 
-// Confirm is the word of a process that everything it has for a partition stands before this in its inbox: its connections there. The owner waits for
-// the word of each process before it takes a device for offline.
+// Confirm says that all connections of a process in a partition stand before it in the inbox. The owner waits for
+// the Confirm of each process before it treats a device as offline.
 type Confirm struct {
 	Process   string   `json:"process"`
 	Partition int32    `json:"partition"`
@@ -60,7 +60,7 @@ func (Codec) Encode(value any) ([]byte, map[string]string, error) {
 	}
 	cmd, ok := value.(step.Command)
 	if !ok {
-		return nil, nil, fmt.Errorf("a %T never enters an inbox", value)
+		return nil, nil, fmt.Errorf("%T has no encoding for the inbox", value)
 	}
 	b, err := step.AppendCommand(make([]byte, 0, 512), cmd)
 	if err != nil {
@@ -94,7 +94,7 @@ func (Codec) Decode(b []byte) (any, error) {
 	return cmd, nil
 }
 
-// form is the form of a message for the owner itself.
+// form is the encoding of a message for the owner itself.
 type form[M any] struct {
 	Version int    `json:"v"`
 	Kind    string `json:"kind"`

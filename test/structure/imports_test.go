@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// checkImports is rule R1 on direct imports of files that are no tests. What a package reaches through another is judged there;
+// checkImports is rule R1 on direct imports of production files. Indirect imports are checked in the package that has them;
 // registry opens its databases itself, so whoever imports it links their drivers.
 func checkImports(t *tree) []finding {
 	var out []finding
@@ -27,7 +27,7 @@ func checkImports(t *tree) []finding {
 			if err != nil {
 				continue // the parser accepted it, so it is quoted
 			}
-			if what, fix := judgeImport(rule, s.pkg, name); what != "" {
+			if what, fix := importFinding(rule, s.pkg, name); what != "" {
 				out = append(out, finding{"R1", t.at(s, spec.Pos()), what, fix})
 			}
 		}
@@ -44,8 +44,8 @@ func ruleFor(pkg string) (importRule, bool) {
 	return importRule{}, false
 }
 
-// judgeImport says what is wrong with pkg importing name, or nothing.
-func judgeImport(rule importRule, pkg, name string) (what, fix string) {
+// importFinding is what is wrong with pkg importing name, or nothing.
+func importFinding(rule importRule, pkg, name string) (what, fix string) {
 	own, isOwn := strings.CutPrefix(name, module+"/")
 	switch {
 	case name == "testing" && !suite.MatchString(pkg) && !strings.HasPrefix(pkg, "test/"):
@@ -62,13 +62,13 @@ func judgeImport(rule importRule, pkg, name string) (what, fix string) {
 	return "", ""
 }
 
-// isStd tells the standard library by the missing dot in the first element, as the go command does.
+// isStd recognizes the standard library by the missing dot in the first element, as the go command does.
 func isStd(name string) bool {
 	first, _, _ := strings.Cut(name, "/")
 	return !strings.Contains(first, ".") && first != module
 }
 
-// checkPureImports is the import half of rule R2: an allow-list, so that a new source of surprise is refused until it is judged.
+// checkPureImports is the import half of rule R2: an allow-list, so that a new package is refused until it is reviewed.
 func checkPureImports(t *tree) []finding {
 	var out []finding
 	for _, s := range t.sources {
@@ -78,7 +78,7 @@ func checkPureImports(t *tree) []finding {
 		for _, spec := range s.file.Imports {
 			name, err := strconv.Unquote(spec.Path.Value)
 			if err != nil || !isStd(name) || pureStd.MatchString(name) {
-				continue // a quoted path, or one that rule R1 judges
+				continue // a quoted path, or one that rule R1 checks
 			}
 			out = append(out, finding{
 				"R2", t.at(s, spec.Pos()), "the pure package " + s.pkg + " imports " + name,

@@ -19,7 +19,7 @@ import (
 // exports maps import paths to files of export data, as `go list -export` built them.
 type exports map[string]string
 
-// listExports builds what the packages of patterns import and tells where the results are. Packages that do not compile
+// listExports builds what the packages of patterns import and returns where the results are. Packages that do not compile
 // are left out; the type check names their errors.
 func listExports(root string, patterns ...string) (exports, error) {
 	cmd := exec.Command("go", append([]string{"list", "-e", "-export", "-deps", "-json=ImportPath,Export"}, patterns...)...)

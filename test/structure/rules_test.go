@@ -15,7 +15,7 @@ var (
 	none     = regexp.MustCompile(`^$`)
 	anything = regexp.MustCompile(`.`)
 	ids      = anchored(`github\.com/google/uuid`)
-	// pureThird are the foreign packages that compute and do nothing else.
+	// pureThird are packages of other modules without side effects.
 	pureThird = anchored(`github\.com/google/uuid|github\.com/expr-lang/expr(/.+)?|github\.com/goccy/go-yaml(/.+)?|` +
 		`github\.com/santhosh-tekuri/jsonschema/v6(/.+)?`)
 	// contracts are the packages that the shell programs against.
@@ -37,7 +37,7 @@ var importRules = []importRule{
 	{anchored(`engine/rpc`), none, pureThird, "the life cycle is pure and a leaf"},
 	{anchored(`engine/step(/.+)?`), anchored(`engine/(rpc|step)(/.+)?|nodes(/.+)?|chains(/.+)?`), pureThird, "pure packages see only pure packages"},
 	{anchored(`engine/projection`), anchored(`eventstore|nodes|engine/(rpc|step)`), ids, "projections see facts and tables"},
-	{anchored(`engine/cluster`), anchored(`engine/rpc`), ids, "what nodes tell each other is pure"},
+	{anchored(`engine/cluster`), anchored(`engine/rpc`), ids, "messages between nodes are pure"},
 	{anchored(`engine/(deadletter|wire)`), anchored(`eventstore|engine/(bus|deadletter|projection|rpc|step)`), ids, "forms of messages and rows are pure"},
 	{anchored(`engine/nodetrace`), anchored(`eventstore|chains|nodes|engine/projection`), ids, "rows of traces are pure"},
 	{
@@ -106,7 +106,7 @@ var forbiddenUses = map[string]string{
 
 const (
 	useAt       = "take the time from the command's At"
-	useDeadline = "tell the deadline (NextDeadline) and let the owner fire it"
+	useDeadline = "return the deadline (NextDeadline) and let the owner fire it"
 	useUTC      = "use UTC; the machine's time zone is no input"
 	useID       = "take the id from the command, or derive it with uuid.NewSHA1"
 )

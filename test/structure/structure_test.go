@@ -1,4 +1,4 @@
-// Package structure_test executes the rules of CONTRIBUTING.md that a program can judge. Each finding names the place,
+// Package structure_test executes the rules of CONTRIBUTING.md that a program can check. Each finding names the place,
 // the fix and the rule; snippets_test.go shows for each check that it can fail.
 package structure_test
 

@@ -1,4 +1,4 @@
-// Package bustest is the suite that every bus.Inbox passes, nastiest case first.
+// Package bustest is the conformance suite of bus.Inbox and bus.Group, nastiest case first.
 package bustest
 
 import (
@@ -19,35 +19,35 @@ import (
 // boundMost is the largest bound of a lane that the suite tries to fill; the inbox that it is given should be far smaller.
 const boundMost = 1 << 20
 
-// patience ends a wait for a signal that was lost.
-const patience = 20 * time.Second
+// timeout bounds each wait.
+const timeout = 20 * time.Second
 
-// Fixture is an implementation, as the suite needs it.
+// Fixture is an implementation under test.
 type Fixture struct {
-	// Site makes an empty place for the messages of one test. It is removed with the test.
+	// Site makes an empty place for the messages of one test, and removes it with the test.
 	Site func(t *testing.T) *Site
 	// Bound is the number of messages that a lane holds: a few hundred.
 	Bound int
 	// Partitions that every inbox has; 4 or more.
 	Partitions int32
-	// Why says of cases that this implementation leaves out why it does.
+	// Why gives the reason for each skipped case.
 	Why map[string]string
 }
 
-// Site is a place where messages are kept, or go through.
+// Site is a place for messages.
 type Site struct {
 	// Open opens an inbox. It ends with the test, or when end is called.
 	Open func(t *testing.T) (in bus.Inbox, end func())
-	// The rest is for inboxes that remember.
-	Renew  func(t *testing.T, lane bus.Lane)                                // removes the lane's topic, if it is there, and makes it anew, empty
-	Remove func(t *testing.T, lane bus.Lane)                                // removes the lane's topic
-	Trim   func(t *testing.T, lane bus.Lane, partition int32, before int64) // removes the messages before an offset
-	Spoil  func(t *testing.T, lane bus.Lane, partition int32, bytes []byte) // adds bytes that no inbox wrote
-	Down   func(t *testing.T) (up func())                                   // kills what remembers; up starts it again
-	Hang   func(t *testing.T) (on func())                                   // what remembers stops to answer, without a word; on lets it go on
+	// The rest is for durable inboxes.
+	Renew   func(t *testing.T, lane bus.Lane)                                // recreates the lane's topic, empty
+	Remove  func(t *testing.T, lane bus.Lane)                                // removes the lane's topic
+	Trim    func(t *testing.T, lane bus.Lane, partition int32, before int64) // removes the messages before an offset
+	Corrupt func(t *testing.T, lane bus.Lane, partition int32, bytes []byte) // adds bytes that no inbox wrote
+	Down    func(t *testing.T) (up func())                                   // kills the brokers; up starts them again
+	Hang    func(t *testing.T) (on func())                                   // the brokers stop answering; on resumes them
 }
 
-// A testCase is run with an inbox that hands over what it is given.
+// A testCase runs with an open inbox.
 type testCase struct {
 	name string
 	run  func(*testing.T, *place)
@@ -61,7 +61,7 @@ type place struct {
 	end     func() // of in
 }
 
-// Run runs the suite. Some cases are for inboxes that remember, some for those that don't, most for all.
+// Run runs the suite. Some cases are for durable inboxes, some for those that don't, most for all.
 func Run(t *testing.T, f Fixture) {
 	all := []testCase{
 		{"many producers, one consumer that waits for signals", manyProducers},
@@ -72,10 +72,10 @@ func Run(t *testing.T, f Fixture) {
 		{"closed", closed},
 	}
 	inbox, end := f.Site(t).Open(t)
-	remembers := inbox.Durable()
+	durable := inbox.Durable()
 	end()
-	if remembers {
-		all = append(append(sharing(), remembering()...), all...)
+	if durable {
+		all = append(append(sharing(), durableCases()...), all...)
 	} else {
 		all = append(all, testCase{"a full lane refuses, priority messages go beyond", fullLane}, testCase{"closing races with producers", closeRace},
 			testCase{"a partition ends", endTakesAll})
@@ -161,19 +161,19 @@ func parcelOf(t *testing.T, m bus.Message) parcel {
 	return p
 }
 
-// putAll puts a producer's parcels in order, again and again where the lane is full. Room may come a moment after the messages that made it: an inbox that
-// remembers hands them over before it knows that they are kept.
+// putAll puts a producer's parcels in order, again and again where the lane is full. Room may come a moment after the messages that made it: a durable
+// inbox hands them over before it knows that they are written.
 func putAll(in bus.Inbox, lane bus.Lane, producer, count int, room <-chan struct{}) error {
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	late := time.NewTimer(patience)
+	late := time.NewTimer(timeout)
 	defer late.Stop()
 	for n := 0; n < count; {
 		err := in.Put(message(lane, parcel{producer, n}))
 		switch {
 		case err == nil:
 			n++
-			late.Reset(patience)
+			late.Reset(timeout)
 		case errors.Is(err, bus.ErrFull):
 			select {
 			case <-room:
@@ -188,7 +188,7 @@ func putAll(in bus.Inbox, lane bus.Lane, producer, count int, room <-chan struct
 	return nil
 }
 
-// manyProducers: whatever the interleaving, the order of each producer is kept, nothing is lost or doubled, and a consumer
+// manyProducers: whatever the interleaving, the order of each producer is preserved, nothing is lost or doubled, and a consumer
 // that sleeps until a signal comes gets all of it.
 func manyProducers(t *testing.T, p *place) {
 	p.begin(t)
@@ -207,8 +207,8 @@ func manyProducers(t *testing.T, p *place) {
 	for got, turn := 0, 0; got < producers*count; turn++ {
 		select {
 		case <-in.Ready():
-		case <-time.After(patience):
-			t.Fatalf("no signal for %s, %d of %d messages came; %d and %d wait", patience, got, producers*count, in.Len(bus.RPC), in.Len(bus.Data))
+		case <-time.After(timeout):
+			t.Fatalf("no signal for %s, %d of %d messages came; %d and %d wait", timeout, got, producers*count, in.Len(bus.RPC), in.Len(bus.Data))
 		}
 		for lane := range bus.Lanes { // one bite a lane and signal: what is left behind needs a signal of its own
 			for _, m := range in.Take(lane, 1+turn%97, nil) {
@@ -254,7 +254,7 @@ func wantSignal(t *testing.T, in bus.Inbox) {
 	t.Helper()
 	select {
 	case <-in.Ready():
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("no signal came")
 	}
 }
@@ -355,7 +355,7 @@ func lanesApart(t *testing.T, p *place) {
 	flood := 10 * p.fixture.Bound
 	for n := range flood {
 		m := message(bus.Data, parcel{n, 0})
-		m.Priority = p.in.Durable() // then more is kept than waits here
+		m.Priority = p.in.Durable() // then the inbox holds more than waits here
 		if err := p.in.Put(m); err != nil && !errors.Is(err, bus.ErrFull) {
 			t.Fatal(err)
 		}

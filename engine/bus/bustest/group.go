@@ -27,14 +27,14 @@ type GroupSite struct {
 	Node func(t *testing.T, name string) *GroupNode
 	// Down lets the brokers go away; up lets them come back. Nil: they cannot.
 	Down func(t *testing.T) (up func())
-	// Renew removes what the brokers have of the partitions, and makes it anew. Nil: there is nothing.
+	// Renew recreates the brokers' state of the partitions. Nil: there is none.
 	Renew func(t *testing.T)
 }
 
 // GroupNode is one node.
 type GroupNode struct {
 	Group bus.Group
-	// Hang lets the node hear nothing and say nothing, as if its process was stopped; on lets it go on.
+	// Hang suspends the node, as if its process was stopped; on resumes it.
 	Hang func() (on func())
 }
 
@@ -47,15 +47,15 @@ func RunGroup(t *testing.T, f GroupFixture) {
 		name string
 		run  func(*testing.T, *groupPlace)
 	}{
-		{"a node that hangs loses its partitions, and is told when it is back", hangs},
+		{"a node that hangs loses its partitions, and learns it when it is back", hangs},
 		{"the brokers go away and come back", brokersRestart},
-		{"a handover waits for the one who gives up", handoverWaits},
+		{"a handover waits for the previous owner", handoverWaits},
 		{"a node that leaves hands over at once", leaves},
-		{"one who does not give up is not waited for", stubborn},
+		{"an owner that does not give up in time loses its partitions", stubborn},
 		{"an arrival moves a fair part and no more", arrival},
 		{"two arrive at the same moment", together},
 		{"ten nodes", tenNodes},
-		{"what the brokers have of the partitions is made anew", renewed},
+		{"the brokers' state of the partitions is recreated", renewed},
 	} {
 		run := func(t *testing.T) {
 			p := &groupPlace{GroupSite: f.Site(t), partitions: f.Partitions, owners: map[int32]*node{}}
@@ -72,7 +72,7 @@ func RunGroup(t *testing.T, f GroupFixture) {
 	}
 }
 
-// groupPlace is what a case works on. It watches that no partition has two owners.
+// groupPlace is the state of a case. It checks that no partition has two owners.
 type groupPlace struct {
 	*GroupSite
 	partitions int32
@@ -83,7 +83,7 @@ type groupPlace struct {
 	broken []string
 }
 
-// node is a member that takes notes.
+// node is a member that records its assignments.
 type node struct {
 	*GroupNode
 	name  string
@@ -91,11 +91,11 @@ type node struct {
 	leave func() // it returns when Join has
 
 	// The place's lock guards these.
-	has     []int32
-	told    int       // Assigned was called
-	revoked [][]int32 // what Revoked was called with
-	lost    bool      // the others need not wait for it
-	hold    chan struct{}
+	has      []int32
+	assigned int       // Assigned was called
+	revoked  [][]int32 // what Revoked was called with
+	lost     bool      // the others need not wait for it
+	hold     chan struct{}
 }
 
 // join lets a node join.
@@ -107,7 +107,7 @@ func (p *groupPlace) join(t *testing.T, name string) *node {
 	go func() {
 		defer close(left)
 		if err := n.Group.Join(ctx, n); err != nil {
-			p.breaks("%s: Join: %v", name, err)
+			p.fail("%s: Join: %v", name, err)
 		}
 	}()
 	n.leave = func() { cancel(); <-left }
@@ -120,12 +120,12 @@ func (p *groupPlace) join(t *testing.T, name string) *node {
 // end lets all leave.
 func (p *groupPlace) end() {
 	for _, n := range p.nodes {
-		n.let()
+		n.releaseRevoked()
 		n.leave()
 	}
 }
 
-func (p *groupPlace) breaks(format string, args ...any) {
+func (p *groupPlace) fail(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.broken = append(p.broken, fmt.Sprintf(format, args...))
@@ -137,23 +137,23 @@ func (n *node) Assigned(partitions []int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !slices.IsSorted(partitions) {
-		p.broken = append(p.broken, fmt.Sprintf("%s was told %v, which is not sorted", n.name, partitions))
+		p.broken = append(p.broken, fmt.Sprintf("%s was assigned %v, which is not sorted", n.name, partitions))
 	}
 	for _, i := range n.has { // what is missing is gone
 		if !slices.Contains(partitions, i) && p.owners[i] == n {
 			delete(p.owners, i)
 			if !n.lost {
-				p.broken = append(p.broken, fmt.Sprintf("%s was told that %d is gone, and not that it is to go", n.name, i))
+				p.broken = append(p.broken, fmt.Sprintf("%s lost %d without a call of Revoked", n.name, i))
 			}
 		}
 	}
 	for _, i := range partitions {
 		if other := p.owners[i]; other != nil && other != n && !other.lost {
-			p.broken = append(p.broken, fmt.Sprintf("%s was told that it has %d, and %s had it", n.name, i, other.name))
+			p.broken = append(p.broken, fmt.Sprintf("%s was assigned %d while %s had it", n.name, i, other.name))
 		}
 		p.owners[i] = n
 	}
-	n.has, n.told = slices.Clone(partitions), n.told+1
+	n.has, n.assigned = slices.Clone(partitions), n.assigned+1
 }
 
 // Revoked implements bus.Member.
@@ -184,14 +184,14 @@ func (n *node) Revoked(ctx context.Context, partitions []int32) {
 	n.has = slices.DeleteFunc(n.has, func(i int32) bool { return slices.Contains(partitions, i) })
 }
 
-// grip lets Revoked wait until let is called.
-func (n *node) grip() {
+// holdRevoked lets Revoked wait until let is called.
+func (n *node) holdRevoked() {
 	n.place.mu.Lock()
 	defer n.place.mu.Unlock()
 	n.hold = make(chan struct{})
 }
 
-func (n *node) let() {
+func (n *node) releaseRevoked() {
 	n.place.mu.Lock()
 	defer n.place.mu.Unlock()
 	if n.hold != nil {
@@ -207,11 +207,11 @@ func (n *node) lose(lost bool) {
 	n.lost = lost
 }
 
-// notes are what a node has, how often it was told that, and what it was to give up, in all.
-func (n *node) notes() (has []int32, told int, revoked []int32) {
+// notes are the partitions of a node, how often they were assigned, and all that were revoked.
+func (n *node) notes() (has []int32, assigned int, revoked []int32) {
 	n.place.mu.Lock()
 	defer n.place.mu.Unlock()
-	return slices.Clone(n.has), n.told, slices.Sorted(slices.Values(slices.Concat(n.revoked...)))
+	return slices.Clone(n.has), n.assigned, slices.Sorted(slices.Values(slices.Concat(n.revoked...)))
 }
 
 // shared waits until these nodes have all partitions, in fair parts, each partition once.
@@ -229,7 +229,7 @@ func (p *groupPlace) shared(t *testing.T, nodes ...*node) {
 		}
 		return len(all) == int(p.partitions) && most-least <= 1 && sum(nodes) == len(all)
 	})
-	p.sound(t)
+	p.check(t)
 }
 
 // sum is how many partitions nodes have together. The place is locked.
@@ -240,8 +240,8 @@ func sum(nodes []*node) (sum int) {
 	return sum
 }
 
-// sound fails if a partition had two owners, or a node was told what is not so.
-func (p *groupPlace) sound(t *testing.T) {
+// check fails if a partition had two owners, or an assignment was wrong.
+func (p *groupPlace) check(t *testing.T) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()

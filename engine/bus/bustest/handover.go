@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// hangs: the others get what it had, it hears of that when it is back, and is not asked to give up what it lost. Then all share again.
+// hangs: the others get the hanging node's partitions; when it is back it gets a new assignment, without Revoked for what it lost. Then all share again.
 func hangs(t *testing.T, p *groupPlace) {
 	a, b := p.join(t, "a"), p.join(t, "b")
 	p.shared(t, a, b)
-	_, told, revoked := a.notes()
+	_, assigned, revoked := a.notes()
 	a.lose(true)
 	on := a.Hang()
 	p.shared(t, b)
-	if _, now, _ := a.notes(); now != told {
-		t.Error("a node that hangs was told something")
+	if _, now, _ := a.notes(); now != assigned {
+		t.Error("a node that hangs got an assignment")
 	}
 	on()
-	until(t, "the node that is back is told", func() bool {
+	until(t, "the node that is back gets its assignment", func() bool {
 		_, now, _ := a.notes()
-		return now > told
+		return now > assigned
 	})
 	a.lose(false)
 	p.shared(t, a, b)
@@ -66,7 +66,7 @@ func brokersRestart(t *testing.T, p *groupPlace) {
 func handoverWaits(t *testing.T, p *groupPlace) {
 	a := p.join(t, "a")
 	p.shared(t, a)
-	a.grip()
+	a.holdRevoked()
 	b := p.join(t, "b")
 	until(t, "the first is asked to give up", func() bool {
 		_, _, revoked := a.notes()
@@ -76,11 +76,11 @@ func handoverWaits(t *testing.T, p *groupPlace) {
 	if has, _, _ := b.notes(); len(has) > 0 {
 		t.Errorf("the second has %v already", has)
 	}
-	a.let()
+	a.releaseRevoked()
 	p.shared(t, a, b)
 }
 
-// leaves: it is asked to give all up, and the others have it before it would count as lost; but not before it was given up.
+// leaves: a leaving node's partitions are revoked, and the others get them after that, but before it would count as lost.
 func leaves(t *testing.T, p *groupPlace) {
 	a, b := p.join(t, "a"), p.join(t, "b")
 	p.shared(t, a, b)
@@ -96,7 +96,7 @@ func leaves(t *testing.T, p *groupPlace) {
 	if _, _, revoked := a.notes(); len(revoked) != len(before)+len(had) {
 		t.Errorf("it was asked to give up %v, it had %v", revoked[len(before):], had)
 	}
-	b.grip()
+	b.holdRevoked()
 	left := make(chan struct{})
 	go func() { defer close(left); b.leave() }()
 	c := p.join(t, "c")
@@ -104,22 +104,22 @@ func leaves(t *testing.T, p *groupPlace) {
 	if has, _, _ := c.notes(); len(has) > 0 {
 		t.Errorf("another has %v, and the one who leaves has not given it up", has)
 	}
-	b.let()
+	b.releaseRevoked()
 	<-left
 	p.shared(t, c)
 }
 
-// stubborn: whoever does not give up in time is not waited for, and has still what was not to go.
+// stubborn: a node that does not give up in time loses the revoked partitions, and still has its others.
 func stubborn(t *testing.T, p *groupPlace) {
 	a := p.join(t, "a")
 	p.shared(t, a)
-	a.grip()
+	a.holdRevoked()
 	a.lose(true) // its time is over when that of the group is: either may be seen first
 	b := p.join(t, "b")
 	p.shared(t, a, b)
 }
 
-// arrival: what moves is no more than it must, and the rest stays without a word.
+// arrival: no more partitions move than must, and the rest stays without calls.
 func arrival(t *testing.T, p *groupPlace) {
 	a := p.join(t, "a")
 	p.shared(t, a)

@@ -9,48 +9,48 @@ import (
 	"callchain/engine/bus"
 )
 
-// remembering are the cases of inboxes that remember.
-func remembering() []testCase {
+// durableCases are the cases for durable inboxes.
+func durableCases() []testCase {
 	return []testCase{
-		{"what remembers is killed while many write", killedWhileWriting},
-		{"what remembers hangs while many write", hangsWhileWriting},
-		{"what remembers is away", away},
-		{"a topic was made anew before the inbox began", madeAnew},
-		{"a topic was made anew while it was read", madeAnewWhileRead},
+		{"the brokers are killed while many write", killedWhileWriting},
+		{"the brokers hang while many write", hangsWhileWriting},
+		{"the brokers are away", away},
+		{"a topic was recreated before the inbox began", recreated},
+		{"a topic was recreated while it was read", recreatedWhileRead},
 		{"a topic was removed while it was read", removedWhileRead},
 		{"messages were removed before they were taken", trimmed},
 		{"messages were removed while others were read", trimmedWhileRead},
 		{"a position behind the end", beyondTheEnd},
 		{"it goes on at any position", anyPosition},
 		{"nothing comes before the beginning", notBegun},
-		{"closing races with producers that are told", closeRaceTold},
-		{"what waits has a bound, what is written too", bounds},
-		{"each sender is told once", toldOnce},
-		{"what is ephemeral is not kept", ephemeral},
-		{"bytes that nobody can read", spoiled},
+		{"closing races with producers that wait for results", closeRaceReported},
+		{"waiting and written messages are bounded", bounds},
+		{"each sender gets one result", completedOnce},
+		{"ephemeral messages are not durable", ephemeral},
+		{"bytes that cannot be decoded", malformed},
 		{"a message that is too large", tooLarge},
 	}
 }
 
-// outcomes notes what senders were told.
+// outcomes records the results of senders.
 type outcomes struct {
-	mu   sync.Mutex
-	told map[parcel][]error
-	puts int // messages that an inbox took
-	news chan struct{}
+	mu      sync.Mutex
+	results map[parcel][]error
+	puts    int // messages that an inbox took
+	changed chan struct{}
 }
 
 func newOutcomes() *outcomes {
-	return &outcomes{told: map[parcel][]error{}, news: make(chan struct{}, 1)}
+	return &outcomes{results: map[parcel][]error{}, changed: make(chan struct{}, 1)}
 }
 
 func (o *outcomes) of(p parcel) func(error) {
 	return func(err error) {
 		o.mu.Lock()
-		o.told[p] = append(o.told[p], err)
+		o.results[p] = append(o.results[p], err)
 		o.mu.Unlock()
 		select {
-		case o.news <- struct{}{}:
+		case o.changed <- struct{}{}:
 		default:
 		}
 	}
@@ -59,18 +59,18 @@ func (o *outcomes) of(p parcel) func(error) {
 func (o *outcomes) len() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.told)
+	return len(o.results)
 }
 
-// wait waits until so many senders were told.
+// wait waits until this many senders got a result.
 func (o *outcomes) wait(t *testing.T, count int) {
 	t.Helper()
-	late := time.After(patience)
+	late := time.After(timeout)
 	for o.len() < count {
 		select {
-		case <-o.news:
+		case <-o.changed:
 		case <-late:
-			t.Fatalf("%d of %d senders were told anything within %s", o.len(), count, patience)
+			t.Fatalf("%d of %d senders got a result within %s", o.len(), count, timeout)
 		}
 	}
 }
@@ -82,43 +82,43 @@ func (o *outcomes) put() {
 	o.mu.Unlock()
 }
 
-// all tells whether every sender was told.
+// all reports whether every sender got a result.
 func (o *outcomes) all() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.told) >= o.puts
+	return len(o.results) >= o.puts
 }
 
-// kept are those whose outcome was that the message is durable. Nobody was told twice.
-func (o *outcomes) kept(t *testing.T) map[parcel]bool {
+// durable are the messages that were reported as durable. No sender may have got two results.
+func (o *outcomes) durable(t *testing.T) map[parcel]bool {
 	t.Helper()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	kept := map[parcel]bool{}
-	for p, errs := range o.told {
+	durable := map[parcel]bool{}
+	for p, errs := range o.results {
 		if len(errs) != 1 {
-			t.Errorf("the sender of %v was told %d times: %v", p, len(errs), errs)
+			t.Errorf("the sender of %v got %d results: %v", p, len(errs), errs)
 		}
 		if errs[0] == nil {
-			kept[p] = true
+			durable[p] = true
 		} else if !errors.Is(errs[0], bus.ErrAway) {
-			t.Errorf("the sender of %v was told %v, want ErrAway", p, errs[0])
+			t.Errorf("the sender of %v got %v, want ErrAway", p, errs[0])
 		}
 	}
-	return kept
+	return durable
 }
 
-// until waits for a condition that nobody signals.
+// until polls a condition.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
-	late := time.After(patience)
+	late := time.After(timeout)
 	for !condition() {
 		select {
 		case <-look.C:
 		case <-late:
-			t.Fatalf("after %s still not: %s", patience, what)
+			t.Fatalf("after %s still not: %s", timeout, what)
 		}
 	}
 }
@@ -134,18 +134,18 @@ func takeUntil(t *testing.T, in bus.Inbox, lane bus.Lane, what string, condition
 	return got
 }
 
-// putKept puts messages of one producer, and waits until they are kept.
-func putKept(t *testing.T, in bus.Inbox, lane bus.Lane, producer, first, count int) {
+// putDurable puts messages of one producer, and waits until they are durable.
+func putDurable(t *testing.T, in bus.Inbox, lane bus.Lane, producer, first, count int) {
 	t.Helper()
-	told := newOutcomes()
+	senders := newOutcomes()
 	for n := range count {
 		m := message(lane, parcel{producer, first + n})
-		m.Priority, m.Done = true, told.of(parcel{producer, first + n})
+		m.Priority, m.Done = true, senders.of(parcel{producer, first + n})
 		mustPut(t, in, m)
 	}
-	told.wait(t, count)
-	if kept := told.kept(t); len(kept) != count {
-		t.Fatalf("%d of %d messages were kept", len(kept), count)
+	senders.wait(t, count)
+	if durable := senders.durable(t); len(durable) != count {
+		t.Fatalf("%d of %d messages are durable", len(durable), count)
 	}
 }
 
@@ -156,19 +156,19 @@ func after(m bus.Message) bus.From {
 	return f
 }
 
-// killedWhileWriting: what remembers dies, twice, while producers write and the consumer takes.
+// killedWhileWriting: the brokers are killed, twice, while producers write and the consumer takes.
 func killedWhileWriting(t *testing.T, p *place) {
 	if p.Down == nil {
-		t.Skip("this fixture cannot kill what remembers")
+		t.Skip("this fixture cannot kill the brokers")
 	}
 	writeThrough(t, p, 2, p.Down)
 }
 
-// hangsWhileWriting: what remembers stops to answer for longer than anybody waits, and then goes on with what it was sent before: it writes, and its
+// hangsWhileWriting: the brokers stop answering for longer than any timeout, and then write what was sent before, so that their
 // acknowledgement comes too late.
 func hangsWhileWriting(t *testing.T, p *place) {
 	if p.Hang == nil {
-		t.Skip("this fixture cannot let hang what remembers")
+		t.Skip("this fixture cannot let hang the brokers")
 	}
 	writeThrough(t, p, 1, func(t *testing.T) func() {
 		on := p.Hang(t)
@@ -180,22 +180,22 @@ func hangsWhileWriting(t *testing.T, p *place) {
 	})
 }
 
-// writeThrough lets producers write through outages. Whoever was told that a message is kept finds it, once, and in order; the others' messages may
-// come, once, and in order.
+// writeThrough lets producers write through outages. Messages reported as durable come once and in order; the others may come, once and
+// in order.
 func writeThrough(t *testing.T, p *place, outages int, begin func(t *testing.T) (end func())) {
 	t.Helper()
 	p.begin(t)
 	const producers = 16
-	told := newOutcomes()
+	senders := newOutcomes()
 	stop := make(chan struct{})
 	var putting sync.WaitGroup
 	for producer := range producers {
-		putting.Go(func() { keepPutting(t, p.in, producer, told, stop) })
+		putting.Go(func() { keepPutting(t, p.in, producer, senders, stop) })
 	}
 	var got []bus.Message
 	grow := func(what string) {
-		enough := told.len() + 2_000
-		got = append(got, takeUntil(t, p.in, bus.RPC, what, func([]bus.Message) bool { return told.len() > enough })...)
+		enough := senders.len() + 2_000
+		got = append(got, takeUntil(t, p.in, bus.RPC, what, func([]bus.Message) bool { return senders.len() > enough })...)
 	}
 	grow("messages are written before the first outage")
 	for range outages {
@@ -204,15 +204,15 @@ func writeThrough(t *testing.T, p *place, outages int, begin func(t *testing.T) 
 	}
 	close(stop)
 	putting.Wait()
-	got = append(got, takeUntil(t, p.in, bus.RPC, "everybody is told", func([]bus.Message) bool { return told.all() })...)
-	wantKept(t, p.in, told, got)
+	got = append(got, takeUntil(t, p.in, bus.RPC, "every sender has a result", func([]bus.Message) bool { return senders.all() })...)
+	wantDurable(t, p.in, senders, got)
 }
 
-// wantKept: all that was kept came, or comes; nothing comes twice or out of order.
-func wantKept(t *testing.T, in bus.Inbox, told *outcomes, got []bus.Message) {
+// wantDurable: every durable message comes; none comes twice or out of order.
+func wantDurable(t *testing.T, in bus.Inbox, senders *outcomes, got []bus.Message) {
 	t.Helper()
-	missing := told.kept(t)
-	kept := len(missing)
+	missing := senders.durable(t)
+	durable := len(missing)
 	found := func(messages []bus.Message) {
 		for _, m := range messages {
 			delete(missing, parcelOf(t, m))
@@ -220,28 +220,28 @@ func wantKept(t *testing.T, in bus.Inbox, told *outcomes, got []bus.Message) {
 	}
 	found(got)
 	seen := 0
-	rest := takeUntil(t, in, bus.RPC, "all that was kept came", func(more []bus.Message) bool {
+	rest := takeUntil(t, in, bus.RPC, "all durable messages came", func(more []bus.Message) bool {
 		found(more[seen:])
 		seen = len(more)
 		return len(missing) == 0
 	})
 	wantOnceInOrder(t, append(got, rest...))
-	t.Logf("%d senders were told, %d that it is kept; %d messages came", told.len(), kept, len(got)+len(rest))
+	t.Logf("%d senders got a result, %d a success; %d messages came", senders.len(), durable, len(got)+len(rest))
 }
 
-// survive goes through an outage, and checks what the inbox tells of itself meanwhile.
+// survive goes through an outage, and checks the inbox's status meanwhile.
 func survive(t *testing.T, p *place, begin func(t *testing.T) (end func())) {
 	t.Helper()
 	up := begin(t)
 	until(t, "the inbox is in trouble", func() bool { return p.in.Err() != nil })
 	if !p.in.CatchingUp() {
-		t.Error("while what remembers is away, nobody can say that all it keeps was handed over")
+		t.Error("CatchingUp is false while the brokers are away")
 	}
 	up()
 	came := time.Now()
 	until(t, "the inbox serves again", func() bool { return p.in.Err() == nil })
 	if took := time.Since(came); took > backWithin {
-		t.Errorf("the inbox served %s after what remembers came back, want %s at most", took, backWithin)
+		t.Errorf("the inbox served %s after the brokers came back, want %s at most", took, backWithin)
 	}
 }
 
@@ -249,15 +249,15 @@ func survive(t *testing.T, p *place, begin func(t *testing.T) (end func())) {
 const backWithin = 5 * time.Second
 
 // keepPutting puts a producer's messages, every second one priority, until stop.
-func keepPutting(t *testing.T, in bus.Inbox, producer int, told *outcomes, stop <-chan struct{}) {
+func keepPutting(t *testing.T, in bus.Inbox, producer int, senders *outcomes, stop <-chan struct{}) {
 	pause := time.NewTicker(2 * time.Millisecond)
 	defer pause.Stop()
 	for n := 0; ; n++ {
 		m := message(bus.RPC, parcel{producer, n})
-		m.Priority, m.Done = n%2 == 0, told.of(parcel{producer, n})
+		m.Priority, m.Done = n%2 == 0, senders.of(parcel{producer, n})
 		switch err := in.Put(m); {
 		case err == nil:
-			told.put()
+			senders.put()
 		case !errors.Is(err, bus.ErrFull) && !errors.Is(err, bus.ErrAway):
 			t.Errorf("Put: %v", err)
 			return
@@ -288,26 +288,26 @@ func wantOnceInOrder(t *testing.T, got []bus.Message) {
 	}
 }
 
-// away: while what remembers is away, what is not priority is refused at once, what is priority waits and is written afterwards, in order, and what
-// was taken stays taken. It comes back without anybody asking.
+// away: while the brokers are away, other than priority messages are refused at once, priority messages wait and are written afterwards, in order, and
+// what was taken stays taken. The inbox recovers by itself.
 func away(t *testing.T, p *place) {
 	if p.Down == nil {
-		t.Skip("this fixture cannot kill what remembers")
+		t.Skip("this fixture cannot kill the brokers")
 	}
 	p.begin(t)
-	putKept(t, p.in, bus.RPC, 0, 0, 3)
+	putDurable(t, p.in, bus.RPC, 0, 0, 3)
 	take(t, p.in, bus.RPC, 3)
-	until(t, "the inbox is not behind", func() bool { return !p.in.CatchingUp() })
+	until(t, "the inbox has caught up", func() bool { return !p.in.CatchingUp() })
 	up := p.Down(t)
 	until(t, "the inbox is in trouble", func() bool { return p.in.Err() != nil })
 	if err := p.in.Put(message(bus.RPC, parcel{1, 0})); !errors.Is(err, bus.ErrAway) {
-		t.Errorf("Put of what is not priority: %v, want ErrAway", err)
+		t.Errorf("Put without priority: %v, want ErrAway", err)
 	}
-	told := newOutcomes()
+	senders := newOutcomes()
 	full := 0
 	for n := range 3 * p.fixture.Bound {
 		m := message(bus.RPC, parcel{0, 3 + n})
-		m.Priority, m.Done = true, told.of(parcel{0, 3 + n})
+		m.Priority, m.Done = true, senders.of(parcel{0, 3 + n})
 		if err := p.in.Put(m); errors.Is(err, bus.ErrFull) {
 			break
 		} else if err != nil {
@@ -322,19 +322,19 @@ func away(t *testing.T, p *place) {
 	ephemeral.Ephemeral = true
 	mustPut(t, p.in, ephemeral)
 	take(t, p.in, bus.RPC, 1)
-	if n := told.len(); n != 0 {
-		t.Errorf("%d senders were told anything", n)
+	if n := senders.len(); n != 0 {
+		t.Errorf("%d senders got a result", n)
 	}
 	up()
 	until(t, "the inbox serves again", func() bool { return p.in.Err() == nil })
-	told.wait(t, full)
-	if kept := told.kept(t); len(kept) != full {
-		t.Errorf("%d of %d priority messages were kept", len(kept), full)
+	senders.wait(t, full)
+	if durable := senders.durable(t); len(durable) != full {
+		t.Errorf("%d of %d priority messages are durable", len(durable), full)
 	}
 	for n, m := range take(t, p.in, bus.RPC, full) {
 		if parcelOf(t, m) != (parcel{0, 3 + n}) {
 			t.Fatalf("message %d is %v", n, m.Value)
 		}
 	}
-	until(t, "the inbox is not behind", func() bool { return !p.in.CatchingUp() })
+	until(t, "the inbox has caught up", func() bool { return !p.in.CatchingUp() })
 }

@@ -9,13 +9,13 @@ import (
 	"callchain/engine/bus"
 )
 
-// sharing are the cases of inboxes that remember, of which many read one set of partitions.
+// sharing are the cases of durable inboxes, of which many read one set of partitions.
 func sharing() []testCase {
 	return []testCase{
 		{"partitions end and begin while a flood arrives", endInFlood},
 		{"a partition that was lost harms no other", lostAlone},
 		{"a partition that ends makes room for others", endMakesRoom},
-		{"what is ephemeral is given back", fleetingGivenBack},
+		{"what is ephemeral is given back", ephemeralReturned},
 		{"a partition begins again at another place", beginAgain},
 		{"an inbox that reads nothing is not behind", readsNothing},
 	}
@@ -95,10 +95,10 @@ func endInFlood(t *testing.T, p *place) {
 // lostAlone: Begin names the partition that was lost and begins none of its call; what was begun before goes on, and so does what is begun afterwards.
 func lostAlone(t *testing.T, p *place) {
 	p.beginAt(t, at(0, [bus.Lanes]bus.Place{}))
-	putKept(t, p.in, bus.RPC, 0, 0, 2)
+	putDurable(t, p.in, bus.RPC, 0, 0, 2)
 	wrong := after(take(t, p.in, bus.RPC, 2)[1])
 	wrong.Partition, wrong.Next[bus.RPC].Offset = 1, 40
-	putKept(t, p.in, bus.RPC, 2, 0, 1)
+	putDurable(t, p.in, bus.RPC, 2, 0, 1)
 	err := p.in.Begin(t.Context(), []bus.From{at(2, [bus.Lanes]bus.Place{}), wrong})
 	wantLost(t, err, bus.RPC, "ends before")
 	if lost := new(bus.LostError); errors.As(err, &lost) && lost.Partition != 1 {
@@ -107,25 +107,25 @@ func lostAlone(t *testing.T, p *place) {
 	if err := p.in.Err(); err != nil {
 		t.Errorf("the inbox is in trouble: %v", err)
 	}
-	putKept(t, p.in, bus.RPC, 0, 2, 1)
+	putDurable(t, p.in, bus.RPC, 0, 2, 1)
 	if m := take(t, p.in, bus.RPC, 1)[0]; parcelOf(t, m) != (parcel{0, 2}) {
 		t.Errorf("%v of partition %d came", m.Value, m.Partition)
 	}
-	putKept(t, p.in, bus.RPC, 1, 0, 1)
+	putDurable(t, p.in, bus.RPC, 1, 0, 1)
 	p.beginAt(t, at(1, [bus.Lanes]bus.Place{}), at(2, [bus.Lanes]bus.Place{}))
 	came := take(t, p.in, bus.RPC, 2)
 	if slices.SortFunc(came, func(a, b bus.Message) int { return int(a.Partition - b.Partition) }); came[0].Partition != 1 || came[1].Partition != 2 {
 		t.Errorf("%v and %v came", came[0].Value, came[1].Value)
 	}
-	until(t, "the inbox is not behind", func() bool { return !p.in.CatchingUp() })
+	until(t, "the inbox has caught up", func() bool { return !p.in.CatchingUp() })
 }
 
-// endMakesRoom: a lane is full with what one partition has; when that ends, the others' messages come, though nobody took anything.
+// endMakesRoom: a lane is full with messages of one partition; when that ends, the others' messages come without a Take.
 func endMakesRoom(t *testing.T, p *place) {
 	p.beginAt(t, at(0, [bus.Lanes]bus.Place{}))
-	putKept(t, p.in, bus.Data, 0, 0, 2*p.fixture.Bound)
+	putDurable(t, p.in, bus.Data, 0, 0, 2*p.fixture.Bound)
 	until(t, "the lane is full", func() bool { return p.in.Len(bus.Data) == p.fixture.Bound })
-	putKept(t, p.in, bus.Data, 1, 0, 3)
+	putDurable(t, p.in, bus.Data, 1, 0, 3)
 	p.beginAt(t, at(1, [bus.Lanes]bus.Place{}))
 	p.in.End([]int32{0})
 	for n, m := range take(t, p.in, bus.Data, 3) {
@@ -136,10 +136,10 @@ func endMakesRoom(t *testing.T, p *place) {
 	wantEmpty(t, p.in)
 }
 
-// fleetingGivenBack: End answers what nobody else has, in order of each lane, and leaves what is of others.
-func fleetingGivenBack(t *testing.T, p *place) {
+// ephemeralReturned: End returns the ephemeral messages, in order of each lane, and leaves those of other partitions.
+func ephemeralReturned(t *testing.T, p *place) {
 	p.begin(t)
-	putKept(t, p.in, bus.RPC, 1, 0, 5)
+	putDurable(t, p.in, bus.RPC, 1, 0, 5)
 	until(t, "they can be taken", func() bool { return p.in.Len(bus.RPC) == 5 })
 	for n := range 6 {
 		m := message(bus.RPC, parcel{1 + n%2, 10 + n})
@@ -166,10 +166,10 @@ func fleetingGivenBack(t *testing.T, p *place) {
 	wantEmpty(t, p.in)
 }
 
-// beginAgain: each time from the place that is given, whether that was taken before or not. A partition that is read goes on, whatever Begin says of it.
+// beginAgain: delivery begins at the given place, whether it was taken before or not. Begin does not move a partition that is read already.
 func beginAgain(t *testing.T, p *place) {
 	p.beginAt(t, at(1, [bus.Lanes]bus.Place{}))
-	putKept(t, p.in, bus.RPC, 1, 0, 10)
+	putDurable(t, p.in, bus.RPC, 1, 0, 10)
 	all := take(t, p.in, bus.RPC, 10)
 	for _, from := range []int{3, 9, 0, 10, 5} {
 		if out := p.in.End([]int32{1}); len(out) != 0 {
@@ -187,7 +187,7 @@ func beginAgain(t *testing.T, p *place) {
 			}
 		}
 		last := len(all)
-		putKept(t, p.in, bus.RPC, 1, last, 1)
+		putDurable(t, p.in, bus.RPC, 1, last, 1)
 		all = append(all, take(t, p.in, bus.RPC, 1)...)
 		if parcelOf(t, all[last]).n != last {
 			t.Fatalf("%v came, parcel %d was next", all[last].Value, last)
@@ -198,10 +198,10 @@ func beginAgain(t *testing.T, p *place) {
 
 // readsNothing: an inbox that began without partitions has nothing to wait for; one that ended them has no more.
 func readsNothing(t *testing.T, p *place) {
-	putKept(t, p.in, bus.RPC, 0, 0, p.fixture.Bound)
-	putKept(t, p.in, bus.RPC, 0, p.fixture.Bound, p.fixture.Bound)
+	putDurable(t, p.in, bus.RPC, 0, 0, p.fixture.Bound)
+	putDurable(t, p.in, bus.RPC, 0, p.fixture.Bound, p.fixture.Bound)
 	if !p.in.CatchingUp() {
-		t.Error("before it began, the inbox is not behind")
+		t.Error("CatchingUp is false before Begin")
 	}
 	p.beginAt(t)
 	if p.in.CatchingUp() {
@@ -210,14 +210,14 @@ func readsNothing(t *testing.T, p *place) {
 	wantEmpty(t, p.in)
 	p.beginAt(t, at(0, [bus.Lanes]bus.Place{}))
 	if !p.in.CatchingUp() {
-		t.Error("more is kept than waits, but the inbox is not behind")
+		t.Error("CatchingUp is false while more is written than waits")
 	}
 	p.in.End([]int32{0})
-	until(t, "the inbox is not behind", func() bool { return !p.in.CatchingUp() })
+	until(t, "the inbox has caught up", func() bool { return !p.in.CatchingUp() })
 	wantEmpty(t, p.in)
 }
 
-// endTakesAll: an inbox without a memory answers all that waits of the partitions that end, in order of each lane.
+// endTakesAll: an inbox that is not durable returns all waiting messages of the partitions that end, in order of each lane.
 func endTakesAll(t *testing.T, p *place) {
 	for n := range 12 {
 		mustPut(t, p.in, message(bus.Lane(n%2), parcel{n / 2 % 3, n}))

@@ -18,14 +18,14 @@ func wantLost(t *testing.T, err error, lane bus.Lane, what string) {
 		t.Fatalf("%v, want a LostError", err)
 	}
 	if name := [bus.Lanes]string{"inbox", "data"}[lane]; !strings.Contains(lost.Topic, name) || !strings.Contains(lost.Error(), what) {
-		t.Errorf("%v, want one of the topic %s that tells of %q", lost, name, what)
+		t.Errorf("%v, want one of the topic %s with %q", lost, name, what)
 	}
 }
 
-// madeAnew: a position in a topic that is not there any more is no position in the one that has its name.
-func madeAnew(t *testing.T, p *place) {
+// recreated: a position in a removed topic is not valid in a new topic of the same name.
+func recreated(t *testing.T, p *place) {
 	p.begin(t)
-	putKept(t, p.in, bus.Data, 1, 0, 5)
+	putDurable(t, p.in, bus.Data, 1, 0, 5)
 	at := after(take(t, p.in, bus.Data, 5)[0])
 	p.end()
 	p.Renew(t, bus.Data)
@@ -36,10 +36,10 @@ func madeAnew(t *testing.T, p *place) {
 	}
 }
 
-// madeAnewWhileRead: the inbox notices by itself, names it, and refuses to go on.
-func madeAnewWhileRead(t *testing.T, p *place) {
+// recreatedWhileRead: the inbox notices by itself, names it, and refuses to go on.
+func recreatedWhileRead(t *testing.T, p *place) {
 	p.begin(t)
-	putKept(t, p.in, bus.RPC, 1, 0, 5)
+	putDurable(t, p.in, bus.RPC, 1, 0, 5)
 	take(t, p.in, bus.RPC, 5)
 	p.Renew(t, bus.RPC)
 	var lost *bus.LostError
@@ -57,7 +57,7 @@ func madeAnewWhileRead(t *testing.T, p *place) {
 // for the old one.
 func removedWhileRead(t *testing.T, p *place) {
 	p.begin(t)
-	putKept(t, p.in, bus.Data, 1, 0, 5)
+	putDurable(t, p.in, bus.Data, 1, 0, 5)
 	take(t, p.in, bus.Data, 5)
 	p.Remove(t, bus.Data)
 	until(t, "the inbox names the topic that is gone", func() bool {
@@ -68,7 +68,7 @@ func removedWhileRead(t *testing.T, p *place) {
 		t.Errorf("Put: %v, want ErrAway", err)
 	}
 	if !p.in.CatchingUp() {
-		t.Error("a lane is gone, but the inbox is not behind")
+		t.Error("CatchingUp is false although a lane is gone")
 	}
 	p.Renew(t, bus.Data)
 	var lost *bus.LostError
@@ -82,19 +82,19 @@ func trimmedWhileRead(t *testing.T, p *place) {
 	p.begin(t)
 	const size, rounds, most = 20_000, 8, 100
 	for range rounds {
-		told := make(chan error, most)
+		results := make(chan error, most)
 		for range most {
-			mustPut(t, p.in, bus.Message{Lane: bus.Data, Priority: true, Value: bulk(size), Done: func(err error) { told <- err }})
+			mustPut(t, p.in, bus.Message{Lane: bus.Data, Priority: true, Value: bulk(size), Done: func(err error) { results <- err }})
 		}
 		for range most {
-			if err := <-told; err != nil {
+			if err := <-results; err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	until(t, "the lane is full", func() bool { return p.in.Len(bus.Data) >= p.fixture.Bound })
-	const kept = rounds*most - 10
-	p.Trim(t, bus.Data, 0, kept)
+	const durable = rounds*most - 10
+	p.Trim(t, bus.Data, 0, durable)
 	next := int64(0)
 	var lost *bus.LostError
 	until(t, "the inbox names what was lost", func() bool {
@@ -108,7 +108,7 @@ func trimmedWhileRead(t *testing.T, p *place) {
 	})
 	wantLost(t, p.in.Err(), bus.Data, "partition 0")
 	for _, m := range p.in.Take(bus.Data, rounds*most, nil) {
-		if m.Place.Offset >= kept {
+		if m.Place.Offset >= durable {
 			t.Fatalf("the message at offset %d came from behind the gap", m.Place.Offset)
 		}
 	}
@@ -117,7 +117,7 @@ func trimmedWhileRead(t *testing.T, p *place) {
 // trimmed: what was removed before it was taken is named; the other partitions' positions do not matter then.
 func trimmed(t *testing.T, p *place) {
 	p.begin(t)
-	putKept(t, p.in, bus.RPC, 1, 0, 10)
+	putDurable(t, p.in, bus.RPC, 1, 0, 10)
 	got := take(t, p.in, bus.RPC, 10)
 	p.end()
 	p.Trim(t, bus.RPC, got[0].Partition, got[6].Place.Offset)
@@ -132,7 +132,7 @@ func trimmed(t *testing.T, p *place) {
 // beyondTheEnd: a position that the topic has not reached means that it lost messages.
 func beyondTheEnd(t *testing.T, p *place) {
 	p.begin(t)
-	putKept(t, p.in, bus.RPC, 1, 0, 3)
+	putDurable(t, p.in, bus.RPC, 1, 0, 3)
 	last := take(t, p.in, bus.RPC, 3)[2]
 	p.end()
 	p.in, p.end = p.Open(t)
@@ -146,7 +146,7 @@ func anyPosition(t *testing.T, p *place) {
 	p.begin(t)
 	var all [bus.Lanes][]bus.Message
 	for lane := range bus.Lanes {
-		putKept(t, p.in, lane, 2, 0, count)
+		putDurable(t, p.in, lane, 2, 0, count)
 		all[lane] = take(t, p.in, lane, count)
 	}
 	for from := range count + 1 {
@@ -167,7 +167,7 @@ func anyPosition(t *testing.T, p *place) {
 				}
 			}
 			last := len(all[lane])
-			putKept(t, p.in, lane, 2, last, 1)
+			putDurable(t, p.in, lane, 2, last, 1)
 			more := take(t, p.in, lane, 1) // nothing else comes between
 			if parcelOf(t, more[0]).n != last {
 				t.Fatalf("%v came, parcel %d was next", more[0].Value, last)
@@ -180,24 +180,24 @@ func anyPosition(t *testing.T, p *place) {
 	}
 }
 
-// notBegun: messages are kept before the inbox begins, none is handed over, and it does not claim to know what is kept.
+// notBegun: before the inbox begins, messages are written, none is handed over, and CatchingUp is true.
 func notBegun(t *testing.T, p *place) {
-	putKept(t, p.in, bus.RPC, 1, 0, 20)
+	putDurable(t, p.in, bus.RPC, 1, 0, 20)
 	if n := p.in.Len(bus.RPC); n != 0 {
 		t.Errorf("%d messages wait before the inbox began", n)
 	}
 	if !p.in.CatchingUp() {
-		t.Error("nobody knows what is kept, but the inbox is not behind")
+		t.Error("CatchingUp is false before Begin")
 	}
 	if err := p.in.Err(); err != nil {
 		t.Errorf("trouble: %v", err)
 	}
 	p.begin(t)
 	var got []bus.Message
-	until(t, "the inbox is not behind", func() bool {
-		settled := !p.in.CatchingUp() // asked before: what it handed over by then can be taken
+	until(t, "the inbox has caught up", func() bool {
+		caughtUp := !p.in.CatchingUp() // asked first: what it handed over by then can be taken
 		got = p.in.Take(bus.RPC, 7, got)
-		return settled && p.in.Len(bus.RPC) == 0
+		return caughtUp && p.in.Len(bus.RPC) == 0
 	})
 	if len(got) != 20 {
 		t.Errorf("%d messages were handed over when the inbox was not behind any more, want 20", len(got))

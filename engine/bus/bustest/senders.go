@@ -8,29 +8,29 @@ import (
 	"callchain/engine/bus"
 )
 
-// closeRaceTold: whoever put a message before the inbox was closed is told once, and finds it afterwards if that was the word.
-func closeRaceTold(t *testing.T, p *place) {
+// closeRaceReported: each message put before the inbox was closed gets one result, and comes afterwards if that was a success.
+func closeRaceReported(t *testing.T, p *place) {
 	const producers = 8
-	told := newOutcomes()
-	took := raceWithClose(t, p, producers, func(producer, n int, err error) { told.of(parcel{producer, n})(err) })
+	senders := newOutcomes()
+	took := raceWithClose(t, p, producers, func(producer, n int, err error) { senders.of(parcel{producer, n})(err) })
 	p.end()
 	total := 0
 	for _, n := range took {
 		total += n
 	}
-	if told.len() != total {
-		t.Errorf("%d of %d senders were told anything when the inbox had ended", told.len(), total)
+	if senders.len() != total {
+		t.Errorf("%d of %d senders got a result when the inbox was closed", senders.len(), total)
 	}
-	kept := told.kept(t)
+	durable := senders.durable(t)
 	p.in, p.end = p.Open(t)
 	p.begin(t)
-	got := take(t, p.in, bus.RPC, len(kept))
+	got := take(t, p.in, bus.RPC, len(durable))
 	wantOnceInOrder(t, got)
 	for _, m := range got {
-		delete(kept, parcelOf(t, m))
+		delete(durable, parcelOf(t, m))
 	}
-	if len(kept) > 0 {
-		t.Errorf("%d messages that are kept did not come", len(kept))
+	if len(durable) > 0 {
+		t.Errorf("%d durable messages did not come", len(durable))
 	}
 }
 
@@ -38,14 +38,14 @@ func closeRaceTold(t *testing.T, p *place) {
 func bounds(t *testing.T, p *place) {
 	p.begin(t)
 	var unknown, most atomic.Int64
-	told := newOutcomes()
+	senders := newOutcomes()
 	put := func(n int, priority bool) error {
 		m := message(bus.RPC, parcel{1, n})
 		m.Priority = priority
-		tell := told.of(parcel{1, n})
+		complete := senders.of(parcel{1, n})
 		m.Done = func(err error) {
 			unknown.Add(-1)
-			tell(err)
+			complete(err)
 		}
 		most.Store(max(most.Load(), unknown.Add(1)))
 		err := p.in.Put(m)
@@ -73,8 +73,8 @@ func bounds(t *testing.T, p *place) {
 			t.Fatalf("%d messages wait to be taken, the bound is %d", waiting, p.fixture.Bound)
 		}
 	}
-	told.wait(t, count)
-	// A message leaves room when its fate is known, and its sender is told after that: so some more may seem to be under way.
+	senders.wait(t, count)
+	// A message frees its room before its sender gets the result, so some more may seem to be under way.
 	if most.Load() > int64(4*p.fixture.Bound) {
 		t.Errorf("the fate of %d messages was not known at once, the bound is %d", most.Load(), 2*p.fixture.Bound)
 	}
@@ -83,52 +83,52 @@ func bounds(t *testing.T, p *place) {
 	t.Logf("a full lane refused %d of %d messages", full, count)
 }
 
-// toldOnce: the sender is told when the message is kept, whether or not anybody takes it; the owner has nobody to tell.
-func toldOnce(t *testing.T, p *place) {
+// completedOnce: the sender gets the result when the message is durable, whether or not it is taken; the owner then finds no Done.
+func completedOnce(t *testing.T, p *place) {
 	const count = 100
-	told := newOutcomes()
+	senders := newOutcomes()
 	for n := range count {
 		m := message(bus.Lane(n%2), parcel{n % 5, n})
-		m.Done = told.of(parcel{n % 5, n})
+		m.Done = senders.of(parcel{n % 5, n})
 		mustPut(t, p.in, m)
 	}
-	told.wait(t, count)
+	senders.wait(t, count)
 	p.begin(t)
 	for lane := range bus.Lanes {
 		for _, m := range take(t, p.in, lane, count/2) {
 			if m.Done != nil {
-				t.Fatalf("%v still has a sender to be told", m.Value)
+				t.Fatalf("%v still has a Done", m.Value)
 			}
 		}
 	}
-	if kept := told.kept(t); len(kept) != count {
-		t.Errorf("%d of %d messages were kept", len(kept), count)
+	if durable := senders.durable(t); len(durable) != count {
+		t.Errorf("%d of %d messages were kept", len(durable), count)
 	}
 }
 
-// ephemeral: a message that makes sense to this process only is handed over with its sender, even before the inbox begins, and is gone with it.
+// ephemeral: an ephemeral message is handed over with its Done, even before the inbox begins, and is lost when the inbox closes.
 func ephemeral(t *testing.T, p *place) {
-	told := 0
+	senders := 0
 	m := message(bus.RPC, parcel{1, 0})
-	m.Ephemeral, m.Done = true, func(error) { told++ }
+	m.Ephemeral, m.Done = true, func(error) { senders++ }
 	mustPut(t, p.in, m)
 	got := take(t, p.in, bus.RPC, 1)[0]
-	if got.Place != (bus.Place{}) || got.Done == nil || told != 0 {
-		t.Errorf("a ephemeral message came with the place %v, a sender: %t, told %d times", got.Place, got.Done != nil, told)
+	if got.Place != (bus.Place{}) || got.Done == nil || senders != 0 {
+		t.Errorf("an ephemeral message came with the place %v, with Done: %t, and %d results", got.Place, got.Done != nil, senders)
 	}
 	p.end()
 	p.in, p.end = p.Open(t)
 	p.begin(t)
-	until(t, "the inbox is not behind", func() bool { return !p.in.CatchingUp() })
+	until(t, "the inbox has caught up", func() bool { return !p.in.CatchingUp() })
 	wantEmpty(t, p.in)
 }
 
-// spoiled: bytes that the codec cannot read come at their place, and do not hold up what stands behind.
-func spoiled(t *testing.T, p *place) {
+// malformed: bytes that the codec cannot decode come at their place, and do not block later messages.
+func malformed(t *testing.T, p *place) {
 	bytes := []byte("\xff\x00 nobody can read this")
-	putKept(t, p.in, bus.RPC, 1, 0, 1)
-	p.Spoil(t, bus.RPC, 1, bytes)
-	putKept(t, p.in, bus.RPC, 1, 1, 1)
+	putDurable(t, p.in, bus.RPC, 1, 0, 1)
+	p.Corrupt(t, bus.RPC, 1, bytes)
+	putDurable(t, p.in, bus.RPC, 1, 1, 1)
 	p.begin(t)
 	got := take(t, p.in, bus.RPC, 3)
 	bad, ok := got[1].Value.(bus.Malformed)
@@ -143,15 +143,15 @@ func spoiled(t *testing.T, p *place) {
 	}
 }
 
-// tooLarge: it is refused for what it is; the others go on.
+// tooLarge: only the message that is too large is refused.
 func tooLarge(t *testing.T, p *place) {
 	p.begin(t)
 	m := message(bus.RPC, parcel{1, 0})
-	m.Value, m.Priority, m.Done = bulk(256<<20), true, func(error) { t.Error("the sender of a refused message was told") }
+	m.Value, m.Priority, m.Done = bulk(256<<20), true, func(error) { t.Error("Done of a refused message was called") }
 	if err := p.in.Put(m); !errors.Is(err, bus.ErrTooLarge) {
 		t.Errorf("Put: %v, want ErrTooLarge", err)
 	}
-	putKept(t, p.in, bus.RPC, 1, 0, 1)
+	putDurable(t, p.in, bus.RPC, 1, 0, 1)
 	take(t, p.in, bus.RPC, 1)
 	m.Value, m.Done = bulk(16<<20), nil // what REST takes
 	mustPut(t, p.in, m)

@@ -18,7 +18,7 @@ func TestInbox(t *testing.T) {
 	f := bustest.Fixture{Bound: bound, Partitions: partitions}
 	f.Site = func(t *testing.T) *bustest.Site {
 		s := newSite(t)
-		made := &bustest.Site{Renew: s.renew, Remove: s.remove, Trim: s.trim, Spoil: s.spoil}
+		made := &bustest.Site{Renew: s.renew, Remove: s.remove, Trim: s.trim, Corrupt: s.spoil}
 		made.Open = func(t *testing.T) (bus.Inbox, func()) {
 			b, end := s.open(t, s.options(t))
 			return b.Inbox(), end

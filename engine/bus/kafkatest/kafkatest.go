@@ -44,7 +44,7 @@ func New(t testing.TB) *Topics {
 	return s
 }
 
-// Served tells which partition the broker does not serve yet, nil if it serves all of the topics that begin with the prefix. A broker that was killed
+// Served names a partition that the broker does not serve yet, nil if it serves all of the topics that begin with the prefix. A broker that was killed
 // looks through what it holds, and answers on its port before it leads the last partition.
 func Served(broker, prefix string) error {
 	c := sarama.NewConfig()

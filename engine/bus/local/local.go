@@ -1,5 +1,5 @@
-// Package local is the inbox of a single process: bounded queues in memory. It has no memory beyond the process: what was
-// not committed was not acknowledged, so nobody counts on it.
+// Package local is the inbox of a single process: bounded queues in memory. A crash loses only messages that were not committed, and so
+// not acknowledged.
 package local
 
 import (
@@ -69,7 +69,7 @@ func (in *Inbox) Take(lane bus.Lane, most int, into []bus.Message) []bus.Message
 	left := q.len
 	in.mu.Unlock()
 	if left > 0 {
-		in.signal() // what was left behind must not wait for the next Put
+		in.signal() // the rest must not wait for the next Put
 	}
 	return into
 }

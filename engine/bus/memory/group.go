@@ -8,13 +8,13 @@ import (
 	"callchain/engine/bus"
 )
 
-// rebalance is how long a node may take to give partitions up.
-const rebalance = 10 * time.Second
+// revokeTimeout is how long a node may take to give partitions up.
+const revokeTimeout = 10 * time.Second
 
-// group shares the partitions out: each keeps what it has, as far as that is fair. The cluster's lock guards it.
+// group assigns the partitions: members keep theirs as far as that is fair. The cluster's lock guards it.
 type group struct {
 	c      *Cluster
-	all    map[*membership]struct{} // also those that are expelled and do not know it
+	all    map[*membership]struct{} // also expelled ones that do not know it
 	joined []*membership            // in the order in which they joined
 	owner  []*membership            // by partition; nil: nobody
 	moving []bool                   // by partition: the owner gives it up
@@ -27,9 +27,9 @@ type membership struct {
 	wake   chan struct{}
 
 	// The cluster's lock guards these.
-	tell   bool    // Assigned is due
-	told   []int32 // what it was told that it has, and has not given up since
-	revoke []int32 // Revoked is due for these
+	assignDue bool    // Assigned is due
+	assigned  []int32 // what it was assigned, and has not given up since
+	revoke    []int32 // Revoked is due for these
 }
 
 // member is the bus.Group of a node.
@@ -63,15 +63,15 @@ func (j member) Join(ctx context.Context, to bus.Member) error {
 	return nil
 }
 
-// revocation takes what a member is to give up next. One that is not in the group joins it first.
+// revocation takes the partitions that a member must give up next. One that is not in the group joins it first.
 func (g *group) revocation(m *membership) []int32 {
 	g.c.mu.Lock()
 	defer g.c.mu.Unlock()
-	if g.c.away || !m.n.works() {
+	if g.c.away || !m.n.running() {
 		return nil
 	}
 	if !slices.Contains(g.joined, m) {
-		g.joined, m.tell = append(g.joined, m), true
+		g.joined, m.assignDue = append(g.joined, m), true
 		g.share()
 	}
 	revoke := m.revoke
@@ -79,9 +79,9 @@ func (g *group) revocation(m *membership) []int32 {
 	return revoke
 }
 
-// revoked lets a member give partitions up, for a while at most; then others get them.
+// revoked lets a member give partitions up, until revokeTimeout; then others get them.
 func (g *group) revoked(m *membership, partitions []int32) {
-	ctx, cancel := context.WithTimeout(context.Background(), rebalance)
+	ctx, cancel := context.WithTimeout(context.Background(), revokeTimeout)
 	defer cancel()
 	late := context.AfterFunc(ctx, func() { g.release(m, partitions) })
 	m.member.Revoked(ctx, partitions)
@@ -97,23 +97,23 @@ func (g *group) release(m *membership, partitions []int32) {
 	for _, p := range partitions {
 		if g.owner[p] == m && g.moving[p] { // otherwise it was expelled meanwhile
 			g.owner[p], g.moving[p] = nil, false
-			m.tell = true
-			m.told = slices.DeleteFunc(m.told, func(other int32) bool { return other == p })
+			m.assignDue = true
+			m.assigned = slices.DeleteFunc(m.assigned, func(other int32) bool { return other == p })
 		}
 	}
 	signal(m.wake)
 	g.share()
 }
 
-// assignment is what a member has, if it is to be told.
+// assignment is the partitions of a member, if Assigned is due.
 func (g *group) assignment(m *membership) (assigned []int32, due bool) {
 	g.c.mu.Lock()
 	defer g.c.mu.Unlock()
-	if g.c.away || !m.n.works() || !m.tell || !slices.Contains(g.joined, m) {
+	if g.c.away || !m.n.running() || !m.assignDue || !slices.Contains(g.joined, m) {
 		return nil, false
 	}
-	m.tell, m.told = false, g.of(m)
-	return slices.Clone(m.told), true
+	m.assignDue, m.assigned = false, g.of(m)
+	return slices.Clone(m.assigned), true
 }
 
 // of is what a member has, sorted; with what it has not given up yet.
@@ -127,7 +127,7 @@ func (g *group) of(m *membership) []int32 {
 	return assigned
 }
 
-// leave takes a member out of the group, and answers what it is to give up before others get it.
+// leave removes a member from the group, and returns what it must give up before others get it.
 func (g *group) leave(m *membership) []int32 {
 	g.c.mu.Lock()
 	defer g.c.mu.Unlock()
@@ -136,14 +136,14 @@ func (g *group) leave(m *membership) []int32 {
 	if at < 0 {
 		return nil
 	}
-	if !m.n.works() {
+	if !m.n.running() {
 		g.expel(m)
 		g.share()
 		return nil
 	}
 	g.joined = slices.Delete(g.joined, at, at+1)
 	for _, p := range g.of(m) {
-		if g.moving[p] = slices.Contains(m.told, p); !g.moving[p] {
+		if g.moving[p] = slices.Contains(m.assigned, p); !g.moving[p] {
 			g.owner[p] = nil // it does not know of it
 		}
 	}
@@ -151,23 +151,23 @@ func (g *group) leave(m *membership) []int32 {
 	return g.of(m)
 }
 
-// settle expels the members whose node does nothing any more, and shares out what is free; while the brokers are there.
-func (g *group) settle() {
+// rebalance expels the members whose node has stopped, and assigns the free partitions.
+func (g *group) rebalance() {
 	if g.c.away {
 		return
 	}
 	for _, m := range slices.Clone(g.joined) {
-		if !m.n.works() {
+		if !m.n.running() {
 			g.expel(m)
 		}
 	}
 	g.share()
 }
 
-// expel takes a member out of the group without a word to it.
+// expel removes a member from the group without a call.
 func (g *group) expel(m *membership) {
 	g.joined = slices.DeleteFunc(g.joined, func(other *membership) bool { return other == m })
-	m.revoke, m.told = nil, nil
+	m.revoke, m.assigned = nil, nil
 	for p := range g.owner {
 		if g.owner[p] == m {
 			g.owner[p], g.moving[p] = nil, false
@@ -175,7 +175,7 @@ func (g *group) expel(m *membership) {
 	}
 }
 
-// share gives what is free to those that have least, and lets those give up that have more than the others may have.
+// share assigns free partitions to the members with the fewest, and revokes partitions from members with more than their fair share.
 func (g *group) share() {
 	if g.c.away || len(g.joined) == 0 {
 		return
@@ -202,7 +202,7 @@ func (g *group) share() {
 			continue
 		}
 		has[m]--
-		if !slices.Contains(m.told, int32(p)) {
+		if !slices.Contains(m.assigned, int32(p)) {
 			g.owner[p] = nil // it does not know of it
 			continue
 		}
@@ -217,7 +217,7 @@ func (g *group) share() {
 		for _, m := range order {
 			if has[m] < fair[m] {
 				has[m]++
-				g.owner[p], m.tell = m, true
+				g.owner[p], m.assignDue = m, true
 				signal(m.wake)
 				break
 			}

@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Inbox is a bus.Inbox that remembers. What was read, and what is ephemeral, waits in queues of the node.
+// Inbox is a durable bus.Inbox. Messages that were read, and ephemeral ones, wait in queues of the node.
 type Inbox struct {
 	n       *Node
 	waiting *local.Inbox
@@ -22,7 +22,7 @@ type Inbox struct {
 
 	// The cluster's lock guards these.
 	out    [bus.Lanes][]entry
-	count  [bus.Lanes]int // messages whose fate is not known
+	count  [bus.Lanes]int // messages without a result
 	parts  [bus.Lanes]map[int32]*part
 	begun  bool
 	closed bool
@@ -40,17 +40,17 @@ type entry struct {
 	partition int32
 	record    record
 	priority  bool
-	tell      func(error)
+	done      func(error)
 }
 
 // part is a partition that is read.
 type part struct {
-	next, target int64 // what was kept when the reading began, or went on, ends before target
+	next, target int64 // target is the end of the log when reading began or resumed
 }
 
 const (
-	bytesMax = 20 << 20 // of a message, as on Kafka
-	patience = 5 * time.Second
+	bytesMax     = 20 << 20 // of a message, as on Kafka
+	writeTimeout = 5 * time.Second
 )
 
 // Put implements bus.Inbox.
@@ -84,7 +84,7 @@ func (in *Inbox) add(m bus.Message, value []byte) error {
 		return fmt.Errorf("the inbox has no partition %d, it has %d", m.Partition, in.n.c.partitions)
 	case len(value) > bytesMax:
 		return bus.ErrTooLarge
-	case !m.Priority && in.trouble() != nil, in.n.killed:
+	case !m.Priority && in.failure() != nil, in.n.killed:
 		return bus.ErrAway
 	case in.count[m.Lane] >= bound:
 		return bus.ErrFull
@@ -98,7 +98,7 @@ func (in *Inbox) add(m bus.Message, value []byte) error {
 // run writes what was put, until the node ends.
 func (in *Inbox) run() {
 	defer close(in.done)
-	late := time.NewTimer(patience)
+	late := time.NewTimer(writeTimeout)
 	late.Stop()
 	defer late.Stop()
 	waits := false
@@ -110,7 +110,7 @@ func (in *Inbox) run() {
 				late.Stop()
 				waits = false
 			case !was:
-				late.Reset(patience)
+				late.Reset(writeTimeout)
 				waits = true
 			}
 		case <-late.C:
@@ -124,11 +124,11 @@ func (in *Inbox) run() {
 	}
 }
 
-// write keeps what waits, and tells the senders; false: that is not possible now.
+// write appends the waiting messages to the log, and completes them; false: that is not possible now.
 func (in *Inbox) write() bool {
 	c := in.n.c
 	c.mu.Lock()
-	if c.away || !in.n.works() {
+	if c.away || !in.n.running() {
 		c.mu.Unlock()
 		return false
 	}
@@ -146,21 +146,21 @@ func (in *Inbox) write() bool {
 	}
 	c.mu.Unlock()
 	for _, of := range written {
-		tell(of, nil)
+		complete(of, nil)
 	}
 	return true
 }
 
-// tell gives the outcome of messages.
-func tell(of []entry, outcome error) {
+// complete calls Done of messages.
+func complete(of []entry, outcome error) {
 	for i := range of {
-		if of[i].tell != nil {
-			of[i].tell(outcome)
+		if of[i].done != nil {
+			of[i].done(outcome)
 		}
 	}
 }
 
-// abandon takes back messages that nothing could be done for, while that is so. A frozen node does nothing, but at its end.
+// abandon fails messages that could not be written in time. A paused node does nothing, except when it closes.
 func (in *Inbox) abandon(which func(*entry) bool) {
 	var lost [bus.Lanes][]entry
 	in.n.c.mu.Lock()
@@ -181,13 +181,13 @@ func (in *Inbox) abandon(which func(*entry) bool) {
 	}
 	in.n.c.mu.Unlock()
 	for _, of := range lost {
-		tell(of, fmt.Errorf("%w: it was not written", bus.ErrAway))
+		complete(of, fmt.Errorf("%w: it was not written", bus.ErrAway))
 	}
 }
 
-// read moves what is kept of the partitions that are read into the node's queues, as far as there is room. The cluster is locked.
+// read moves messages of the partitions into the node's queues, while there is room. The cluster is locked.
 func (in *Inbox) read() {
-	if in.n.c.away || !in.n.works() || in.lost.Load() != nil {
+	if in.n.c.away || !in.n.running() || in.lost.Load() != nil {
 		return
 	}
 	for l := range in.parts {
@@ -199,7 +199,7 @@ func (in *Inbox) read() {
 			}
 			k := &lane.parts[n]
 			if p.next < k.first {
-				in.losing(bus.Lane(l), n, fmt.Sprintf("partition %d lost messages that were not taken", n))
+				in.lose(bus.Lane(l), n, fmt.Sprintf("partition %d lost messages that were not taken", n))
 				return
 			}
 			for p.next < k.end() {
@@ -223,11 +223,11 @@ func (in *Inbox) message(r record) bus.Message {
 	return bus.Message{Key: r.key, Value: value}
 }
 
-func (in *Inbox) losing(l bus.Lane, partition int32, detail string) {
+func (in *Inbox) lose(l bus.Lane, partition int32, detail string) {
 	in.lost.CompareAndSwap(nil, &bus.LostError{Topic: laneTopics[l], Partition: partition, Detail: detail})
 }
 
-// lookAhead sets the targets to what is kept now. The cluster is locked.
+// lookAhead sets the targets to the current ends. The cluster is locked.
 func (in *Inbox) lookAhead() {
 	for l := range in.parts {
 		for n, p := range in.parts[l] {
@@ -243,7 +243,7 @@ func (in *Inbox) Ready() <-chan struct{} { return in.waiting.Ready() }
 func (in *Inbox) Take(l bus.Lane, most int, into []bus.Message) []bus.Message {
 	in.n.c.mu.Lock()
 	defer in.n.c.mu.Unlock()
-	if !in.n.works() {
+	if !in.n.running() {
 		return into
 	}
 	was := len(into)
@@ -257,7 +257,7 @@ func (in *Inbox) Take(l bus.Lane, most int, into []bus.Message) []bus.Message {
 func (in *Inbox) First(l bus.Lane) (bus.Message, bool) {
 	in.n.c.mu.Lock()
 	defer in.n.c.mu.Unlock()
-	if !in.n.works() {
+	if !in.n.running() {
 		return bus.Message{}, false
 	}
 	return in.waiting.First(l)
@@ -267,7 +267,7 @@ func (in *Inbox) First(l bus.Lane) (bus.Message, bool) {
 func (in *Inbox) Len(l bus.Lane) int {
 	in.n.c.mu.Lock()
 	defer in.n.c.mu.Unlock()
-	if !in.n.works() {
+	if !in.n.running() {
 		return 0
 	}
 	return in.waiting.Len(l)
@@ -369,10 +369,10 @@ func (in *Inbox) CatchingUp() bool {
 func (in *Inbox) Err() error {
 	in.n.c.mu.Lock()
 	defer in.n.c.mu.Unlock()
-	return in.trouble()
+	return in.failure()
 }
 
-func (in *Inbox) trouble() error {
+func (in *Inbox) failure() error {
 	if lost := in.lost.Load(); lost != nil {
 		return lost
 	}

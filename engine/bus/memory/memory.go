@@ -1,5 +1,5 @@
-// Package memory is the bus of several nodes that live in one process: a double for tests of what runs on many nodes. It keeps to what
-// real brokers do: commands travel as bytes, an inbox remembers and has places, nodes are paused and killed, and what remembers goes away.
+// Package memory is the bus of several nodes in one process, a test double for Kafka. It behaves as
+// real brokers do: commands travel as bytes, the inbox is durable and has places, nodes can be paused and killed, and the brokers can go away.
 // It has no sockets and waits for channels only, so testing/synctest can drive it.
 package memory
 
@@ -14,11 +14,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// Cluster is what remembers for its nodes.
+// Cluster is the brokers, and their nodes.
 type Cluster struct {
 	// Most bounds the messages of a lane that wait to be taken, and those that wait to be written, at each node. It is set before a node is made.
 	Most int
-	// Sync lets Put write at once, so that nothing runs beside its callers: a simulation calls it. It is set before a node is made.
+	// Sync lets Put write at once, without goroutines, for simulations. It is set before a node is made.
 	Sync bool
 
 	partitions int32
@@ -47,19 +47,19 @@ func New(partitions int32, codec bus.Codec) *Cluster {
 	return c
 }
 
-// lane is what is kept of one.
+// lane is the topic of a bus.Lane.
 type lane struct {
 	id    uuid.UUID
-	parts []kept
+	parts []log
 }
 
-// kept are the records of a partition, from an offset on.
-type kept struct {
+// log is the records of a partition, from an offset on.
+type log struct {
 	first   int64
 	records []record
 }
 
-func (k *kept) end() int64 { return k.first + int64(len(k.records)) }
+func (k *log) end() int64 { return k.first + int64(len(k.records)) }
 
 type record struct {
 	key   uuid.UUID
@@ -69,18 +69,18 @@ type record struct {
 // makeLane makes an empty lane. Its id is another than that of all before.
 func (c *Cluster) makeLane() *lane {
 	c.made++
-	return &lane{id: uuid.NewSHA1(uuid.NameSpaceOID, []byte{byte(c.made >> 8), byte(c.made)}), parts: make([]kept, c.partitions)}
+	return &lane{id: uuid.NewSHA1(uuid.NameSpaceOID, []byte{byte(c.made >> 8), byte(c.made)}), parts: make([]log, c.partitions)}
 }
 
 // SetAway lets the brokers go away and come back. While they are away, nothing is written, read, published or assigned, and nobody is
-// expelled; that is made good when they are back.
+// expelled; that happens when they are back.
 func (c *Cluster) SetAway(away bool) {
 	c.mu.Lock()
 	if c.away = away; !away {
 		for n := range c.nodes {
 			n.in.lookAhead()
 		}
-		c.group.settle()
+		c.group.rebalance()
 	}
 	c.wakeAll()
 	waiting := c.waitingSync()
@@ -90,7 +90,7 @@ func (c *Cluster) SetAway(away bool) {
 	}
 }
 
-// waitingSync are the inboxes that have something to write that nothing beside them writes.
+// waitingSync are the inboxes that no goroutine writes for.
 func (c *Cluster) waitingSync() (out []*Inbox) {
 	for n := range c.nodes {
 		if c.Sync && !n.killed {
@@ -101,7 +101,7 @@ func (c *Cluster) waitingSync() (out []*Inbox) {
 	return out
 }
 
-// wakeAll lets everybody look again.
+// wakeAll wakes all inboxes, followers and members.
 func (c *Cluster) wakeAll() {
 	for n := range c.nodes {
 		signal(n.in.wake)
@@ -128,7 +128,7 @@ func (c *Cluster) Close() {
 	}
 }
 
-// Node makes a node of the cluster, as a process that starts. Names need not differ.
+// Node adds a node to the cluster, as a process that starts. Names need not differ.
 func (c *Cluster) Node(name string) *Node {
 	n := &Node{name: name, c: c}
 	n.in = &Inbox{n: n, waiting: local.New(c.Most), wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}

@@ -32,9 +32,9 @@ func TestInbox(t *testing.T) {
 				t.Cleanup(n.Close)
 				return n.Inbox(), n.Close
 			},
-			Renew: func(_ *testing.T, l bus.Lane) { c.Renew(l) },
-			Trim:  func(_ *testing.T, l bus.Lane, partition int32, before int64) { c.Trim(l, partition, before) },
-			Spoil: func(_ *testing.T, l bus.Lane, partition int32, bytes []byte) { c.Spoil(l, partition, bytes) },
+			Renew:   func(_ *testing.T, l bus.Lane) { c.Renew(l) },
+			Trim:    func(_ *testing.T, l bus.Lane, partition int32, before int64) { c.Trim(l, partition, before) },
+			Corrupt: func(_ *testing.T, l bus.Lane, partition int32, bytes []byte) { c.Corrupt(l, partition, bytes) },
 			Down: func(*testing.T) func() {
 				c.SetAway(true)
 				return func() { c.SetAway(false) }

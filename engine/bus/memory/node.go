@@ -23,24 +23,24 @@ type Node struct {
 // Inbox is the inbox of this node.
 func (n *Node) Inbox() bus.Inbox { return n.in }
 
-// Topics are the topics beside the inbox.
+// Topics are the topics other than the inbox.
 func (n *Node) Topics() bus.Topics { return topics{n} }
 
 // Group shares the partitions out among the nodes.
 func (n *Node) Group() bus.Group { return member{n} }
 
-// Pause freezes the node: it takes, writes, publishes and hears nothing. The others see it expelled at once; it learns of that when it
-// goes on, and takes what was read for it before.
+// Pause freezes the node: it takes, writes, publishes and receives nothing. It is expelled at once, and learns it when it
+// resumes; then it still takes what was read before.
 func (n *Node) Pause() {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	if n.paused == nil && !n.killed {
 		n.paused = make(chan struct{})
-		n.c.group.settle()
+		n.c.group.rebalance()
 	}
 }
 
-// Resume lets a paused node go on.
+// Resume resumes a paused node.
 func (n *Node) Resume() {
 	n.c.mu.Lock()
 	if n.paused != nil {
@@ -55,8 +55,8 @@ func (n *Node) Resume() {
 	}
 }
 
-// Kill ends the node at once, as a signal that cannot be caught: what it had not written is lost, and nobody there is told. What runs on it
-// goes on with an inbox that gives nothing, until its contexts end.
+// Kill ends the node at once, as SIGKILL does: what it had not written is lost, and no Done is called. Goroutines of the node see
+// an empty inbox until their contexts end.
 func (n *Node) Kill() {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
@@ -66,11 +66,11 @@ func (n *Node) Kill() {
 		close(n.paused)
 		n.paused = nil
 	}
-	n.c.group.settle()
+	n.c.group.rebalance()
 	n.c.wakeAll()
 }
 
-// Close ends the inbox when what waits is written; while it cannot be written, the senders are told that nobody knows.
+// Close closes the inbox when the waiting messages are written; if they cannot be written, their senders get ErrAway.
 func (n *Node) Close() {
 	n.closing.Do(func() {
 		n.in.Close()
@@ -85,10 +85,10 @@ func (n *Node) Close() {
 	})
 }
 
-// works tells whether the node can do anything now. The cluster is locked.
-func (n *Node) works() bool { return n.paused == nil && !n.killed }
+// running reports whether the node is neither paused nor killed. The cluster is locked.
+func (n *Node) running() bool { return n.paused == nil && !n.killed }
 
-// reach waits while the node is paused. It fails when the brokers are away, or nobody is there to ask them.
+// reach waits while the node is paused. It fails when the brokers are away, or the node was killed.
 func (n *Node) reach(ctx context.Context) error {
 	for {
 		n.c.mu.Lock()

@@ -13,14 +13,14 @@ import (
 	"callchain/engine/bus/memory"
 )
 
-// told is a member that keeps what it was told.
-type told struct {
+// assignments is a member that records its assignments.
+type assignments struct {
 	assigned, revoked [][]int32
 }
 
-func (m *told) Assigned(partitions []int32) { m.assigned = append(m.assigned, partitions) }
+func (m *assignments) Assigned(partitions []int32) { m.assigned = append(m.assigned, partitions) }
 
-func (m *told) Revoked(_ context.Context, partitions []int32) {
+func (m *assignments) Revoked(_ context.Context, partitions []int32) {
 	m.revoked = append(m.revoked, partitions)
 }
 
@@ -33,10 +33,10 @@ func bubble(t *testing.T, run func(t *testing.T, c *memory.Cluster, a, b *memory
 	})
 }
 
-// A node that is killed is not asked for anything, and what it had is the other's at once; what it had not written is lost, and nobody is told.
+// A killed node gets no calls, and its partitions are the other's at once; what it had not written is lost, without a result.
 func TestKill(t *testing.T) {
 	bubble(t, func(t *testing.T, c *memory.Cluster, a, b *memory.Node) {
-		var first, second told
+		var first, second assignments
 		go func() {
 			if err := a.Group().Join(t.Context(), &first); err != nil {
 				t.Error(err)
@@ -51,7 +51,7 @@ func TestKill(t *testing.T) {
 		synctest.Wait()
 		asked := len(first.revoked)
 		c.SetAway(true)
-		if err := a.Inbox().Put(bus.Message{Value: bustest.Parcel(1), Priority: true, Done: func(error) { t.Error("its sender was told") }}); err != nil {
+		if err := a.Inbox().Put(bus.Message{Value: bustest.Parcel(1), Priority: true, Done: func(error) { t.Error("Done was called") }}); err != nil {
 			t.Fatal(err)
 		}
 		a.Kill()
@@ -80,9 +80,9 @@ func TestPause(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.Pause()
-		kept := 0
+		written := 0
 		for _, n := range []*memory.Node{a, b} {
-			if err := n.Inbox().Put(bus.Message{Value: bustest.Parcel(1), Done: func(error) { kept++ }}); err != nil {
+			if err := n.Inbox().Put(bus.Message{Value: bustest.Parcel(1), Done: func(error) { written++ }}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -90,13 +90,13 @@ func TestPause(t *testing.T) {
 		go func() { published <- a.Topics().Publish(t.Context(), bus.Nodes, []bus.Record{{}}) }()
 		<-time.After(time.Minute)
 		synctest.Wait()
-		if took := in.Take(bus.RPC, 10, nil); len(took) != 0 || kept != 1 || len(published) != 0 {
-			t.Errorf("the paused node took %d, %d messages were written, %d calls of Publish returned", len(took), kept, len(published))
+		if took := in.Take(bus.RPC, 10, nil); len(took) != 0 || written != 1 || len(published) != 0 {
+			t.Errorf("the paused node took %d, %d messages were written, %d calls of Publish returned", len(took), written, len(published))
 		}
 		a.Resume()
 		synctest.Wait()
-		if took := in.Take(bus.RPC, 10, nil); len(took) != 2 || kept != 2 {
-			t.Errorf("afterwards it took %d, and %d were written", len(took), kept)
+		if took := in.Take(bus.RPC, 10, nil); len(took) != 2 || written != 2 {
+			t.Errorf("afterwards it took %d, and %d were written", len(took), written)
 		}
 		if err := <-published; err != nil {
 			t.Error(err)
@@ -104,7 +104,7 @@ func TestPause(t *testing.T) {
 	})
 }
 
-// What is published comes to those who follow, in order; a node that nobody follows has no topic, and nobody hears anything while the brokers are away.
+// What is published comes to those who follow, in order; a node that nobody follows has no topic, and no record comes while the brokers are away.
 func TestTopics(t *testing.T) {
 	bubble(t, func(t *testing.T, c *memory.Cluster, a, b *memory.Node) {
 		to := bus.NodeTopic("b")

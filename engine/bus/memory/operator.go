@@ -5,14 +5,14 @@ import "callchain/engine/bus"
 // laneTopics are the names by which the lanes are known elsewhere.
 var laneTopics = [bus.Lanes]string{bus.RPC: "callchain.inbox", bus.Data: "callchain.data"}
 
-// Renew removes all of a lane and makes it anew, empty, with another id. Those who read it, lose it.
+// Renew recreates the topic of a lane, empty, with another id. Its readers get a LostError.
 func (c *Cluster) Renew(l bus.Lane) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lanes[l] = c.makeLane()
 	for n := range c.nodes {
 		if len(n.in.parts[l]) > 0 {
-			n.in.losing(l, 0, "the topic was made anew while it was read")
+			n.in.lose(l, 0, "the topic was made anew while it was read")
 		}
 	}
 }
@@ -29,8 +29,8 @@ func (c *Cluster) Trim(l bus.Lane, partition int32, before int64) {
 	}
 }
 
-// Spoil adds bytes to a partition that no inbox wrote.
-func (c *Cluster) Spoil(l bus.Lane, partition int32, bytes []byte) {
+// Corrupt adds bytes that no inbox wrote to a partition.
+func (c *Cluster) Corrupt(l bus.Lane, partition int32, bytes []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := &c.lanes[l].parts[partition]

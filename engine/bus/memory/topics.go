@@ -84,12 +84,12 @@ func (t topics) Follow(ctx context.Context, topic bus.Topic, ready func(), handl
 	}
 }
 
-// look takes what came, and tells whether this is the first time that something can come.
+// look takes the queued records, and reports whether the follower has just become ready.
 func (f *follower) look() (first bool, came []bus.Record) {
 	c := f.n.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !f.n.works() {
+	if !f.n.running() {
 		return false, nil
 	}
 	if !f.begun && !c.away {

@@ -16,7 +16,7 @@ func Tables() storetest.Tables {
 	return storetest.Tables{All: projection.Tables(), Values: projection.Attributes, Times: projection.Latest, Flags: projection.Calls}
 }
 
-// Column is a column as the database's catalogue tells it.
+// Column is a column in the database's catalogue.
 type Column struct {
 	Name     string
 	Type     string // in lower case

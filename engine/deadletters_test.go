@@ -21,8 +21,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// found is a dead letter as its row has it.
-type found struct {
+// storedDeadLetter is a dead letter as its row has it.
+type storedDeadLetter struct {
 	id      uuid.UUID
 	tenant  uuid.UUID
 	device  uuid.UUID
@@ -31,48 +31,48 @@ type found struct {
 	command string
 }
 
-// letters are the dead letters that are stored.
-func (r *rig) letters() []found {
+// deadLetters are the dead letters that are stored.
+func (r *rig) deadLetters() []storedDeadLetter {
 	r.t.Helper()
 	synctest.Wait()
 	rows, err := r.store.Open().Rows(context.Background(), eventstore.Query{Table: projection.DeadLetters, Order: []eventstore.Order{{Column: "at"}}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	out := make([]found, len(rows))
+	out := make([]storedDeadLetter, len(rows))
 	for i, row := range rows {
 		if !json.Valid(row[7].([]byte)) {
-			r.t.Errorf("the letter's command is no JSON: %s", row[7])
+			r.t.Errorf("the dead letter's command is not JSON: %s", row[7])
 		}
-		out[i] = found{row[0].(uuid.UUID), row[1].(uuid.UUID), row[2].(uuid.UUID), row[5].(string), row[6].(string), string(row[7].([]byte))}
+		out[i] = storedDeadLetter{row[0].(uuid.UUID), row[1].(uuid.UUID), row[2].(uuid.UUID), row[5].(string), row[6].(string), string(row[7].([]byte))}
 	}
 	return out
 }
 
-// letter is the one dead letter that is stored. Its command must contain some texts.
-func (r *rig) letter(reason string, has ...string) found {
+// deadLetter is the one dead letter that is stored. Its command must contain some texts.
+func (r *rig) deadLetter(reason string, has ...string) storedDeadLetter {
 	r.t.Helper()
-	all := r.letters()
+	all := r.deadLetters()
 	if len(all) != 1 {
 		r.t.Fatalf("%d dead letters, want 1: %+v", len(all), all)
 	}
 	l := all[0]
 	if l.reason != reason || l.tenant != tenant {
-		r.t.Errorf("a letter of %s because of %s (%s), want %s", l.tenant, l.reason, l.detail, reason)
+		r.t.Errorf("a dead letter of %s because of %s (%s), want %s", l.tenant, l.reason, l.detail, reason)
 	}
 	for _, text := range has {
 		if !strings.Contains(l.command, text) {
-			r.t.Errorf("the letter has no %s: %s", text, l.command)
+			r.t.Errorf("the dead letter has no %s: %s", text, l.command)
 		}
 	}
 	return l
 }
 
-// noLetter expects that none is stored.
-func (r *rig) noLetter() {
+// noDeadLetter expects that none is stored.
+func (r *rig) noDeadLetter() {
 	r.t.Helper()
-	if all := r.letters(); len(all) > 0 {
-		r.t.Errorf("letters are left: %+v", all)
+	if all := r.deadLetters(); len(all) > 0 {
+		r.t.Errorf("dead letters are left: %+v", all)
 	}
 }
 
@@ -128,15 +128,15 @@ nodes:
     type: rpc call request
 `
 
-// TestEveryReasonLeavesALetter: whatever could not be processed can be read later, with the command that it was.
-func TestEveryReasonLeavesALetter(t *testing.T) {
+// TestEveryReasonLeavesADeadLetter: everything that could not be processed leaves a dead letter with its command.
+func TestEveryReasonLeavesADeadLetter(t *testing.T) {
 	t.Run("causation_loop", func(t *testing.T) {
 		inBubble(t, func(r *rig) {
 			r.chain = compiled(r.t, roundAndRound)
 			r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent = true })
-			l := r.letter("causation_loop", `"kind":"call"`, `"method":"reboot"`, `"processed":true`)
+			l := r.deadLetter("causation_loop", `"kind":"call"`, `"method":"reboot"`, `"processed":true`)
 			r.wantRerun(l.id, deadletter.CodeProcessed)
-			r.letter("causation_loop")
+			r.deadLetter("causation_loop")
 		})
 	})
 	t.Run("chain_gone", func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestEveryReasonLeavesALetter(t *testing.T) {
 			r.begin("d2", "B") // so that the owner sees it
 			pass(11 * time.Second)
 			c.want("rejected not_dispatched ")
-			l := r.letter("chain_gone", `"kind":"Wake"`, `"actor":"system"`, `"content":{"run":`)
+			l := r.deadLetter("chain_gone", `"kind":"Wake"`, `"actor":"system"`, `"content":{"run":`)
 			r.wantRerun(l.id, deadletter.CodeProcessed)
 		})
 	})
@@ -159,32 +159,32 @@ func TestEveryReasonLeavesALetter(t *testing.T) {
 			c := r.call("d1", chosen("c1"))
 			d.reply(d.one(), `"\u003c&>"`)
 			c.want(`succeeded  "\u003c&>"`)
-			l := r.letter("command_rejected", `"kind":"reply"`, `"processed":true`, `"response":{"json":"\u003c&>"}`)
+			l := r.deadLetter("command_rejected", `"kind":"reply"`, `"processed":true`, `"response":{"json":"\u003c&>"}`)
 			r.wantRerun(l.id, deadletter.CodeProcessed)
 			r.wantTypes(named("c1"), "Requested", "Queued", "Delivered", "Succeeded")
 		})
 	})
 	t.Run("command_unreadable", func(t *testing.T) {
-		kept(t, func(r *rig, in *durable) {
+		inDurableBubble(t, func(r *rig, in *durable) {
 			in.Keep(bus.RPC, 1, []byte("\xff not a command"))
-			l := r.letter("command_unreadable", `"kind":"unreadable"`, `"base64":"/yBub3QgYSBjb21tYW5k"`)
+			l := r.deadLetter("command_unreadable", `"kind":"unreadable"`, `"base64":"/yBub3QgYSBjb21tYW5k"`)
 			r.wantRerun(l.id, deadletter.CodeUnreadable)
-			r.letter("command_unreadable")
+			r.deadLetter("command_unreadable")
 		})
 	})
 	t.Run("bytes that are no text", func(t *testing.T) {
 		inBubble(t, func(r *rig) {
 			d := r.connect("d1", "A")
 			r.engine.Inbound().Attributes(d.session, []byte("{\"a\":\"\xff\"}"), nil)
-			l := r.letter("command_rejected", `"kind":"data"`, `"base64":"`)
-			r.chain = compiled(r.t, mended)
+			l := r.deadLetter("command_rejected", `"kind":"data"`, `"base64":"`)
+			r.chain = compiled(r.t, fixedChain)
 			r.wantRerun(l.id, "")
-			r.noLetter()
+			r.noDeadLetter()
 		})
 	})
 }
 
-// wantRerun runs a letter again; code is that of the error, empty for none.
+// wantRerun reruns a dead letter. code is the expected error's, empty for none.
 func (r *rig) wantRerun(id uuid.UUID, code string) engine.Rerun {
 	r.t.Helper()
 	out, err := r.engine.RerunDeadLetter(context.Background(), tenant, id, "user:u")
@@ -194,19 +194,19 @@ func (r *rig) wantRerun(id uuid.UUID, code string) engine.Rerun {
 	return out
 }
 
-// TestQuarantine: a stored stream that cannot be folded is set aside alone, with one letter, however often it is found.
+// TestQuarantine: only the stored stream that cannot be folded is quarantined, with one dead letter, however often it is found.
 func TestQuarantine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, memstore.New(), durableInbox(t))
 		r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Persistent = true })
 		r.call("d1", func(q *engine.CallRequest) { chosen("c2")(q); q.Persistent = true })
 		r.mustStop()
-		r.spoil("rpc/"+tenant.String()+"/"+named("c1").String(), int32(named("d1")[15])%partitions)
+		r.corrupt("rpc/"+tenant.String()+"/"+named("c1").String(), int32(named("d1")[15])%partitions)
 		for range 2 {
 			r = newRig(t, r.store.Open(), opened(r.inbox))
-			l := r.letter("quarantined", `"kind":"stream"`, `"stream":"rpc/`)
+			l := r.deadLetter("quarantined", `"kind":"stream"`, `"stream":"rpc/`)
 			if l.device != named("d1") || !strings.Contains(l.detail, "wire") {
-				t.Errorf("the letter: %+v", l)
+				t.Errorf("the dead letter: %+v", l)
 			}
 			r.wantRerun(l.id, deadletter.CodeNoCommand)
 			d := r.connect("d1", "A")
@@ -218,22 +218,22 @@ func TestQuarantine(t *testing.T) {
 	})
 }
 
-// TestQuarantineOfTheLatest: nor does an event stop the server that tells of a wire id and is damaged.
+// TestQuarantineOfTheLatest: a damaged event with a wire id does not stop the server, either.
 func TestQuarantineOfTheLatest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, memstore.New(), durableInbox(t))
 		first := r.connect("d1", "A")
 		r.call("d1", persistent("c1"))
 		first.reply(first.one(), `1`)
-		pass(2 * time.Second) // what is written behind is written
+		pass(2 * time.Second) // the write-behind rows are stored
 		r.call("d1", persistent("c2"))
 		last := first.one()
 		r.mustStop()
-		r.spoil("rpc/"+tenant.String()+"/"+named("c2").String(), int32(named("d1")[15])%partitions)
+		r.corrupt("rpc/"+tenant.String()+"/"+named("c2").String(), int32(named("d1")[15])%partitions)
 		r = newRig(t, r.store.Open(), opened(r.inbox))
 		defer r.mustStop()
-		if l := r.letter("quarantined", `"stream":"rpc/`); !strings.Contains(l.detail, "wire") || len(r.engine.Ready()) > 0 {
-			t.Errorf("the letter: %+v; not ready: %v", l, r.engine.Ready())
+		if l := r.deadLetter("quarantined", `"stream":"rpc/`); !strings.Contains(l.detail, "wire") || len(r.engine.Ready()) > 0 {
+			t.Errorf("the dead letter: %+v; not ready: %v", l, r.engine.Ready())
 		}
 		d := r.connect("d1", "B")
 		c := r.call("d1", chosen("c3"))
@@ -246,7 +246,7 @@ func TestQuarantineOfTheLatest(t *testing.T) {
 	})
 }
 
-// TestNewerEvents: events of a newer program are not damaged. A server that is alone does not serve without their calls, and says what is wrong.
+// TestNewerEvents: events of a newer program are not damaged. A single server does not serve without their calls, and reports why.
 func TestNewerEvents(t *testing.T) {
 	newer := map[string]func(*eventstore.Event){
 		`unknown type "Teleported"`: func(e *eventstore.Event) { e.Type = "Teleported" },
@@ -269,8 +269,8 @@ func TestNewerEvents(t *testing.T) {
 	}
 }
 
-// TestNoQuarantineForTheStore: that a read fails is not the stream's fault. At whichever read it happens, nothing is set aside.
-func TestNoQuarantineForTheStore(t *testing.T) {
+// TestFailedReadQuarantinesNothing: a failed read is not the stream's fault. Whichever read fails, nothing is quarantined.
+func TestFailedReadQuarantinesNothing(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.call("d1", func(q *engine.CallRequest) {
 			chosen("c1")(q)
@@ -286,13 +286,13 @@ func TestNoQuarantineForTheStore(t *testing.T) {
 			}
 			r.store.Before = func(context.Context, eventstore.Batch) error {
 				r.store.Before = nil
-				return errors.New("the database is away") // so that all is loaded again
+				return errors.New("the database is away") // so that everything is loaded again
 			}
 			r.begin("d2", fmt.Sprint("B", failing))
 			pass(5 * time.Second)
 		}
 		r.store.Reading = nil
-		r.noLetter()
+		r.noDeadLetter()
 		d := r.connect("d1", "A")
 		if cmd := d.one(); cmd.Call != named("c1") {
 			t.Errorf("the device is sent %+v", cmd)
@@ -300,8 +300,8 @@ func TestNoQuarantineForTheStore(t *testing.T) {
 	})
 }
 
-// spoil adds an event to a stream whose data is damaged.
-func (r *rig) spoil(stream string, partition int32) {
+// corrupt adds an event to a stream whose data is damaged.
+func (r *rig) corrupt(stream string, partition int32) {
 	r.t.Helper()
 	r.alter(stream, partition, func(e *eventstore.Event) { e.Type, e.Data = "Queued", []byte(`{"wire":"x"}`) })
 }

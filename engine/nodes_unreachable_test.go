@@ -11,8 +11,8 @@ import (
 	"callchain/transports"
 )
 
-// deafTo lets nothing of a node through to node-1 until the function returned is called.
-func (m *meddler) deafTo(node string) (mend func()) {
+// blockTopicOf lets nothing of a node through to node-1 until the function returned is called.
+func (m *meddler) blockTopicOf(node string) (fix func()) {
 	m.meddle(func(m *meddler) {
 		m.publish = func(topic bus.Topic) error {
 			if topic == bus.NodeTopic(node) {
@@ -24,23 +24,23 @@ func (m *meddler) deafTo(node string) (mend func()) {
 	return func() { m.meddle(func(m *meddler) { m.publish = nil }) }
 }
 
-// patient makes a call that may take long.
-func patient(r *engine.CallRequest) { r.Expires = time.Now().Add(10 * time.Minute) }
+// longCall makes a call that may take long.
+func longCall(r *engine.CallRequest) { r.Expires = time.Now().Add(10 * time.Minute) }
 
-// TestDeliveryIsToldUntilItsDeadline: the owner cannot reach the node of a device for longer than anybody would wait. A call that may take long is brought to the
+// TestDeliveryIsRetriedUntilItsDeadline: the owner cannot reach the node of a device for longer than anybody would wait. A call that may take long is brought to the
 // device afterwards; of one whose deadline has passed it hears nothing.
-func TestDeliveryIsToldUntilItsDeadline(t *testing.T) {
+func TestDeliveryIsRetriedUntilItsDeadline(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
-		mend := at["node-0"].deafTo("node-1")
-		call, late := a.call(in(1), patient), a.call(in(1), nil)
+		fix := at["node-0"].blockTopicOf("node-1")
+		call, late := a.call(in(1), longCall), a.call(in(1), nil)
 		pass(2 * time.Minute)
 		late.want("expired device_offline ")
 		if n := series(t, a.measured)["peer_messages_dropped_total"]; n != 1 {
 			t.Errorf("%v messages were dropped, want the call whose deadline has passed", n)
 		}
-		mend()
+		fix()
 		pass(40 * time.Second)
 		d.reply(d.one(), `1`)
 		pass(time.Second)
@@ -48,18 +48,18 @@ func TestDeliveryIsToldUntilItsDeadline(t *testing.T) {
 	})
 }
 
-// TestEndOfAConnectionIsToldHoweverLate: a connection on credentials that have changed does not outlive a topic that takes nothing.
-func TestEndOfAConnectionIsToldHoweverLate(t *testing.T) {
+// TestCloseIsRetriedUntilDelivered: a connection on credentials that have changed does not outlive a topic that takes nothing.
+func TestCloseIsRetriedUntilDelivered(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
-		mend := at["node-0"].deafTo("node-1")
+		fix := at["node-0"].blockTopicOf("node-1")
 		a.call(in(1), nil)
 		if err := a.engine.CloseDevice(d.id, 1, transports.ReasonCredentials); err != nil {
 			t.Fatal(err)
 		}
 		pass(2 * time.Minute)
-		mend()
+		fix()
 		pass(40 * time.Second)
 		if want := []transports.Reason{transports.ReasonCredentials}; !slices.Equal(d.closed, want) {
 			t.Errorf("the connection was closed with %v, want %v", d.closed, want)
@@ -67,12 +67,12 @@ func TestEndOfAConnectionIsToldHoweverLate(t *testing.T) {
 	})
 }
 
-// TestEndOfAConnectionOfANodeThatWasCutOff: nobody hears the node of a connection that is to end, and it is given up; when it is back, the connection ends.
-func TestEndOfAConnectionOfANodeThatWasCutOff(t *testing.T) {
+// TestCloseForANodeThatWasPartitioned: nobody hears the node of a connection that is to end, and it is given up; when it is back, the connection ends.
+func TestCloseForANodeThatWasPartitioned(t *testing.T) {
 	meddled(t, func(a, b byHand, at map[string]*meddler) {
 		d := b.connect(in(1), "A")
 		pass(time.Second)
-		mend := at["node-0"].deafTo("node-1")
+		fix := at["node-0"].blockTopicOf("node-1")
 		if err := a.engine.CloseDevice(d.id, 1, transports.ReasonCredentials); err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func TestEndOfAConnectionOfANodeThatWasCutOff(t *testing.T) {
 		})
 		pass(gone + 5*time.Second)
 		at["node-1"].meddle(func(m *meddler) { m.publish = nil })
-		mend()
+		fix()
 		pass(40 * time.Second)
 		if want := []transports.Reason{transports.ReasonCredentials}; !slices.Equal(d.closed, want) {
 			t.Errorf("the connection was closed with %v, want %v", d.closed, want)

@@ -22,8 +22,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// kept runs a test with an inbox that remembers.
-func kept(t *testing.T, test func(*rig, *durable)) {
+// inDurableBubble runs a test with a durable inbox.
+func inDurableBubble(t *testing.T, test func(*rig, *durable)) {
 	bubble(t, func(t *testing.T) bus.Inbox { return durableInbox(t) }, func(r *rig) { test(r, r.inbox.(*durable)) })
 }
 
@@ -34,10 +34,10 @@ func (r *rig) mustStop() {
 	}
 }
 
-// TestKeptAnswerSurvives: an answer was acknowledged and the process dies before it is stepped; the next one takes it, and takes it
-// once, whatever dies again. Its deadline has passed meanwhile.
-func TestKeptAnswerSurvives(t *testing.T) {
-	kept(t, func(r *rig, _ *durable) {
+// TestDurableAnswerSurvives: an answer was acknowledged and the process dies before it is processed. The next process takes it once,
+// whatever dies again. Its deadline has passed meanwhile.
+func TestDurableAnswerSurvives(t *testing.T) {
+	inDurableBubble(t, func(r *rig, _ *durable) {
 		d := r.connect("d1", "A")
 		c := r.call("d1", chosen("c1"))
 		cmd := d.one()
@@ -47,7 +47,7 @@ func TestKeptAnswerSurvives(t *testing.T) {
 		acked := make(chan error, 1)
 		r.engine.Inbound().Reply(d.session, cmd.Wire, []byte(`1`), func(err error) { acked <- err })
 		if err := <-acked; err != nil {
-			t.Fatalf("the kept answer is acknowledged with %v", err)
+			t.Fatalf("the durable answer is acknowledged with %v", err)
 		}
 		if !c.waits() {
 			t.Fatal("the caller has an answer that is not committed")
@@ -66,9 +66,9 @@ func TestKeptAnswerSurvives(t *testing.T) {
 	})
 }
 
-// TestJudgementComesBack: a command that is kept and then refused by its owner is refused to its sender.
-func TestJudgementComesBack(t *testing.T) {
-	kept(t, func(r *rig, _ *durable) {
+// TestDecisionReturnsToTheSender: the sender of a durable command gets its owner's refusal.
+func TestDecisionReturnsToTheSender(t *testing.T) {
+	inDurableBubble(t, func(r *rig, _ *durable) {
 		r.connect("d1", "A")
 		r.call("d1", chosen("c1"))
 		other := r.call("d1", func(q *engine.CallRequest) { chosen("c1")(q); q.Method = "other" })
@@ -83,9 +83,9 @@ func TestJudgementComesBack(t *testing.T) {
 	})
 }
 
-// TestUnreadableCommand: bytes that a stranger wrote are set aside, with a fact and a dead letter, and the position moves on.
+// TestUnreadableCommand: bytes that cannot be decoded are rejected with a fact and a dead letter, and the position moves on.
 func TestUnreadableCommand(t *testing.T) {
-	kept(t, func(r *rig, in *durable) {
+	inDurableBubble(t, func(r *rig, in *durable) {
 		in.Keep(bus.RPC, 1, []byte("\xff not a command"))
 		in.Keep(bus.Data, 2, []byte(`{"v":1,"kind":"wake","do":{}}`))
 		pass(2 * time.Second)
@@ -98,19 +98,19 @@ func TestUnreadableCommand(t *testing.T) {
 		if n := countEvents(t, r, "CommandRejected"); n != 2 {
 			t.Errorf("after a restart %d facts of rejected commands, want 2", n)
 		}
-		letters, err := r.store.Rows(context.Background(), eventstore.Query{Table: projection.DeadLetters})
-		if err != nil || len(letters) != 2 {
-			t.Fatalf("dead letters: %v, %v", letters, err)
+		rows, err := r.store.Rows(context.Background(), eventstore.Query{Table: projection.DeadLetters})
+		if err != nil || len(rows) != 2 {
+			t.Fatalf("dead letters: %v, %v", rows, err)
 		}
-		if data := fmt.Sprintf("%s", letters[0][projection.DeadLetters.Index("command")]); !strings.Contains(data+fmt.Sprintf("%s", letters[1][projection.DeadLetters.Index("command")]), "/yBub3QgYSBjb21tYW5k") {
-			t.Errorf("the bytes are not kept: %s", data)
+		if data := fmt.Sprintf("%s", rows[0][projection.DeadLetters.Index("command")]); !strings.Contains(data+fmt.Sprintf("%s", rows[1][projection.DeadLetters.Index("command")]), "/yBub3QgYSBjb21tYW5k") {
+			t.Errorf("the bytes are not stored: %s", data)
 		}
 	})
 }
 
-// TestPositionMovesWithoutEvents: what was refused is not stepped again after a restart, either.
+// TestPositionMovesWithoutEvents: what was refused is not processed again after a restart, either.
 func TestPositionMovesWithoutEvents(t *testing.T) {
-	kept(t, func(r *rig, in *durable) {
+	inDurableBubble(t, func(r *rig, in *durable) {
 		r.call("nobody", nil).want("not_found: there is no device " + named("nobody").String())
 		d := r.connect("d1", "A")
 		r.engine.Inbound().Reply(d.session, 77, []byte(`1`), nil) // to a call that never was
@@ -133,15 +133,15 @@ func TestPositionMovesWithoutEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := left.Len(bus.RPC); n != 0 {
-			t.Errorf("%d commands would be stepped again", n)
+			t.Errorf("%d commands would be processed again", n)
 		}
 	})
 }
 
-// TestInboxAway: no call is accepted while the inbox is away, nothing that was accepted is lost, no deadline is judged, and devices
+// TestInboxAway: no call is accepted while the inbox is away, nothing that was accepted is lost, no deadline passes, and devices
 // keep their connections.
 func TestInboxAway(t *testing.T) {
-	kept(t, func(r *rig, in *durable) {
+	inDurableBubble(t, func(r *rig, in *durable) {
 		d := r.connect("d1", "A")
 		c := r.call("d1", chosen("c1"))
 		cmd := d.one()
@@ -154,11 +154,11 @@ func TestInboxAway(t *testing.T) {
 		busy := make(chan error, 1)
 		r.engine.Inbound().Telemetry(d.session, []byte(`{"a":0}`), func(err error) { busy <- err })
 		if err := <-busy; !errors.Is(err, transports.ErrBusy) {
-			t.Errorf("data that is not kept: %v", err)
+			t.Errorf("data that is not durable: %v", err)
 		}
 		pass(2 * time.Minute)
 		if !c.waits() || len(d.closed) > 0 {
-			t.Fatalf("a deadline was judged (%s), or the device was sent away %v", c.outcome(), d.closed)
+			t.Fatalf("a deadline has passed (%s), or the device was sent away %v", c.outcome(), d.closed)
 		}
 		value, _, err := wire.Codec{}.Encode(step.Command{Device: d.id, Do: step.RPC{Do: rpc.Reply{Wire: cmd.Wire, Response: rpc.NewPayload([]byte(`1`))}}})
 		if err != nil {
@@ -170,19 +170,19 @@ func TestInboxAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 200 { // what was kept is not in the order in which it was sent
+		for range 200 { // the backlog is not in the order in which it was sent
 			in.Keep(bus.RPC, int32(d.id[15])%partitions, later)
 		}
-		in.Keep(bus.RPC, int32(d.id[15])%partitions, value) // it is kept, and cannot be taken yet
+		in.Keep(bus.RPC, int32(d.id[15])%partitions, value) // it is durable, and cannot be taken yet
 		in.Away(false)
 		c.want("succeeded  1")
 		r.wantTypes(named("c1"), "Requested", "Queued", "Sent", "Delivered", "Succeeded")
 	})
 }
 
-// TestRecreatedTopic: an engine whose inbox lost what was not taken says so and does nothing.
+// TestRecreatedTopic: an engine whose inbox lost messages reports it and does nothing.
 func TestRecreatedTopic(t *testing.T) {
-	kept(t, func(r *rig, in *durable) {
+	inDurableBubble(t, func(r *rig, in *durable) {
 		r.connect("d1", "A")
 		r.call("d1", chosen("c1"))
 		pass(2 * time.Second)
@@ -200,7 +200,7 @@ func TestRecreatedTopic(t *testing.T) {
 	})
 }
 
-// resumed is an inbox that goes on with what is there, as an operator has decided.
+// resumed is an inbox that an operator let go on after a loss.
 type resumed struct {
 	*durable
 	topic uuid.UUID
@@ -223,7 +223,7 @@ func (in resumed) Begin(ctx context.Context, from []bus.From) error {
 
 // TestResumedOnce: the operator's decision to go on holds for all partitions, also for those to which nothing comes before the next start.
 func TestResumedOnce(t *testing.T) {
-	kept(t, func(r *rig, in *durable) {
+	inDurableBubble(t, func(r *rig, in *durable) {
 		r.connect("d1", "A")
 		r.call("d1", chosen("c1"))
 		pass(2 * time.Second)
@@ -283,7 +283,7 @@ func (p *topics) set(fail error) {
 
 // relayedRig is a rig whose events are published.
 func relayedRig(t *testing.T, test func(*rig, *topics)) {
-	kept(t, func(r *rig, in *durable) {
+	inDurableBubble(t, func(r *rig, in *durable) {
 		if err := r.stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -374,7 +374,7 @@ func TestEveryEventIsPublished(t *testing.T) {
 	})
 }
 
-// TestDeadLettersArePublished: who watches the topic learns of them.
+// TestDeadLettersArePublished on their topic.
 func TestDeadLettersArePublished(t *testing.T) {
 	relayedRig(t, func(r *rig, p *topics) {
 		r.inbox.(*durable).Keep(bus.RPC, 3, []byte("nonsense"))
@@ -386,7 +386,7 @@ func TestDeadLettersArePublished(t *testing.T) {
 	})
 }
 
-// TestNULFromADevice: a database that has no NUL in its texts must not be tried again for ever because a device sent one.
+// TestNULFromADevice: a NUL byte, which a database cannot store in texts, does not lead to endless retries.
 func TestNULFromADevice(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.store.Before = func(_ context.Context, b eventstore.Batch) error {

@@ -26,12 +26,12 @@ func persistent(name string) func(*engine.CallRequest) {
 func (c *caller) wantRejected() {
 	c.r.t.Helper()
 	if got := c.outcome(); !strings.HasPrefix(got, "command_rejected: ") {
-		c.r.t.Errorf("the caller of the guilty command is told %q", got)
+		c.r.t.Errorf("the caller of the rejected command got %q", got)
 	}
 }
 
-// TestOutageBehindASpoiler: the store refuses a command, and is away when what became of it is to be stored. Nobody is forgotten.
-func TestOutageBehindASpoiler(t *testing.T) {
+// TestOutageAfterARejection: the store refuses a command, and fails when the rejection is to be stored. No sender is forgotten.
+func TestOutageAfterARejection(t *testing.T) {
 	t.Run("a command", func(t *testing.T) {
 		inBubble(t, func(r *rig) {
 			away := &down{eventType: "CommandRejected", left: 2}
@@ -44,7 +44,7 @@ func TestOutageBehindASpoiler(t *testing.T) {
 			c := r.call("d1", persistent("c1"))
 			pass(10 * time.Second)
 			c.wantRejected()
-			r.letter("command_rejected", named("c1").String())
+			r.deadLetter("command_rejected", named("c1").String())
 			if n := countEvents(t, r, "CommandRejected"); n != 1 || away.left != 0 {
 				t.Errorf("%d facts of the rejected command, want 1; %d outages are left", n, away.left)
 			}
@@ -61,15 +61,15 @@ func TestOutageBehindASpoiler(t *testing.T) {
 				return away.before(ctx, b)
 			}
 			r.wantRerun(l.id, "command_rejected")
-			if again := r.letter("command_rejected"); again.id != l.id || away.left != 0 {
-				t.Errorf("the letter: %+v; %d outages are left", again, away.left)
+			if again := r.deadLetter("command_rejected"); again.id != l.id || away.left != 0 {
+				t.Errorf("the dead letter: %+v; %d outages are left", again, away.left)
 			}
 		})
 	})
 }
 
-// TestSpoilerOfADeviceThatCannotBeRead: that the directory is away for a moment is no reason to forget a command, either.
-func TestSpoilerOfADeviceThatCannotBeRead(t *testing.T) {
+// TestRejectionOfADeviceThatCannotBeRead: a failed read of the directory does not lose a rejected command, either.
+func TestRejectionOfADeviceThatCannotBeRead(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		refused, asked := 0, 0
 		r.store.Before = func(_ context.Context, b eventstore.Batch) error {
@@ -90,29 +90,29 @@ func TestSpoilerOfADeviceThatCannotBeRead(t *testing.T) {
 		c := r.call("d1", persistent("c1"))
 		pass(10 * time.Second)
 		c.wantRejected()
-		r.letter("command_rejected", named("c1").String())
+		r.deadLetter("command_rejected", named("c1").String())
 		if refused != 1 {
 			t.Errorf("the command was refused %d times, want once: it was alone in its batch", refused)
 		}
 	})
 }
 
-// refusesLetters refuses a call and what becomes of it.
-func refusesLetters(b eventstore.Batch) error {
+// refuseDeadLetters refuses a call and its dead letter.
+func refuseDeadLetters(b eventstore.Batch) error {
 	if has(b, named("c1"), "Queued") || holds(b, "CommandRejected") {
 		return errUnstorable
 	}
 	return nil
 }
 
-// wantPassedBy expects that c1 left nothing, that its caller knows, and that the engine goes on, also after a restart.
-func (r *rig) wantPassedBy(guilty *caller) {
+// wantSkipped expects that c1 left nothing, that its caller got an error, and that the engine works, also after a restart.
+func (r *rig) wantSkipped(rejected *caller) {
 	r.t.Helper()
 	pass(10 * time.Second)
-	guilty.wantRejected()
-	r.noLetter()
+	rejected.wantRejected()
+	r.noDeadLetter()
 	if got := series(r.t, r.measured)["dead_letters_unstored_total refused"]; got != 1 || len(r.engine.Ready()) > 0 {
-		r.t.Errorf("%v letters counted that could not be stored, want 1; not ready: %v", got, r.engine.Ready())
+		r.t.Errorf("%v dead letters counted that could not be stored, want 1; not ready: %v", got, r.engine.Ready())
 	}
 	r.mustStop()
 	next := newRig(r.t, r.store.Open(), opened(r.inbox))
@@ -121,45 +121,45 @@ func (r *rig) wantPassedBy(guilty *caller) {
 	next.call("d1", persistent("c3")).want("queued  ")
 }
 
-// TestRefusedLetter: the store refuses a command, and then its letter. The command is passed by, and nobody else is blamed.
-func TestRefusedLetter(t *testing.T) {
+// TestRefusedDeadLetter: the store refuses a command, and then its dead letter. The command is skipped, and no other is rejected.
+func TestRefusedDeadLetter(t *testing.T) {
 	t.Run("of a command in company", func(t *testing.T) {
 		inBubble(t, func(r *rig) {
 			hold := &gate{eventType: "SessionOpened", open: make(chan struct{})}
 			r.store.Before = func(ctx context.Context, b eventstore.Batch) error {
-				return errors.Join(hold.before(ctx, b), refusesLetters(b))
+				return errors.Join(hold.before(ctx, b), refuseDeadLetters(b))
 			}
 			r.begin("d2", "B")
-			guilty, innocent := r.call("d1", persistent("c1")), r.call("d1", persistent("c2"))
+			rejected, other := r.call("d1", persistent("c1")), r.call("d1", persistent("c2"))
 			close(hold.open)
-			r.wantPassedBy(guilty)
-			innocent.want("queued  ")
+			r.wantSkipped(rejected)
+			other.want("queued  ")
 		})
 	})
 	t.Run("of a command alone", func(t *testing.T) {
 		inBubble(t, func(r *rig) {
 			hold := &gate{eventType: "Queued", open: make(chan struct{})}
 			r.store.Before = func(ctx context.Context, b eventstore.Batch) error {
-				return errors.Join(hold.before(ctx, b), refusesLetters(b))
+				return errors.Join(hold.before(ctx, b), refuseDeadLetters(b))
 			}
-			guilty := r.call("d1", persistent("c1"))
-			innocent := r.call("d1", persistent("c2"))
+			rejected := r.call("d1", persistent("c1"))
+			other := r.call("d1", persistent("c2"))
 			close(hold.open)
-			r.wantPassedBy(guilty)
-			innocent.want("queued  ")
+			r.wantSkipped(rejected)
+			other.want("queued  ")
 		})
 	})
 }
 
-// TestEveryLetterCanBeStored: what a stranger writes into the inbox may be too large for the store, and have in it what no column takes.
-func TestEveryLetterCanBeStored(t *testing.T) {
+// TestEveryDeadLetterCanBeStored: bytes in the inbox may be too large for the store, or hold what no column takes.
+func TestEveryDeadLetterCanBeStored(t *testing.T) {
 	t.Run("a sender's name", func(t *testing.T) {
-		kept(t, func(r *rig, in *durable) {
+		inDurableBubble(t, func(r *rig, in *durable) {
 			in.Keep(bus.Data, int32(named("d1")[15])%partitions, fmt.Appendf(nil,
 				`{"v":1,"kind":"data","device":%q,"occurred":1,"actor":"nobody\u0000%s","cause":"a\u0000b","do":{"type":%q,"payload":{"a":1}}}`,
 				named("d1"), strings.Repeat("x", 17<<20), nodes.PostAttributes))
 			pass(10 * time.Second)
-			l := r.letter("command_rejected", `"kind":"data"`, `"cut":{"what":"stored","bytes":178`)
+			l := r.deadLetter("command_rejected", `"kind":"data"`, `"cut":{"what":"stored","bytes":178`)
 			r.wantRerun(l.id, deadletter.CodeUnreadable)
 			if got := r.systemFacts("CommandRejected"); len(got) != 1 || !strings.Contains(got[0], " nobody\uFFFDxxx") {
 				t.Errorf("the facts: %.200q", got)
@@ -167,13 +167,13 @@ func TestEveryLetterCanBeStored(t *testing.T) {
 		})
 	})
 	t.Run("bytes", func(t *testing.T) {
-		kept(t, func(r *rig, in *durable) {
+		inDurableBubble(t, func(r *rig, in *durable) {
 			in.Keep(bus.RPC, 1, []byte(`{"v":1,"kind":"`+strings.Repeat("x", 13<<20)+`"}`))
 			pass(10 * time.Second)
-			l := r.letter("command_unreadable", `"cut":{"what":"base64","bytes":13631505}`)
+			l := r.deadLetter("command_unreadable", `"cut":{"what":"base64","bytes":13631505}`)
 			r.wantRerun(l.id, deadletter.CodeUnreadable)
 			if len(l.command) > 2<<20 || len(l.detail) > 10_000 {
-				t.Errorf("a letter of %d bytes with a detail of %d", len(l.command), len(l.detail))
+				t.Errorf("a dead letter of %d bytes with a detail of %d", len(l.command), len(l.detail))
 			}
 			synctest.Wait()
 			if got := series(t, r.measured)["reloads_total"]; got != 0 {
