@@ -325,7 +325,8 @@ func (w *world) observe() {
 	})
 	node := w.brokers.Node("observer")
 	w.running.Go(func() {
-		_ = node.Topics().Follow(ctx, bus.Events, func() { close(ready) }, func(r bus.Record) { // it ends with the world
+		// It ends with the world.
+		_ = node.Topics().Follow(ctx, bus.Events, func() { close(ready) }, func(r bus.Record) {
 			seq, err := strconv.ParseInt(r.Headers["seq"], 10, 64)
 			if err != nil {
 				w.t.Errorf("a record has the headers %v", r.Headers)

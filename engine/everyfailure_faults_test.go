@@ -64,13 +64,13 @@ func (f *faults) at(p *process, operation string, do func() error) error {
 	case failsOnce:
 		return errIO
 	case failsAfterwards:
-		_ = do()
+		_ = do() // its result is lost
 		return errIO
 	case crashesBefore:
 		p.crash()
 		return errPower
 	case crashesAfter:
-		_ = do()
+		_ = do() // its result is lost
 		p.crash()
 		return errPower
 	}
