@@ -12,7 +12,7 @@ else
   echo "NOT RUN: golangci-lint: it could not be installed; checking with gofmt and go vet only" >&2
   unformatted=$(go list -f '{{.Dir}}' ./... | xargs -d '\n' gofmt -l)
   if [[ -n $unformatted ]]; then
-    printf 'not formatted (make fmt mends it):\n%s\n' "$unformatted" >&2
+    printf 'not formatted (make fmt fixes it):\n%s\n' "$unformatted" >&2
     status=1
   fi
 fi

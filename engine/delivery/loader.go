@@ -151,6 +151,9 @@ func (l *loader) load(p *postponed) {
 	switch {
 	case l.ctx.Err() != nil: // the process ends: the next one sends the command
 	case !read || damaged:
+		if damaged {
+			l.log.Error("command not sent: its stored body cannot be decoded", "rpcId", p.call, "device", p.device, "tenant", p.tenant)
+		}
 		p.failed(failedToRead)
 	default:
 		p.send(&body)

@@ -139,7 +139,7 @@ func (rec *recorder) passages(c *openCall, call *rpc.Call, events []step.Event) 
 			one.Stage, one.Cause, one.At = stage, ev.Cause, ev.Occurred
 			switch stage { //nolint:exhaustive // the other stages have the time of their event
 			case StageTaken:
-				one.At = ev.At
+				one.At = rec.now // At may be ahead of the clock
 			case StageQueued:
 				one.At = 0
 			}

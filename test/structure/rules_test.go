@@ -105,7 +105,7 @@ var forbiddenUses = map[string]string{
 }
 
 const (
-	useAt       = "take the time from the command's At"
+	useAt       = "take the time from the command: Now, or At for what is ordered only"
 	useDeadline = "return the deadline (NextDeadline) and let the owner fire it"
 	useUTC      = "use UTC; the machine's time zone is no input"
 	useID       = "take the id from the command, or derive it with uuid.NewSHA1"
