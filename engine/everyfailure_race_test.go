@@ -2,4 +2,4 @@
 
 package engine_test
 
-const failuresEvery = 7 // the race detector makes it slow; 7 has no factor in common with the number of ways in which an operation fails
+const failuresEvery = failuresQuick // the race detector makes them slow

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	everyFailure = flag.Bool("engine.failures", false, "let every operation fail in every way, also with the race detector: without the flag every seventh does then")
+	everyFailure = flag.Bool("engine.failures", false, "let every operation fail in every way, also with the race detector or -short: without the flag every seventh does then")
 	oneFailure   = flag.String("engine.failure", "", `only this failure, for example "append 3 fails"`)
 )
 
@@ -180,9 +180,15 @@ func (s *scenario) failEverywhere(t *testing.T, durable bool) {
 	if t.Failed() {
 		return
 	}
-	plans := undisturbed.plans()
+	plans, every := undisturbed.plans(), failuresEvery
+	switch {
+	case *oneFailure != "" || *everyFailure:
+		every = 1
+	case testing.Short():
+		every = failuresQuick
+	}
 	for i, plan := range plans {
-		if *oneFailure != "" && plan.String() != *oneFailure || *oneFailure == "" && !*everyFailure && i%failuresEvery != 0 {
+		if *oneFailure != "" && plan.String() != *oneFailure || i%every != 0 {
 			continue
 		}
 		t.Run(plan.String(), func(t *testing.T) {
@@ -191,6 +197,9 @@ func (s *scenario) failEverywhere(t *testing.T, durable bool) {
 	}
 	t.Logf("%d failures of %v", len(plans), undisturbed.faults.count)
 }
+
+// failuresQuick is which part of the failures is tried if that must be quick: 7 has no factor in common with the number of ways in which an operation fails.
+const failuresQuick = 7
 
 // once plays the scenario once.
 func (s *scenario) once(t *testing.T, durable bool, plan *fault) *world {
