@@ -19,7 +19,7 @@ import (
 type Inbox struct {
 	options *Options
 	waiting *local.Inbox
-	writers [bus.Lanes]*writer
+	writers [bus.Lanes]*laneWriter
 	readers [bus.Lanes]*reader
 	health  *health
 	limits  [bus.Lanes]int // bytes of a message
@@ -40,7 +40,7 @@ func openInbox(ctx context.Context, o *Options, limits [bus.Lanes]int) (_ *Inbox
 		}
 	}()
 	for lane := range in.writers {
-		if in.writers[lane], err = openWriter(ctx, in, bus.Lane(lane)); err != nil {
+		if in.writers[lane], err = openLaneWriter(ctx, in, bus.Lane(lane)); err != nil {
 			return nil, fmt.Errorf("writing to %s: %w", o.Prefix+laneTopics[lane], err)
 		}
 		if in.readers[lane], err = openReader(in, bus.Lane(lane)); err != nil {
@@ -187,11 +187,11 @@ func (in *Inbox) Err() error {
 // late tells that a write waits too long for its acknowledgement. It is tried again, so it also tells when that has passed.
 func (in *Inbox) late(now time.Time) error {
 	for _, w := range in.writers {
-		switch since, met := w.underWay(now); {
-		case since > writeLate && met != nil:
-			return fmt.Errorf("a write to %s is not acknowledged for %s: %w", w.topic, since.Round(100*time.Millisecond), met)
-		case since > writeLate:
-			return fmt.Errorf("a write to %s is not acknowledged for %s", w.topic, since.Round(100*time.Millisecond))
+		switch age, err := w.oldestBatch(now); {
+		case age > writeLate && err != nil:
+			return fmt.Errorf("a write to %s is not acknowledged for %s: %w", w.topic, age.Round(100*time.Millisecond), err)
+		case age > writeLate:
+			return fmt.Errorf("a write to %s is not acknowledged for %s", w.topic, age.Round(100*time.Millisecond))
 		}
 	}
 	return nil

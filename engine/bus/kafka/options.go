@@ -132,22 +132,6 @@ func (t *TLS) config() (*tls.Config, error) {
 	return conf, nil
 }
 
-// producerConfig is for the client library's own producers, which write to the topics beside the inbox: acknowledged by all replicas, each message once and in order, nothing waits for company.
-func (o *Options) producerConfig(purpose string) (*sarama.Config, error) {
-	c, err := o.config(purpose)
-	if err != nil {
-		return nil, err
-	}
-	c.Producer.RequiredAcks = sarama.WaitForAll
-	c.Producer.Idempotent, c.Net.MaxOpenRequests = true, 1
-	c.Producer.MaxMessageBytes = MessageBytesMax
-	c.Producer.Timeout = ackTimeout
-	c.Producer.Retry.Max, c.Producer.Retry.Backoff = 10, backOff // the caller tries again
-	c.Producer.Return.Successes, c.Producer.Return.Errors = true, true
-	c.Producer.Partitioner = sarama.NewManualPartitioner
-	return c, nil
-}
-
 // consumerConfig is for clients that read. MaxWaitTime delays no message; it only bounds how long closing takes.
 func (o *Options) consumerConfig(purpose string) (*sarama.Config, error) {
 	c, err := o.config(purpose)

@@ -22,14 +22,10 @@ import (
 
 // Topics are the topics beside the inbox, on Watermill: others can read them with it, or with any client of Kafka.
 type Topics struct {
-	options *Options
-	batches message.Publisher // of events and dead letters
-	talk    message.Publisher // of nodes with each other, which must not wait for events
-	others  message.Publisher // one by one; there are few
-
-	mu         sync.Mutex
-	closed     bool
-	publishing sync.WaitGroup
+	options  *Options
+	events   *publisher // of events and dead letters
+	registry *publisher
+	nodes    *publisher // of nodes to each other, which must not wait for events
 }
 
 var _ bus.Topics = (*Topics)(nil)
@@ -40,24 +36,28 @@ const (
 	metaPartition = "callchain-partition"
 )
 
-func openTopics(o *Options, most limits) (*Topics, error) {
-	batches, err := newBatchPublisher(o, most)
-	if err != nil {
-		return nil, fmt.Errorf("publishing events: %w", err)
+// How often a batch is sent in one Publish. A connection that was closed while idle, or a leader that moved, needs no wait of the caller; a change of
+// the registry outlives the election of a leader.
+const (
+	publishAttempts  = 2
+	registryAttempts = 10
+)
+
+func openTopics(o *Options, most limits) (t *Topics, err error) {
+	t = &Topics{options: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("publishing to topics: %w", err), t.close())
+		}
+	}()
+	if t.events, err = openPublisher(o, "batches", publishAttempts, most); err != nil {
+		return nil, err
 	}
-	talk, err := newBatchPublisher(o, most)
-	if err != nil {
-		return nil, errors.Join(err, batches.Close())
+	if t.nodes, err = openPublisher(o, "batches", publishAttempts, most); err != nil {
+		return nil, err
 	}
-	c, err := o.producerConfig("topics")
-	if err != nil {
-		return nil, errors.Join(err, batches.Close(), talk.Close())
-	}
-	others, err := wkafka.NewPublisher(wkafka.PublisherConfig{Brokers: o.Brokers, Marshaler: marshaler{}, OverwriteSaramaConfig: c}, logger(o))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("publishing to topics: %w", err), batches.Close(), talk.Close())
-	}
-	return &Topics{options: o, batches: batches, talk: talk, others: others}, nil
+	t.registry, err = openPublisher(o, "topics", registryAttempts, most)
+	return t, err
 }
 
 // logger lets Watermill log; what it calls information is of no use to an operator.
@@ -72,37 +72,24 @@ func (t *Topics) Publish(ctx context.Context, topic bus.Topic, records []bus.Rec
 	}
 	messages := make([]*message.Message, len(records))
 	for i := range records {
-		messages[i] = messageOf(&records[i])
+		messages[i] = messageOf(ctx, &records[i])
 	}
-	to := t.talk
-	switch topic { //nolint:exhaustive // the rest is what nodes tell each other
+	to := t.nodes
+	switch topic { //nolint:exhaustive // the rest is what nodes send each other
 	case bus.Events, bus.DeadLetters:
-		to = t.batches
+		to = t.events
 	case bus.Registry:
-		to = t.others
+		to = t.registry
 	}
-	done := make(chan error, 1)
-	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
-		return fmt.Errorf("publishing to %s: %w", topic, bus.ErrClosed)
+	if err := to.Publish(t.options.Prefix+string(topic), messages...); err != nil {
+		return fmt.Errorf("publishing to %s: %w", topic, err)
 	}
-	t.publishing.Go(func() { done <- to.Publish(t.options.Prefix+string(topic), messages...) })
-	t.mu.Unlock()
-	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("publishing to %s: %w", topic, err)
-		}
-		return nil
-	case <-ctx.Done(): // the client goes on for a moment; the records may be kept
-		return fmt.Errorf("publishing to %s: %w", topic, ctx.Err())
-	}
+	return nil
 }
 
 // messageOf is a record as Watermill has it.
-func messageOf(r *bus.Record) *message.Message {
-	m := message.NewMessage(uuid.NewString(), r.Value)
+func messageOf(ctx context.Context, r *bus.Record) *message.Message {
+	m := message.NewMessageWithContext(ctx, uuid.NewString(), r.Value)
 	maps.Copy(m.Metadata, r.Headers)
 	m.Metadata[metaKey] = r.Key
 	m.Metadata[metaPartition] = strconv.Itoa(int(r.Partition))
@@ -175,22 +162,15 @@ func recordOf(m *message.Message) bus.Record {
 
 // close waits two seconds for what is published now.
 func (t *Topics) close() error {
-	t.mu.Lock()
-	t.closed = true
-	t.mu.Unlock()
-	done := make(chan error, 1)
-	go func() {
-		t.publishing.Wait() // Watermill's publisher must not be closed while it publishes
-		done <- errors.Join(t.batches.Close(), t.talk.Close(), t.others.Close())
-	}()
-	late := time.NewTimer(closeGrace)
-	defer late.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-late.C:
-		return fmt.Errorf("closing the topics: nothing was acknowledged for %s", closeGrace)
+	var closing sync.WaitGroup
+	var errs [3]error
+	for i, p := range []*publisher{t.events, t.nodes, t.registry} {
+		if p != nil {
+			closing.Go(func() { errs[i] = p.Close() })
+		}
 	}
+	closing.Wait()
+	return errors.Join(errs[:]...)
 }
 
 // marshaler writes and reads messages as Watermill's own does, and gives them their key and partition.

@@ -1,0 +1,117 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"callchain/engine/bus"
+
+	"github.com/IBM/sarama"
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// publisher is a message.Publisher on a producer. Watermill's own waits for each acknowledgement before it sends the next message, which is too
+// slow for every committed event.
+type publisher struct {
+	*producer
+	prefix string // of topics
+}
+
+// maxPublishing bounds the records of all calls of Publish together; those who publish in a loop have bounds of their own, far below.
+const maxPublishing = 100_000
+
+func openPublisher(o *Options, purpose string, attempts int, most limits) (*publisher, error) {
+	limits := map[string]int{o.Prefix + string(bus.Events): most.events, o.Prefix + string(bus.DeadLetters): most.letters}
+	p, err := openProducer(context.Background(), o, producerOptions{
+		purpose: purpose, log: slog.New(slog.DiscardHandler), attempts: attempts, maxRecords: maxPublishing, maxBytes: maxQueuedBytes, // callers log what is lost
+		limit: func(topic string) int {
+			if limit, known := limits[topic]; known {
+				return limit
+			}
+			return MessageBytesMax - batchOverhead
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &publisher{producer: p, prefix: o.Prefix}, nil
+}
+
+// Publish implements message.Publisher. It ends with the context of the first message; the records may be kept then. Its error is a
+// *bus.PartlyError when a broker was asked.
+func (p *publisher) Publish(topic string, messages ...*message.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	call := &publication{unresolved: len(messages), done: make(chan struct{}), partly: bus.PartlyError{Topic: bus.Topic(strings.TrimPrefix(topic, p.prefix))}}
+	records := make([]*record, 0, len(messages))
+	for i, m := range messages {
+		r, err := recordFor(topic, m)
+		if err != nil {
+			return err
+		}
+		if r.index, r.done = i, call; r.bytes > MessageBytesMax { // a request of that size might be no request for the broker
+			call.complete(i, rejection(topic, r.bytes, sarama.ErrMessageSizeTooLarge))
+			continue
+		}
+		records = append(records, r)
+	}
+	if err := p.enqueue(topic, false, records...); err != nil {
+		return err
+	}
+	select {
+	case <-call.done:
+		return call.err()
+	case <-messages[0].Context().Done():
+		return messages[0].Context().Err()
+	}
+}
+
+// recordFor is a message as it is written.
+func recordFor(topic string, m *message.Message) (*record, error) {
+	out, err := (marshaler{}).Marshal(topic, m)
+	if err != nil {
+		return nil, err
+	}
+	r := newRecord(out.Partition, []byte(m.Metadata[metaKey]), m.Payload)
+	for h := range out.Headers {
+		r.addHeader(&out.Headers[h])
+	}
+	return r, nil
+}
+
+// publication gathers the outcomes of a Publish.
+type publication struct {
+	unresolved int
+	partly     bus.PartlyError
+	done       chan struct{}
+}
+
+func (c *publication) complete(index int, err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, bus.ErrAway):
+		c.partly.Missed, c.partly.Err = append(c.partly.Missed, index), err
+	default:
+		c.partly.Refused, c.partly.Err = append(c.partly.Refused, index), err
+	}
+	if c.unresolved--; c.unresolved == 0 {
+		close(c.done)
+	}
+}
+
+// err is what went wrong, nil if all records were acknowledged.
+func (c *publication) err() error {
+	if c.partly.Err == nil {
+		return nil
+	}
+	slices.Sort(c.partly.Refused)
+	slices.Sort(c.partly.Missed)
+	return &c.partly
+}
+
+// Close implements message.Publisher.
+func (p *publisher) Close() error { return p.close() }
