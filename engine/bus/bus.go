@@ -1,5 +1,5 @@
-// Package bus is the contract of the inbox and the topics: how commands reach the owner of a partition, and how others hear
-// of what was committed.
+// Package bus is the contract of the inbox and the topics: how commands reach the owner of a partition, and how other processes receive
+// committed events.
 //
 // It knows partitions, lanes and opaque values; it does not know what the commands mean. The suite that every inbox passes
 // is engine/bus/bustest.
@@ -13,17 +13,17 @@ import (
 )
 
 var (
-	// ErrFull: the lane has no room now; nothing was taken.
+	// ErrFull: the queue is full; no message was accepted.
 	ErrFull = errors.New("the inbox is full")
-	// ErrClosed: the inbox takes nothing any more.
+	// ErrClosed: the inbox accepts no more messages.
 	ErrClosed = errors.New("the inbox is closed")
-	// ErrAway: what remembers for the inbox does not answer. Whether the message will come is not known.
-	ErrAway = errors.New("the inbox cannot be written now")
-	// ErrTooLarge: the message is larger than the inbox takes; it will be as large the next time.
+	// ErrAway: the brokers do not acknowledge. Whether the message is written is unknown.
+	ErrAway = errors.New("the bus cannot be written now")
+	// ErrTooLarge: the message is larger than the inbox accepts; a retry cannot succeed.
 	ErrTooLarge = errors.New("the message is larger than the inbox takes")
 )
 
-// Lane separates what must not wait for a flood of data from the data.
+// Lane separates calls from telemetry, so that a flood of data does not delay them.
 type Lane uint8
 
 // The lanes.
@@ -33,9 +33,9 @@ const (
 	Lanes
 )
 
-// Place is where a message stands in an inbox that remembers. The zero Place is nowhere.
+// Place is the offset of a message in a durable inbox. The zero Place is that of a message without one.
 type Place struct {
-	Topic  uuid.UUID // tells a topic that was made anew from the old one
+	Topic  uuid.UUID // the topic id: a topic that was deleted and created again has another
 	Offset int64
 }
 
@@ -45,14 +45,14 @@ type Message struct {
 	Lane      Lane
 	Key       uuid.UUID // the originator: messages of one key in one lane stay in order
 	Value     any       // the command; an inbox outside the process encodes it with its Codec
-	Priority  bool      // an answer or its proof: taken beyond the bound, up to twice of it
-	// Ephemeral: nobody was promised anything on the strength of this message, and it makes sense to this process only. An inbox that
-	// remembers hands it over without writing it down; it may overtake others of its key that are being written.
+	Priority  bool      // an answer or its acknowledgement: accepted beyond the bound, up to twice the bound
+	// Ephemeral: no acknowledgement depends on this message, and it makes sense to this process only. A durable inbox delivers it without
+	// writing it; it may overtake others of its key that are being written.
 	Ephemeral bool
-	// Done is called once with the outcome: nil when the message is durable. An inbox that remembers calls it when it has written the
-	// message, and takes it off; otherwise the owner calls it when the step is committed. It may be nil, and must not block.
+	// Done is called once with the outcome: nil when the message is durable. A durable inbox calls it when the message is written, and delivers
+	// the message without it; otherwise the owner calls it when the step is committed. It may be nil, and must not block.
 	Done func(error)
-	// Place of a message that was taken from an inbox that remembers; set by the inbox.
+	// Place of a message that was taken from a durable inbox; set by the inbox.
 	Place Place
 }
 
@@ -64,20 +64,20 @@ type Malformed struct {
 
 // Codec turns a message's Value into bytes and back.
 type Codec interface {
-	// Encode answers the bytes and what a reader may want to know without decoding them (header name → value).
+	// Encode answers the bytes, and headers (name → value) for readers that do not decode them.
 	Encode(value any) ([]byte, map[string]string, error)
 	Decode(b []byte) (any, error)
 }
 
-// From is where an inbox that remembers is to go on with a partition: the next place of each lane, zero for its beginning.
+// From is where a durable inbox resumes a partition: the next place of each lane, zero for its beginning.
 type From struct {
 	Partition int32
 	Next      [Lanes]Place
-	Published int64 // events of the partition that are on the topic of events, if there is one: it must be the topic that has them
+	Published int64 // events of the partition that were published: the topic of events must be the one that has them
 }
 
-// LostError: what an owner has not taken yet is not there any more, or never was; or the topic of events is not the one that has what was
-// published. The partition must not go on before an operator has decided.
+// LostError: messages that an owner has not taken are missing, or the topic of events is not the one that has the published events. The
+// partition must not resume before an operator has decided.
 type LostError struct {
 	Topic     string
 	Partition int32
@@ -88,13 +88,13 @@ func (e *LostError) Error() string {
 	return "topic " + e.Topic + ": " + e.Detail
 }
 
-// Peeker is an Inbox that shows what waits longest, for those who measure.
+// Peeker is an Inbox that shows its oldest message, for metrics.
 type Peeker interface {
 	// First is the message that Take would give next; false if the lane is empty.
 	First(lane Lane) (Message, bool)
 }
 
-// Inbox takes messages from anybody and hands them to one consumer.
+// Inbox accepts messages from many goroutines and delivers them to one consumer.
 type Inbox interface {
 	// Put adds a message, or fails with ErrFull, ErrClosed, ErrAway or ErrTooLarge. It does not block and does not call Done when it fails.
 	Put(m Message) error
@@ -107,17 +107,17 @@ type Inbox interface {
 	// Close refuses further messages; those that wait can still be taken.
 	Close()
 
-	// Durable tells whether the inbox keeps messages by itself, until Begin names a later place.
+	// Durable tells whether the inbox stores messages itself, until Begin names a later place.
 	Durable() bool
-	// Begin lets an inbox that remembers deliver these partitions from these places on, beside those that it delivers already. It fails with
-	// *LostError, or when what remembers cannot be reached. Where an operator lets it go on elsewhere, it writes into from where. One without a memory
-	// does nothing.
+	// Begin makes a durable inbox deliver these partitions from these places on, beside those that it delivers already. It fails with *LostError,
+	// or when the brokers do not answer. Where an operator lets it resume elsewhere, it stores that place in from. An inbox that is not durable does
+	// nothing.
 	Begin(ctx context.Context, from []From) error
-	// End stops the delivery of partitions and takes what waits of them out of the inbox. It answers what is ephemeral: nobody else has that.
-	// Afterwards nothing of them is taken until Begin names them again. One without a memory answers all that waits of them.
+	// End stops the delivery of partitions and removes their messages from the inbox. It answers the ephemeral ones: no other copy exists. Afterwards
+	// Take gives no message of them until Begin names them again. An inbox that is not durable answers all their messages.
 	End(partitions []int32) []Message
-	// CatchingUp tells whether RPC messages are kept, or may be, that cannot be taken yet: no deadline is judged before they are. After Begin,
-	// and after a time when what remembers could not be reached, it is true until everything kept by then was handed over.
+	// CatchingUp tells whether there are, or may be, written RPC messages that cannot be taken yet: no deadline expires before they are. After Begin,
+	// and after an outage of the brokers, it is true until all messages written by then are delivered.
 	CatchingUp() bool
 	// Err is why the inbox cannot serve now, nil while it can.
 	Err() error

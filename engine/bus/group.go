@@ -2,16 +2,19 @@ package bus
 
 import "context"
 
-// Group shares the partitions out among the nodes that take part.
+// Group assigns the partitions to the nodes that are members.
 type Group interface {
-	// Join takes part until ctx ends, then leaves, so that the others take over at once. It waits out times when the brokers are away. It returns when it has left.
+	// Join is a member until ctx ends, then leaves, so that the others take over at once. It retries while the brokers are away. It returns when it has
+	// left.
 	Join(ctx context.Context, m Member) error
 }
 
-// Member is a node that takes part.
+// Member is a node of the group.
 type Member interface {
-	// Assigned tells all partitions that are this node's now, sorted: those it had and keeps, and those that came. It does not block. It is also called after this node was out of the group for a while (a lost session) and is back: what is missing then is gone.
+	// Assigned receives all partitions of this node, sorted: those it keeps and those that it gets. It must not block. It is also called when this node
+	// is back after its session expired: it does not own the partitions that are missing then.
 	Assigned(partitions []int32)
-	// Revoked tells that these are to go to another node, which gets them when Revoked has returned (or ctx ended: then the node is no longer waited for). Called also, with all of them, when this node leaves because Join's ctx ended.
+	// Revoked receives partitions that go to another node, which gets them when Revoked has returned or ctx has ended. It is also called, with all
+	// partitions, when this node leaves because the ctx of Join ended.
 	Revoked(ctx context.Context, partitions []int32)
 }

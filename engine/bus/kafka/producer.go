@@ -52,7 +52,7 @@ type producerOptions struct {
 	purpose    string // part of the client id
 	log        *slog.Logger
 	attempts   int                    // of a batch; 0: the producer is idempotent
-	expiry     time.Duration          // when the sender of a record without priority is told that the outcome is unknown; 0: never
+	expiry     time.Duration          // after which a record without priority completes with bus.ErrAway; 0: never
 	maxRecords int                    // without an outcome; twice as many with priority
 	maxBytes   int                    // likewise
 	limit      func(topic string) int // bytes of a batch
@@ -122,13 +122,13 @@ func openProducer(ctx context.Context, o *Options, options producerOptions) (*pr
 		return nil, err
 	}
 	if p.idempotent() {
-		err = insist(ctx, func() (err error) {
+		err = retryTemporary(ctx, func() (err error) {
 			p.identity, err = p.requestIdentity()
 			return err
 		})
 	}
 	if err != nil {
-		_ = p.client.Close() // the first error tells more
+		_ = p.client.Close() // the first error says more
 		return nil, err
 	}
 	go p.run()

@@ -23,8 +23,8 @@ type publisher struct {
 // maxPublishing bounds the records of all calls of Publish together; those who publish in a loop have bounds of their own, far below.
 const maxPublishing = 100_000
 
-func openPublisher(o *Options, purpose string, attempts int, most limits) (*publisher, error) {
-	limits := map[string]int{o.Prefix + string(bus.Events): most.events, o.Prefix + string(bus.DeadLetters): most.letters}
+func openPublisher(o *Options, purpose string, attempts int, maxBytes limits) (*publisher, error) {
+	limits := map[string]int{o.Prefix + string(bus.Events): maxBytes.events, o.Prefix + string(bus.DeadLetters): maxBytes.deadLetters}
 	p, err := openProducer(context.Background(), o, producerOptions{
 		purpose: purpose, log: slog.New(slog.DiscardHandler), attempts: attempts, maxRecords: maxPublishing, maxBytes: maxQueuedBytes, // callers log what is lost
 		limit: func(topic string) int {
@@ -40,7 +40,7 @@ func openPublisher(o *Options, purpose string, attempts int, most limits) (*publ
 	return &publisher{producer: p, prefix: o.Prefix}, nil
 }
 
-// Publish implements message.Publisher. It ends with the context of the first message; the records may be kept then. Its error is a
+// Publish implements message.Publisher. It ends with the context of the first message; the records may be written then. Its error is a
 // *bus.PartlyError when a broker was asked.
 func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 	if len(messages) == 0 {

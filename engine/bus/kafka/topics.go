@@ -43,24 +43,24 @@ const (
 	registryAttempts = 10
 )
 
-func openTopics(o *Options, most limits) (t *Topics, err error) {
+func openTopics(o *Options, maxBytes limits) (t *Topics, err error) {
 	t = &Topics{options: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("publishing to topics: %w", err), t.close())
 		}
 	}()
-	if t.events, err = openPublisher(o, "batches", publishAttempts, most); err != nil {
+	if t.events, err = openPublisher(o, "batches", publishAttempts, maxBytes); err != nil {
 		return nil, err
 	}
-	if t.nodes, err = openPublisher(o, "batches", publishAttempts, most); err != nil {
+	if t.nodes, err = openPublisher(o, "batches", publishAttempts, maxBytes); err != nil {
 		return nil, err
 	}
-	t.registry, err = openPublisher(o, "topics", registryAttempts, most)
+	t.registry, err = openPublisher(o, "topics", registryAttempts, maxBytes)
 	return t, err
 }
 
-// logger lets Watermill log; what it calls information is of no use to an operator.
+// logger logs what Watermill calls information at the debug level: an operator has no use for it.
 func logger(o *Options) watermill.LoggerAdapter {
 	return watermill.NewSlogLoggerWithLevelMapping(o.Log, map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug})
 }
@@ -103,9 +103,9 @@ func (t *Topics) Follow(ctx context.Context, topic bus.Topic, ready func(), hand
 		return err
 	}
 	c.Consumer.Offsets.Initial = sarama.OffsetNewest // from now on
-	c.Consumer.Return.Errors = false                 // Watermill does not read them, and a partition whose errors nobody reads stands still
-	again := time.NewTicker(2 * backOff)
-	defer again.Stop()
+	c.Consumer.Return.Errors = false                 // Watermill does not read them, and the client blocks on errors that nobody reads
+	backoff := time.NewTicker(2 * backOff)
+	defer backoff.Stop()
 	if ready == nil {
 		ready = func() {}
 	}
@@ -115,18 +115,18 @@ func (t *Topics) Follow(ctx context.Context, topic bus.Topic, ready func(), hand
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		t.options.Log.Debug("a topic cannot be followed now", "topic", topic, "error", err)
+		t.options.Log.Debug("following a topic failed", "topic", topic, "error", err)
 		select {
-		case <-again.C:
+		case <-backoff.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// follow hands over what comes until ctx ends or the topic cannot be read.
+// follow passes records to handle until ctx ends or the topic cannot be read.
 func (t *Topics) follow(ctx context.Context, topic bus.Topic, c *sarama.Config, ready func(), handle func(bus.Record)) error {
-	if err := t.options.provide(topic); err != nil {
+	if err := t.options.ensureFollowed(topic); err != nil {
 		return fmt.Errorf("following %s: %w", topic, err)
 	}
 	s, err := wkafka.NewSubscriber(wkafka.SubscriberConfig{
