@@ -31,6 +31,7 @@ type Inbox struct {
 }
 
 var _ bus.Inbox = (*Inbox)(nil)
+var _ bus.Peeker = (*Inbox)(nil)
 
 func openInbox(ctx context.Context, o *Options, limits [bus.Lanes]int) (_ *Inbox, err error) {
 	in := &Inbox{options: o, waiting: local.New(o.Most), limits: limits}
@@ -88,6 +89,9 @@ func (in *Inbox) Take(lane bus.Lane, most int, into []bus.Message) []bus.Message
 
 // Len implements bus.Inbox.
 func (in *Inbox) Len(lane bus.Lane) int { return in.waiting.Len(lane) }
+
+// First implements bus.Peeker: of what was read and not taken.
+func (in *Inbox) First(lane bus.Lane) (bus.Message, bool) { return in.waiting.First(lane) }
 
 // Durable implements bus.Inbox.
 func (in *Inbox) Durable() bool { return true }

@@ -45,9 +45,9 @@ func (w *laneWriter) put(m bus.Message) error {
 	if err != nil {
 		return fmt.Errorf("encoding a message: %w", err)
 	}
-	r := newRecord(m.Partition, []byte(m.Key.String()), value)
+	r := newRecord(m.Partition, m.Key.String(), value)
 	for name, text := range headers {
-		r.addHeader(&sarama.RecordHeader{Key: []byte(name), Value: []byte(text)})
+		r.addHeader(name, text)
 	}
 	if r.priority = m.Priority; m.Done != nil {
 		r.done = senderDone(m.Done)
@@ -63,11 +63,11 @@ type senderDone func(error)
 
 func (f senderDone) complete(_ int, err error) { f(err) }
 
-func newRecord(partition int32, key, value []byte) *record {
-	return &record{Record: sarama.Record{Key: key, Value: value}, partition: partition, enqueued: time.Now(), bytes: len(key) + len(value) + recordOverhead}
+func newRecord(partition int32, key string, value []byte) *record {
+	return &record{Record: sarama.Record{Key: []byte(key), Value: value}, partition: partition, enqueued: time.Now(), bytes: len(key) + len(value) + recordOverhead}
 }
 
-func (r *record) addHeader(h *sarama.RecordHeader) {
-	r.Headers = append(r.Headers, h)
-	r.bytes += len(h.Key) + len(h.Value) + recordOverhead
+func (r *record) addHeader(name, value string) {
+	r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
+	r.bytes += len(name) + len(value) + recordOverhead
 }

@@ -76,6 +76,7 @@ func (p *producer) applyLeaders(t *topicQueues, leaders []*sarama.Broker, err er
 	}
 	if idle && len(t.leaders) == 0 && !p.idempotent() { // so topics that do not exist take no memory
 		delete(p.topics, t.name)
+		p.queues = slices.DeleteFunc(p.queues, func(q *partitionQueue) bool { return q.topic == t })
 	}
 }
 
@@ -99,10 +100,8 @@ func (p *producer) applyIdentity(identity identity, err error) {
 	p.identity, p.fenced = identity, false
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, t := range p.topics {
-		for _, q := range t.partitions {
-			q.sequence = 0
-		}
+	for _, q := range p.queues {
+		q.sequence = 0
 	}
 }
 

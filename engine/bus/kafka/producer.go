@@ -25,6 +25,7 @@ type producer struct {
 
 	mu      sync.Mutex
 	topics  map[string]*topicQueues
+	queues  []*partitionQueue // of all topics
 	ready   []*partitionQueue // with records to send, and none in flight
 	records int               // without an outcome
 	bytes   int               // of these records
@@ -168,7 +169,7 @@ func (p *producer) enqueue(topic string, priority bool, records ...*record) erro
 		q := t.partitions[r.partition]
 		if q == nil {
 			q = &partitionQueue{topic: t, partition: r.partition}
-			t.partitions[r.partition] = q
+			t.partitions[r.partition], p.queues = q, append(p.queues, q)
 		}
 		q.queue = append(q.queue, r)
 		p.bytes += r.bytes
@@ -241,11 +242,9 @@ func (p *producer) pending() int {
 func (p *producer) oldestBatch(now time.Time) (age time.Duration, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, t := range p.topics {
-		for _, q := range t.partitions {
-			if b := q.batch; b != nil && now.Sub(b.began) > age {
-				age, err = now.Sub(b.began), b.err
-			}
+	for _, q := range p.queues {
+		if b := q.batch; b != nil && now.Sub(b.began) > age {
+			age, err = now.Sub(b.began), b.err
 		}
 	}
 	return age, err
@@ -266,34 +265,26 @@ func (p *producer) expire(now time.Time) {
 		}
 		return late
 	}
-	for _, t := range p.topics {
-		for _, q := range t.partitions {
-			if q.batch != nil {
-				for _, r := range q.batch.records {
-					expired(r)
-				}
+	for _, q := range p.queues {
+		if q.batch != nil {
+			for _, r := range q.batch.records {
+				expired(r)
 			}
-			q.queue = slices.DeleteFunc(q.queue, func(r *record) bool {
-				late := expired(r)
-				if late {
-					p.release(r)
-				}
-				return late
-			})
 		}
+		q.queue = slices.DeleteFunc(q.queue, func(r *record) bool {
+			late := expired(r)
+			if late {
+				p.records, p.bytes = p.records-1, p.bytes-r.bytes
+			}
+			return late
+		})
 	}
-}
-
-// release makes the room of a record free.
-func (p *producer) release(r *record) {
-	p.records--
-	p.bytes -= r.bytes
 }
 
 // finish gives records their outcome.
 func (p *producer) finish(records []*record, err error) {
 	for _, r := range records {
-		p.release(r)
+		p.records, p.bytes = p.records-1, p.bytes-r.bytes
 		p.outcomes = append(p.outcomes, outcome{r, err})
 	}
 }
@@ -311,10 +302,8 @@ func (p *producer) abort(q *partitionQueue, err error) {
 func (p *producer) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, t := range p.topics {
-		for _, q := range t.partitions {
-			p.abort(q, fmt.Errorf("%w: no acknowledgement before the end", bus.ErrAway))
-		}
+	for _, q := range p.queues {
+		p.abort(q, fmt.Errorf("%w: no acknowledgement before the end", bus.ErrAway))
 	}
 }
 

@@ -3,13 +3,17 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"callchain/engine/bus"
 
 	"github.com/IBM/sarama"
+	wkafka "github.com/ThreeDotsLabs/watermill-kafka/v3/pkg/kafka"
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
@@ -49,7 +53,7 @@ func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 	call := &publication{unresolved: len(messages), done: make(chan struct{}), partly: bus.PartlyError{Topic: bus.Topic(strings.TrimPrefix(topic, p.prefix))}}
 	records := make([]*record, 0, len(messages))
 	for i, m := range messages {
-		r, err := recordFor(topic, m)
+		r, err := recordFor(m)
 		if err != nil {
 			return err
 		}
@@ -64,21 +68,29 @@ func (p *publisher) Publish(topic string, messages ...*message.Message) error {
 	}
 	select {
 	case <-call.done:
-		return call.err()
+		if call.partly.Err == nil {
+			return nil
+		}
+		slices.Sort(call.partly.Refused)
+		slices.Sort(call.partly.Missed)
+		return &call.partly
 	case <-messages[0].Context().Done():
 		return messages[0].Context().Err()
 	}
 }
 
-// recordFor is a message as it is written.
-func recordFor(topic string, m *message.Message) (*record, error) {
-	out, err := (marshaler{}).Marshal(topic, m)
+// recordFor is a message as it is written; any client reads it, and Watermill's finds the id that it wants.
+func recordFor(m *message.Message) (*record, error) {
+	partition, err := strconv.ParseInt(m.Metadata[metaPartition], 10, 32)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the partition of a message: %w", err)
 	}
-	r := newRecord(out.Partition, []byte(m.Metadata[metaKey]), m.Payload)
-	for h := range out.Headers {
-		r.addHeader(&out.Headers[h])
+	r := newRecord(int32(partition), m.Metadata[metaKey], m.Payload)
+	r.addHeader(wkafka.UUIDHeaderKey, m.UUID)
+	for _, name := range slices.Sorted(maps.Keys(m.Metadata)) {
+		if name != metaKey && name != metaPartition {
+			r.addHeader(name, m.Metadata[name])
+		}
 	}
 	return r, nil
 }
@@ -101,16 +113,6 @@ func (c *publication) complete(index int, err error) {
 	if c.unresolved--; c.unresolved == 0 {
 		close(c.done)
 	}
-}
-
-// err is what went wrong, nil if all records were acknowledged.
-func (c *publication) err() error {
-	if c.partly.Err == nil {
-		return nil
-	}
-	slices.Sort(c.partly.Refused)
-	slices.Sort(c.partly.Missed)
-	return &c.partly
 }
 
 // Close implements message.Publisher.

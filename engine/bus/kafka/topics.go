@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -173,26 +172,8 @@ func (t *Topics) close() error {
 	return errors.Join(errs[:]...)
 }
 
-// marshaler writes and reads messages as Watermill's own does, and gives them their key and partition.
+// marshaler reads messages as Watermill's own does, with their key and partition.
 type marshaler struct{ wkafka.DefaultMarshaler }
-
-// Marshal implements wkafka.Marshaler.
-func (d marshaler) Marshal(topic string, m *message.Message) (*sarama.ProducerMessage, error) {
-	partition, err := strconv.ParseInt(m.Metadata[metaPartition], 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("the partition of a message: %w", err)
-	}
-	out := &sarama.ProducerMessage{
-		Topic: topic, Partition: int32(partition), Value: sarama.ByteEncoder(m.Payload), Key: sarama.StringEncoder(m.Metadata[metaKey]),
-		Headers: []sarama.RecordHeader{{Key: []byte(wkafka.UUIDHeaderKey), Value: []byte(m.UUID)}},
-	}
-	for _, name := range slices.Sorted(maps.Keys(m.Metadata)) {
-		if name != metaKey && name != metaPartition {
-			out.Headers = append(out.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(m.Metadata[name])})
-		}
-	}
-	return out, nil
-}
 
 // Unmarshal implements wkafka.Unmarshaler.
 func (d marshaler) Unmarshal(record *sarama.ConsumerMessage) (*message.Message, error) {
