@@ -32,7 +32,7 @@ func newManualProducer(t *testing.T, attempts int) *manualProducer {
 	return &manualProducer{producer: p, t: t, leader: sarama.NewBroker("127.0.0.1:1"), now: time.Now()}
 }
 
-// complete notes an outcome.
+// note stores an outcome.
 func (m *manualProducer) note(index int, err error) {
 	text := fmt.Sprint(index)
 	for name, sentinel := range map[string]error{"away": bus.ErrAway, "too large": bus.ErrTooLarge} {
@@ -182,6 +182,9 @@ func TestRequestIsBoundedInBytes(t *testing.T) {
 		}
 		r := m.next()
 		m.wantBatch(r, 0, int(p))
+		if m.next() != nil {
+			t.Fatal("a second request to the leader is in flight")
+		}
 		m.answer(r, sarama.ErrNoError)
 	}
 }
@@ -190,11 +193,17 @@ func TestRequestIsBoundedInBytes(t *testing.T) {
 func TestIdempotentProducerRetries(t *testing.T) {
 	m := newManualProducer(t, 0)
 	m.mustPut(0, 0, 1, 1)
-	for range 5 {
+	for n := range 5 {
 		r := m.next()
 		m.wantBatch(r, 0, 0, 1)
 		m.answer(r, sarama.ErrNotLeaderForPartition)
-		m.now = m.now.Add(2 * backOff)
+		m.now = time.Now()
+		if again := m.next(); n == 0 && again == nil || n > 0 && again != nil {
+			t.Fatalf("after %d attempts the request is %+v: only the first retry is at once", n+1, again)
+		} else if n == 0 {
+			m.answer(again, sarama.ErrNotLeaderForPartition)
+		}
+		m.now = time.Now().Add(2 * backOff)
 	}
 	m.mustPut(0, 2, 1)
 	r := m.next()
@@ -294,6 +303,9 @@ func TestRejectedBatchIsSplit(t *testing.T) {
 	sequence := int32(0)
 	var got []int
 	for r := m.next(); r != nil; r = m.next() {
+		if m.outcomes == nil && m.pending() == 4 {
+			m.mustPut(0, 4, 1)
+		}
 		b := r.queues[0].batch
 		if b.encoded.FirstSequence != sequence {
 			t.Fatalf("a batch has the sequence %d, want %d", b.encoded.FirstSequence, sequence)
@@ -308,12 +320,41 @@ func TestRejectedBatchIsSplit(t *testing.T) {
 		sequence += int32(len(b.records))
 		m.answer(r, sarama.ErrNoError)
 	}
-	if !slices.Equal(got, []int{0, 1, 3}) {
+	if !slices.Equal(got, []int{0, 1, 3, 4}) {
 		t.Errorf("%v were written", got)
 	}
-	m.wantOutcomes("0", "1", "2: too large", "3")
+	m.wantOutcomes("0", "1", "2: too large", "3", "4")
 	if m.fenced || m.pending() != 0 {
 		t.Errorf("fenced: %t; %d records are left", m.fenced, m.pending())
+	}
+}
+
+// When an earlier attempt of a rejected batch may have been written, the numbers of the brokers are unknown.
+func TestRejectedBatchAfterRetry(t *testing.T) {
+	m := newManualProducer(t, 0)
+	m.mustPut(0, 0, 1)
+	m.answer(m.next(), sarama.ErrRequestTimedOut)
+	m.answer(m.next(), sarama.ErrInvalidRecord)
+	m.wantOutcomes("0")
+	if !m.fenced {
+		t.Error("the producer goes on with the same numbers")
+	}
+}
+
+// A Publish reports unknown outcomes and refusals apart, and ends with the last of its records.
+func TestPublicationOfRecords(t *testing.T) {
+	call := &publication{unresolved: 4, done: make(chan struct{})}
+	for i, err := range []error{nil, fmt.Errorf("no leader: %w", bus.ErrAway), rejection("t", 1, sarama.ErrMessageSizeTooLarge), nil} {
+		select {
+		case <-call.done:
+			t.Fatalf("it ended before record %d", i)
+		default:
+		}
+		call.complete(i, err)
+	}
+	<-call.done
+	if p := call.partly; !slices.Equal(p.Missed, []int{1}) || !slices.Equal(p.Refused, []int{2}) || !errors.Is(p.Err, sarama.ErrMessageSizeTooLarge) {
+		t.Errorf("it reports %+v", p)
 	}
 }
 
