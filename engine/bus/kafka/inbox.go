@@ -30,8 +30,10 @@ type Inbox struct {
 	err     error
 }
 
-var _ bus.Inbox = (*Inbox)(nil)
-var _ bus.Peeker = (*Inbox)(nil)
+var (
+	_ bus.Inbox  = (*Inbox)(nil)
+	_ bus.Peeker = (*Inbox)(nil)
+)
 
 func openInbox(ctx context.Context, o *Options, limits [bus.Lanes]int) (_ *Inbox, err error) {
 	in := &Inbox{options: o, waiting: local.New(o.Most), limits: limits}
