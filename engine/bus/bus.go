@@ -18,7 +18,7 @@ var (
 	// ErrClosed: the inbox takes no more messages.
 	ErrClosed = errors.New("the inbox is closed")
 	// ErrAway: the inbox's brokers do not answer. It is unknown whether the message will come.
-	ErrAway = errors.New("the inbox cannot be written now")
+	ErrAway = errors.New("the bus cannot be written now")
 	// ErrTooLarge: the message is larger than the inbox takes; a retry cannot succeed.
 	ErrTooLarge = errors.New("the message is larger than the inbox takes")
 )

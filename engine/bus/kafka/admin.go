@@ -13,17 +13,17 @@ import (
 	"github.com/google/uuid"
 )
 
-// prepare creates the topics that are missing and checks the others. It answers how many bytes their messages may have.
-// created has those that were created; it grows over several tries.
-func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (most limits, err error) {
-	specs := slices.DeleteFunc(o.specs(), func(s topicSpec) bool { return s.later })
+// ensureTopics creates the topics that are missing and checks the others. It answers how many bytes their batches may have.
+// created has the topics that were created; it grows over several attempts.
+func (o *Options) ensureTopics(admin sarama.ClusterAdmin, created map[string]bool) (maxBytes limits, err error) {
+	specs := slices.DeleteFunc(o.specs(), func(s topicSpec) bool { return s.onFollow })
 	names := make([]string, len(specs))
 	for i, s := range specs {
 		names[i] = s.name
 	}
 	known, err := describe(admin, names)
 	if err != nil {
-		return most, err
+		return maxBytes, err
 	}
 	missing := ""
 	for _, spec := range specs {
@@ -34,26 +34,26 @@ func (o *Options) prepare(admin sarama.ClusterAdmin, created map[string]bool) (m
 			err = o.create(admin, spec, created)
 		}
 		if err != nil {
-			return most, err
+			return maxBytes, err
 		}
 	}
 	if missing != "" { // it was created a moment ago, here or by another node: look again
-		return most, fmt.Errorf("topic %s: %w", missing, sarama.ErrUnknownTopicOrPartition)
+		return maxBytes, fmt.Errorf("topic %s: %w", missing, sarama.ErrUnknownTopicOrPartition)
 	}
 	for _, spec := range specs {
 		limit, err := o.checkSettings(admin, spec, known[spec.name], created[spec.name])
 		if err != nil {
-			return most, err
+			return maxBytes, err
 		}
-		most.note(spec.topic, limit)
+		maxBytes.set(spec.topic, limit)
 	}
-	return most, nil
+	return maxBytes, nil
 }
 
-// provide creates a topic that is made when it is followed first.
-func (o *Options) provide(topic bus.Topic) (err error) {
+// ensureFollowed creates a topic that is created when a node first follows it.
+func (o *Options) ensureFollowed(topic bus.Topic) (err error) {
 	specs := o.specs()
-	i := slices.IndexFunc(specs, func(s topicSpec) bool { return s.topic == topic && s.later })
+	i := slices.IndexFunc(specs, func(s topicSpec) bool { return s.topic == topic && s.onFollow })
 	if i < 0 {
 		return nil
 	}
@@ -112,7 +112,7 @@ func (o *Options) create(admin sarama.ClusterAdmin, s topicSpec, created map[str
 	}
 	err := admin.CreateTopic(s.name, detail, false)
 	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
-		return nil // another node was quicker
+		return nil // another node was faster
 	}
 	if err != nil {
 		return fmt.Errorf("topic %s does not exist and cannot be created: %w; create it with %d partitions, or let this user create topics", s.name, err, s.partitions)
@@ -122,50 +122,50 @@ func (o *Options) create(admin sarama.ClusterAdmin, s topicSpec, created map[str
 	return nil
 }
 
-// topicIDs tell topics from others that had or have their names.
+// topicIDs distinguish topics from others that had or have the same names.
 type topicIDs struct {
 	lanes  [bus.Lanes]uuid.UUID
 	events uuid.UUID
 }
 
-// topicIDs asks a broker for the ids of the topics that must stay the same, and whether all partitions of the lanes have a leader. Events can wait in the
-// store for a leader of theirs.
+// topicIDs asks a broker for the ids of the topics that must stay the same, and checks that all partitions of the lanes have a leader. Events can wait in
+// the store until theirs have one.
 func (o *Options) topicIDs(client sarama.Client) (ids topicIDs, err error) {
-	places := map[string]*uuid.UUID{o.Prefix + string(bus.Events): &ids.events}
+	targets := map[string]*uuid.UUID{o.Prefix + string(bus.Events): &ids.events}
 	for lane, t := range laneTopics {
-		places[o.Prefix+t] = &ids.lanes[lane]
+		targets[o.Prefix+t] = &ids.lanes[lane]
 	}
-	answer, err := ask(client, sarama.NewMetadataRequest(client.Config().Version, slices.Sorted(maps.Keys(places))))
+	answer, err := requestMetadata(client, sarama.NewMetadataRequest(client.Config().Version, slices.Sorted(maps.Keys(targets))))
 	if err != nil {
 		return ids, err
 	}
 	for _, t := range answer.Topics {
-		place := places[t.Name]
-		if place == nil {
+		target := targets[t.Name]
+		if target == nil {
 			continue
 		}
 		if !errors.Is(t.Err, sarama.ErrNoError) {
 			return ids, fmt.Errorf("topic %s: %w", t.Name, t.Err)
 		}
-		if *place = uuid.UUID(t.Uuid); *place == uuid.Nil {
-			return ids, errors.New("the brokers give topics no ids: Apache Kafka 2.8 or newer is needed")
+		if *target = uuid.UUID(t.Uuid); *target == uuid.Nil {
+			return ids, errors.New("the brokers do not support topic ids: use Apache Kafka 2.8 or newer")
 		}
 		for _, p := range t.Partitions {
-			if place != &ids.events && !errors.Is(p.Err, sarama.ErrNoError) && !errors.Is(p.Err, sarama.ErrReplicaNotAvailable) {
+			if target != &ids.events && !errors.Is(p.Err, sarama.ErrNoError) && !errors.Is(p.Err, sarama.ErrReplicaNotAvailable) {
 				return ids, fmt.Errorf("topic %s partition %d: %w", t.Name, p.ID, p.Err)
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(places)) {
-		if *places[name] == uuid.Nil {
-			return ids, fmt.Errorf("topic %s: the brokers do not tell of it", name)
+	for _, name := range slices.Sorted(maps.Keys(targets)) {
+		if *targets[name] == uuid.Nil {
+			return ids, fmt.Errorf("topic %s: missing from the metadata of the brokers", name)
 		}
 	}
 	return ids, nil
 }
 
-// ask sends a request to the first broker that answers.
-func ask(client sarama.Client, request *sarama.MetadataRequest) (*sarama.MetadataResponse, error) {
+// requestMetadata sends a request to the first broker that answers.
+func requestMetadata(client sarama.Client, request *sarama.MetadataRequest) (*sarama.MetadataResponse, error) {
 	brokers := client.Brokers()
 	if len(brokers) == 0 {
 		if err := client.RefreshMetadata(); err != nil {
@@ -184,7 +184,7 @@ func ask(client sarama.Client, request *sarama.MetadataRequest) (*sarama.Metadat
 			return answer, nil
 		}
 		err = e
-		_ = b.Close() // the next question opens it again
+		_ = b.Close() // the next request opens it again
 	}
 	return nil, err
 }

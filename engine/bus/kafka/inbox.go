@@ -15,11 +15,11 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Inbox is a bus.Inbox on two topics, one a lane. What was read, and what is ephemeral, waits in queues of this process.
+// Inbox is a bus.Inbox on two topics, one a lane. Messages that were read, and ephemeral ones, wait in queues of this process.
 type Inbox struct {
 	options *Options
 	waiting *local.Inbox
-	writers [bus.Lanes]*writer
+	writers [bus.Lanes]*laneWriter
 	readers [bus.Lanes]*reader
 	health  *health
 	limits  [bus.Lanes]int // bytes of a message
@@ -30,17 +30,20 @@ type Inbox struct {
 	err     error
 }
 
-var _ bus.Inbox = (*Inbox)(nil)
+var (
+	_ bus.Inbox  = (*Inbox)(nil)
+	_ bus.Peeker = (*Inbox)(nil)
+)
 
 func openInbox(ctx context.Context, o *Options, limits [bus.Lanes]int) (_ *Inbox, err error) {
 	in := &Inbox{options: o, waiting: local.New(o.Most), limits: limits}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, in.end())
+			err = errors.Join(err, in.disconnect())
 		}
 	}()
 	for lane := range in.writers {
-		if in.writers[lane], err = openWriter(ctx, in, bus.Lane(lane)); err != nil {
+		if in.writers[lane], err = openLaneWriter(ctx, in, bus.Lane(lane)); err != nil {
 			return nil, fmt.Errorf("writing to %s: %w", o.Prefix+laneTopics[lane], err)
 		}
 		if in.readers[lane], err = openReader(in, bus.Lane(lane)); err != nil {
@@ -53,9 +56,9 @@ func openInbox(ctx context.Context, o *Options, limits [bus.Lanes]int) (_ *Inbox
 	return in, nil
 }
 
-// settle waits until the topics can be written and read: all brokers must have heard of a new one.
-func (in *Inbox) settle(ctx context.Context) error {
-	return insist(ctx, func() error {
+// waitUntilReady waits until the topics can be written and read: the metadata of a new one takes a moment to reach all brokers.
+func (in *Inbox) waitUntilReady(ctx context.Context) error {
+	return retryTemporary(ctx, func() error {
 		_, err := in.health.ids()
 		return err
 	})
@@ -81,13 +84,16 @@ func (in *Inbox) Take(lane bus.Lane, most int, into []bus.Message) []bus.Message
 	into = in.waiting.Take(lane, most, into)
 	if len(into) > was {
 		in.counts.taken[lane].Add(int64(len(into) - was))
-		in.readers[lane].madeRoom()
+		in.readers[lane].signalRoom()
 	}
 	return into
 }
 
 // Len implements bus.Inbox.
 func (in *Inbox) Len(lane bus.Lane) int { return in.waiting.Len(lane) }
+
+// First implements bus.Peeker: of what was read and not taken.
+func (in *Inbox) First(lane bus.Lane) (bus.Message, bool) { return in.waiting.First(lane) }
 
 // Durable implements bus.Inbox.
 func (in *Inbox) Durable() bool { return true }
@@ -100,9 +106,9 @@ func (in *Inbox) Begin(ctx context.Context, from []bus.From) error {
 	if err != nil {
 		return fmt.Errorf("asking for the topics of the inbox: %w", err)
 	}
-	var starts [bus.Lanes][]part
-	for lane, r := range in.readers { // first see whether all is there
-		if starts[lane], err = r.starts(ctx, ids.lanes[lane], from); err != nil {
+	var starts [bus.Lanes][]partitionReader
+	for lane, r := range in.readers { // nothing begins unless all of it can
+		if starts[lane], err = r.findStarts(ctx, ids.lanes[lane], from); err != nil {
 			return err
 		}
 	}
@@ -129,22 +135,22 @@ func (in *Inbox) End(partitions []int32) []bus.Message {
 	}
 	out := in.waiting.End(partitions)
 	for _, r := range in.readers {
-		r.madeRoom()
+		r.signalRoom()
 	}
 	return slices.DeleteFunc(out, func(m bus.Message) bool { return !m.Ephemeral })
 }
 
-// undo ends partitions that were begun by halves.
+// undo ends partitions that were begun on one lane only.
 func (in *Inbox) undo(began []int32) {
 	for _, m := range in.End(began) {
-		if err := in.waiting.Put(m); err != nil && m.Done != nil { // it was there a moment ago
+		if err := in.waiting.Put(m); err != nil && m.Done != nil { // it was in the same queue a moment ago
 			m.Done(err)
 		}
 	}
 }
 
-// checkEvents looks whether the topic of events is the one on which events were published. It has no position in the store; but a topic that never had a
-// record has not had those.
+// checkEvents checks that the topic of events is the one on which events were published. The store has no offset of it; but a topic that never had a
+// record is another one.
 func (in *Inbox) checkEvents(from []bus.From) error {
 	topic := in.options.Prefix + string(bus.Events)
 	var published int64
@@ -153,8 +159,8 @@ func (in *Inbox) checkEvents(from []bus.From) error {
 			continue
 		}
 		newest, err := in.health.client.GetOffset(topic, f.Partition, sarama.OffsetNewest)
-		if err != nil { // no reason not to begin: events wait in the store
-			in.options.Log.Warn("nobody can tell now whether the topic of events is still the same", "topic", topic, "partition", f.Partition, "error", err)
+		if err != nil { // the inbox can begin: events wait in the store
+			in.options.Log.Warn("could not check whether the topic of events is still the same", "topic", topic, "partition", f.Partition, "error", err)
 			return nil
 		}
 		if newest > 0 {
@@ -167,14 +173,16 @@ func (in *Inbox) checkEvents(from []bus.From) error {
 	}
 	detail := fmt.Sprintf("the topic was made anew: %d events were published, and it never had one", published)
 	if in.options.Resume != ResumeOldest {
-		return &bus.LostError{Topic: topic, Detail: detail + "; bus.kafka.resume=oldest goes on with what is there"}
+		return &bus.LostError{Topic: topic, Detail: detail + "; bus.kafka.resume=oldest continues with what is there"}
 	}
-	in.options.Log.Warn("published events were lost; going on with those that follow", "topic", topic, "detail", detail)
+	in.options.Log.Warn("published events were lost; continuing with those that follow", "topic", topic, "detail", detail)
 	return nil
 }
 
 // CatchingUp implements bus.Inbox.
-func (in *Inbox) CatchingUp() bool { return in.health.away() != nil || in.readers[bus.RPC].behind() }
+func (in *Inbox) CatchingUp() bool {
+	return in.health.away() != nil || in.readers[bus.RPC].catchingUp()
+}
 
 // Err implements bus.Inbox.
 func (in *Inbox) Err() error {
@@ -184,23 +192,23 @@ func (in *Inbox) Err() error {
 	return in.health.away()
 }
 
-// late tells that a write waits too long for its acknowledgement. It is tried again, so it also tells when that has passed.
-func (in *Inbox) late(now time.Time) error {
+// overdueWrite is an error while a batch waits too long for its acknowledgement. The batch is retried meanwhile.
+func (in *Inbox) overdueWrite(now time.Time) error {
 	for _, w := range in.writers {
-		switch since, met := w.underWay(now); {
-		case since > writeLate && met != nil:
-			return fmt.Errorf("a write to %s is not acknowledged for %s: %w", w.topic, since.Round(100*time.Millisecond), met)
-		case since > writeLate:
-			return fmt.Errorf("a write to %s is not acknowledged for %s", w.topic, since.Round(100*time.Millisecond))
+		switch age, err := w.oldestBatch(now); {
+		case age > writeLate && err != nil:
+			return fmt.Errorf("a write to %s is not acknowledged for %s: %w", w.topic, age.Round(100*time.Millisecond), err)
+		case age > writeLate:
+			return fmt.Errorf("a write to %s is not acknowledged for %s", w.topic, age.Round(100*time.Millisecond))
 		}
 	}
 	return nil
 }
 
-// losing stops everything that would go on as if nothing was lost.
-func (in *Inbox) losing(e *bus.LostError) {
+// reportLoss makes the inbox refuse messages and deliver none, until an operator decides.
+func (in *Inbox) reportLoss(e *bus.LostError) {
 	if in.lost.CompareAndSwap(nil, e) {
-		in.options.Log.Error("a topic lost messages: nothing goes on before an operator decides", "topic", e.Topic, "partition", e.Partition, "detail", e.Detail)
+		in.options.Log.Error("topic lost messages; this node stops until an operator decides", "topic", e.Topic, "partition", e.Partition, "detail", e.Detail)
 	}
 }
 
@@ -215,8 +223,8 @@ func (in *Inbox) Close() {
 	in.waiting.Close()
 }
 
-// end closes the connections.
-func (in *Inbox) end() error {
+// disconnect closes the connections.
+func (in *Inbox) disconnect() error {
 	in.closing.Do(func() {
 		in.Close()
 		var errs []error
@@ -236,7 +244,7 @@ func (in *Inbox) end() error {
 	return in.err
 }
 
-// closedAlready leaves out that a client was closed before: a close that was asked for twice is none that failed.
+// closedAlready drops the error of a client that was closed before.
 func closedAlready(err error) error {
 	if errors.Is(err, sarama.ErrClosedClient) {
 		return nil

@@ -1,7 +1,7 @@
-// Package kafka is the bus on Kafka: the inbox that remembers, and the topics beside it.
+// Package kafka is the bus on Kafka: the durable inbox, and the topics beside it.
 //
-// What is put into the inbox is written to a topic a lane and acknowledged when the brokers have it; what is taken was read from there, from
-// exactly the position that the owner's last append names. It knows bytes and positions; what a command is, its Codec knows.
+// Each lane of the inbox is a topic. Put writes to it, and Done is called when the brokers acknowledge the message; Take answers what was read from
+// it, from exactly the offset that the owner's last append names. The package knows bytes and offsets; its Codec knows the commands.
 package kafka
 
 import (
@@ -41,46 +41,46 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
-	most, err := o.prepareTopics(ctx)
+	maxBytes, err := o.prepareTopics(ctx)
 	if err != nil {
 		return nil, err
 	}
 	b := &Bus{options: o}
-	if b.inbox, err = openInbox(ctx, &b.options, most.commands()); err != nil {
+	if b.inbox, err = openInbox(ctx, &b.options, maxBytes.commands()); err != nil {
 		return nil, err
 	}
-	if err = b.inbox.settle(ctx); err != nil {
-		return nil, errors.Join(err, b.inbox.end())
+	if err = b.inbox.waitUntilReady(ctx); err != nil {
+		return nil, errors.Join(err, b.inbox.disconnect())
 	}
-	if b.topics, err = openTopics(&b.options, most); err != nil {
-		return nil, errors.Join(err, b.inbox.end())
+	if b.topics, err = openTopics(&b.options, maxBytes); err != nil {
+		return nil, errors.Join(err, b.inbox.disconnect())
 	}
 	return b, nil
 }
 
 // prepareTopics tries until ctx ends: brokers that were just started may not know their controller yet.
-func (o *Options) prepareTopics(ctx context.Context) (most limits, err error) {
-	if err := o.reach(ctx); err != nil {
-		return most, err
+func (o *Options) prepareTopics(ctx context.Context) (maxBytes limits, err error) {
+	if err := o.probe(ctx); err != nil {
+		return maxBytes, err
 	}
 	c, err := o.config("admin")
 	if err != nil {
-		return most, err
+		return maxBytes, err
 	}
 	created := map[string]bool{}
-	err = insist(ctx, func() error {
+	err = retryTemporary(ctx, func() error {
 		admin, err := sarama.NewClusterAdmin(o.Brokers, c)
 		if err != nil {
 			return fmt.Errorf("no broker answers: %w", err)
 		}
-		most, err = o.prepare(admin, created)
+		maxBytes, err = o.ensureTopics(admin, created)
 		return errors.Join(err, admin.Close())
 	})
-	return most, err
+	return maxBytes, err
 }
 
-// reach asks whether a broker answers at all, with less patience than work needs.
-func (o *Options) reach(ctx context.Context) error {
+// probe asks whether a broker answers at all, with shorter timeouts than other requests.
+func (o *Options) probe(ctx context.Context) error {
 	c, err := o.config("probe")
 	if err != nil {
 		return err
@@ -108,40 +108,40 @@ func (o *Options) reach(ctx context.Context) error {
 	return nil
 }
 
-// explain says what to mend when brokers do not answer, or do not let this server in.
+// explain names the setting to fix when the brokers do not answer, or refuse this server.
 func (o *Options) explain(err error) error {
 	var broken *net.OpError
 	switch {
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed):
-		return fmt.Errorf("the brokers do not let user %q in (bus.kafka.sasl): %w", o.SASL.User, err)
+		return fmt.Errorf("the brokers refuse user %q (check bus.kafka.sasl): %w", o.SASL.User, err)
 	case errors.As(err, new(*tls.CertificateVerificationError)):
-		return fmt.Errorf("nobody vouches for the certificate of a broker (bus.kafka.tls.ca): %w", err)
+		return fmt.Errorf("the certificate of a broker is not trusted (check bus.kafka.tls.ca): %w", err)
 	case errors.As(err, &broken) && broken.Op == "remote error": // an alert of TLS
-		return fmt.Errorf("a broker refuses this server's certificate, or that there is none (bus.kafka.tls.cert): %w", err)
+		return fmt.Errorf("a broker requires a client certificate that it trusts (check bus.kafka.tls.cert): %w", err)
 	case errors.As(err, new(tls.RecordHeaderError)), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("no broker answers; one hangs up, as it does when it wants bus.kafka.tls or bus.kafka.sasl to be otherwise: %w", err)
+		return fmt.Errorf("no broker answers; one closed the connection (check bus.kafka.tls and bus.kafka.sasl): %w", err)
 	}
 	return fmt.Errorf("no broker answers: %w", err)
 }
 
-// insist tries again while ctx lasts and the error may pass by itself.
-func insist(ctx context.Context, try func() error) error {
+// retryTemporary retries until ctx ends, as long as the error is temporary.
+func retryTemporary(ctx context.Context, try func() error) error {
 	for {
 		err := try()
 		if err == nil || !temporary(err) {
 			return err
 		}
-		again := time.NewTimer(2 * backOff)
+		backoff := time.NewTimer(2 * backOff)
 		select {
-		case <-again.C:
+		case <-backoff.C:
 		case <-ctx.Done():
-			again.Stop()
+			backoff.Stop()
 			return err
 		}
 	}
 }
 
-// temporary tells errors that may pass by themselves.
+// temporary tells whether an error may go away without an operator.
 func temporary(err error) bool {
 	for _, one := range []error{
 		sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrOffsetNotAvailable, sarama.ErrNotController,
@@ -160,11 +160,11 @@ func (b *Bus) Inbox() bus.Inbox { return b.inbox }
 // Topics are the topics beside the inbox.
 func (b *Bus) Topics() bus.Topics { return b.topics }
 
-// Stats counts what passed.
+// Stats are the counters of the inbox.
 func (b *Bus) Stats() Stats { return b.inbox.counts.read(b.inbox) }
 
-// Close refuses further messages, waits two seconds for writes under way, and disconnects. What waits in the inbox can still be taken.
+// Close refuses further messages, waits two seconds for writes in flight, and disconnects. What waits in the inbox can still be taken.
 func (b *Bus) Close() error {
-	b.closing.Do(func() { b.err = errors.Join(b.topics.close(), b.inbox.end()) })
+	b.closing.Do(func() { b.err = errors.Join(b.topics.close(), b.inbox.disconnect()) })
 	return b.err
 }

@@ -73,7 +73,7 @@ func TestOpenWithBadOptions(t *testing.T) {
 		"mechanism":           {func(o *kafka.Options) { o.SASL.Mechanism = "gssapi" }, `"gssapi" is not known`},
 		"missing CA":          {func(o *kafka.Options) { o.TLS = kafka.TLS{Enabled: true, CA: filepath.Join(folder, "none.pem")} }, "none.pem"},
 		"CA that is none":     {func(o *kafka.Options) { o.TLS = kafka.TLS{Enabled: true, CA: noPEM} }, "ca.pem holds no certificate"},
-		"missing certificate": {func(o *kafka.Options) { o.TLS = kafka.TLS{Enabled: true, Cert: noPEM, Key: noPEM} }, "own certificate"},
+		"missing certificate": {func(o *kafka.Options) { o.TLS = kafka.TLS{Enabled: true, Cert: noPEM, Key: noPEM} }, "bus.kafka.tls.cert"},
 	} {
 		o := (&site{brokers: []string{"127.0.0.1:1"}}).options(t)
 		c.spoil(&o)
@@ -120,7 +120,7 @@ func TestOpenOnTopicsOfTheOperator(t *testing.T) {
 		}
 	}
 	end()
-	for _, want := range []string{"a broker that is lost may take messages with it", "a topic takes small messages only", "bytes=100000"} {
+	for _, want := range []string{"the loss of one broker may lose messages", "topic accepts small messages only", "bytes=100000"} {
 		if !strings.Contains(lines.String(), want) {
 			t.Errorf("the log does not say %q:\n%s", want, lines.String())
 		}

@@ -17,7 +17,7 @@ import (
 	"github.com/rcrowley/go-metrics"
 )
 
-// Options say which brokers, how to be let in, and what to keep there.
+// Options are the brokers, how to log in there, and what the topics are like.
 type Options struct {
 	Brokers     []string // host:port
 	Prefix      string   // before the name of every topic
@@ -37,17 +37,17 @@ type Options struct {
 // What Begin does with a position that a topic does not have any more.
 const (
 	ResumeStrict = "strict" // it fails with *bus.LostError
-	ResumeOldest = "oldest" // it warns, and goes on with what is there
+	ResumeOldest = "oldest" // it warns, and continues with what is there
 )
 
 // TLS secures the connections. The brokers' certificates are always checked.
 type TLS struct {
 	Enabled   bool
-	CA        string // file, PEM; empty: the system's
+	CA        string // file, PEM; empty: the CAs of the system
 	Cert, Key string // files, PEM; empty: none
 }
 
-// SASL proves to the brokers who this is.
+// SASL is the login to the brokers.
 type SASL struct {
 	Mechanism string // "none", "plain", "scram-sha-256", "scram-sha-512"
 	User      string
@@ -57,10 +57,10 @@ type SASL struct {
 // MessageBytesMax bounds one message. The largest body that REST takes fits.
 const MessageBytesMax = 20 << 20
 
-// Times that decide how soon an outage is noticed and survived.
+// Timeouts and backoff: they decide how soon an outage is detected and how soon it ends.
 const (
 	dialTimeout  = 3 * time.Second
-	probeTimeout = 2 * time.Second // of one request, when it is only asked whether anybody is there
+	probeTimeout = 2 * time.Second // of one request of probe
 	ackTimeout   = 3 * time.Second // of the replicas
 	ioTimeout    = 5 * time.Second // of one request
 	backOff      = 100 * time.Millisecond
@@ -76,7 +76,7 @@ func (o *Options) config(purpose string) (*sarama.Config, error) {
 	c.Metadata.RefreshFrequency = 30 * time.Second
 	c.Metadata.AllowAutoTopicCreation = false
 	c.Admin.Timeout = ioTimeout
-	c.MetricRegistry = unmeasured{metrics.NewRegistry()}
+	c.MetricRegistry = noMetrics{metrics.NewRegistry()}
 	if err := o.security(c); err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (t *TLS) config() (*tls.Config, error) {
 	if t.CA != "" {
 		pem, err := os.ReadFile(t.CA)
 		if err != nil {
-			return nil, fmt.Errorf("reading the certificates that vouch for the brokers: %w", err)
+			return nil, fmt.Errorf("reading bus.kafka.tls.ca: %w", err)
 		}
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(pem) {
@@ -126,26 +126,10 @@ func (t *TLS) config() (*tls.Config, error) {
 	}
 	pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 	if err != nil {
-		return nil, fmt.Errorf("reading this server's own certificate: %w", err)
+		return nil, fmt.Errorf("reading bus.kafka.tls.cert and bus.kafka.tls.key: %w", err)
 	}
 	conf.Certificates = []tls.Certificate{pair}
 	return conf, nil
-}
-
-// producerConfig is for the client library's own producers, which write to the topics beside the inbox: acknowledged by all replicas, each message once and in order, nothing waits for company.
-func (o *Options) producerConfig(purpose string) (*sarama.Config, error) {
-	c, err := o.config(purpose)
-	if err != nil {
-		return nil, err
-	}
-	c.Producer.RequiredAcks = sarama.WaitForAll
-	c.Producer.Idempotent, c.Net.MaxOpenRequests = true, 1
-	c.Producer.MaxMessageBytes = MessageBytesMax
-	c.Producer.Timeout = ackTimeout
-	c.Producer.Retry.Max, c.Producer.Retry.Backoff = 10, backOff // the caller tries again
-	c.Producer.Return.Successes, c.Producer.Return.Errors = true, true
-	c.Producer.Partitioner = sarama.NewManualPartitioner
-	return c, nil
 }
 
 // consumerConfig is for clients that read. MaxWaitTime delays no message; it only bounds how long closing takes.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,8 +16,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// reader reads a lane. Each lane has connections of its own: a fetch answers for all partitions of its connection at once, so a flood of data on
-// the same one would hold up the calls.
+// reader reads a lane. Each lane has its own connections: a fetch response has all partitions of its connection, so a flood of data on the same one
+// would delay the calls.
 type reader struct {
 	in       *Inbox
 	lane     bus.Lane
@@ -23,24 +25,24 @@ type reader struct {
 	client   sarama.Client
 	consumer sarama.Consumer
 
-	mu      sync.Mutex
-	room    *sync.Cond // signalled when messages were taken
-	parts   map[int32]*part
-	closing map[int32]chan struct{} // partitions whose source has not ended yet: only then it may be opened anew
-	begun   bool
-	ended   bool
+	mu         sync.Mutex
+	room       *sync.Cond // signaled when messages were taken
+	partitions map[int32]*partitionReader
+	closing    map[int32]chan struct{} // partitions whose source is still closing: it cannot be opened before that is done
+	begun      bool
+	closed     bool
 
-	caughtUp atomic.Bool // all targets are passed; cleared with every new one
+	caughtUp atomic.Bool // all targets are passed; reset with every new one
 	runs     sync.WaitGroup
 }
 
-// part is a partition that is read.
-type part struct {
+// partitionReader is a partition that is read.
+type partitionReader struct {
 	topic  uuid.UUID // as it was when the reading began
 	source sarama.PartitionConsumer
-	next   int64 // the offset after the last one that was handed over
-	target int64 // what was kept when the reading began, or went on, ends before this offset
-	over   bool  // it is not to be handed over any more
+	next   int64 // the offset after the last one that was delivered
+	target int64 // the end of the topic when the reading began or resumed
+	ended  bool  // it is not delivered any more
 }
 
 func openReader(in *Inbox, lane bus.Lane) (*reader, error) {
@@ -48,7 +50,7 @@ func openReader(in *Inbox, lane bus.Lane) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{in: in, lane: lane, topic: in.options.Prefix + laneTopics[lane], parts: map[int32]*part{}, closing: map[int32]chan struct{}{}}
+	r := &reader{in: in, lane: lane, topic: in.options.Prefix + laneTopics[lane], partitions: map[int32]*partitionReader{}, closing: map[int32]chan struct{}{}}
 	r.room = sync.NewCond(&r.mu)
 	if r.client, err = sarama.NewClient(in.options.Brokers, c); err != nil {
 		return nil, err
@@ -59,12 +61,12 @@ func openReader(in *Inbox, lane bus.Lane) (*reader, error) {
 	return r, nil
 }
 
-// starts finds where the reading of partitions begins, and notes it in from.
-func (r *reader) starts(ctx context.Context, topic uuid.UUID, from []bus.From) ([]part, error) {
-	starts := make([]part, len(from))
+// findStarts finds where the reading of partitions begins, and stores it in from.
+func (r *reader) findStarts(ctx context.Context, topic uuid.UUID, from []bus.From) ([]partitionReader, error) {
+	starts := make([]partitionReader, len(from))
 	for i, f := range from {
-		err := insist(ctx, func() (err error) {
-			starts[i], err = r.start(topic, f)
+		err := retryTemporary(ctx, func() (err error) {
+			starts[i], err = r.findStart(topic, f)
 			return err
 		})
 		if err != nil {
@@ -77,14 +79,14 @@ func (r *reader) starts(ctx context.Context, topic uuid.UUID, from []bus.From) (
 	return starts, nil
 }
 
-// begin reads the partitions from their starts on, but those that it reads already. It answers which it began, also when it fails.
-func (r *reader) begin(ctx context.Context, topic uuid.UUID, from []bus.From, starts []part) (began []int32, err error) {
+// begin reads the partitions from their starts on, except those that it reads already. It answers which it began, also when it fails.
+func (r *reader) begin(ctx context.Context, topic uuid.UUID, from []bus.From, starts []partitionReader) (began []int32, err error) {
 	for i, f := range from {
-		if err := r.closed(ctx, f.Partition); err != nil {
+		if err := r.waitClosed(ctx, f.Partition); err != nil {
 			return began, err
 		}
 		starts[i].topic = topic
-		fresh, err := r.read(f.Partition, starts[i])
+		fresh, err := r.startReading(f.Partition, starts[i])
 		if err != nil {
 			return began, err
 		}
@@ -93,13 +95,13 @@ func (r *reader) begin(ctx context.Context, topic uuid.UUID, from []bus.From, st
 		}
 	}
 	r.mu.Lock()
-	r.begun = true // not before: it would not be behind what it does not know
+	r.begun = true // not before: it would report that it caught up
 	r.mu.Unlock()
 	return began, nil
 }
 
-// closed waits until a partition that was read before is not read any more.
-func (r *reader) closed(ctx context.Context, partition int32) error {
+// waitClosed waits until an earlier reading of a partition is closed.
+func (r *reader) waitClosed(ctx context.Context, partition int32) error {
 	r.mu.Lock()
 	closing := r.closing[partition]
 	r.mu.Unlock()
@@ -114,17 +116,17 @@ func (r *reader) closed(ctx context.Context, partition int32) error {
 	}
 }
 
-// end stops the reading of partitions. When it returns, nothing of them is handed over any more.
-func (r *reader) end(partitions []int32) {
+// end stops the reading of partitions. When it returns, nothing of them is delivered any more.
+func (r *reader) end(numbers []int32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, n := range partitions {
-		p := r.parts[n]
+	for _, n := range numbers {
+		p := r.partitions[n]
 		if p == nil {
 			continue
 		}
-		p.over = true
-		delete(r.parts, n)
+		p.ended = true
+		delete(r.partitions, n)
 		done := make(chan struct{})
 		r.closing[n] = done
 		p.source.AsyncClose()
@@ -138,45 +140,45 @@ func (r *reader) end(partitions []int32) {
 		})
 	}
 	r.caughtUp.Store(false)
-	r.room.Broadcast() // for those that wait to hand over what is not wanted any more
+	r.room.Broadcast() // for readers of these partitions that wait for room
 }
 
-// start finds where the reading of a partition begins. It does not ask on the connection that is read from: there, each answer waits behind a fetch.
-func (r *reader) start(topic uuid.UUID, f bus.From) (part, error) {
+// findStart finds where the reading of a partition begins. It does not use the connection of the reader: there each answer waits behind a fetch.
+func (r *reader) findStart(topic uuid.UUID, f bus.From) (partitionReader, error) {
 	oldest, err := r.in.health.client.GetOffset(r.topic, f.Partition, sarama.OffsetOldest)
 	if err != nil {
-		return part{}, fmt.Errorf("asking for the oldest message of %s partition %d: %w", r.topic, f.Partition, err)
+		return partitionReader{}, fmt.Errorf("asking for the oldest message of %s partition %d: %w", r.topic, f.Partition, err)
 	}
 	newest, err := r.in.health.client.GetOffset(r.topic, f.Partition, sarama.OffsetNewest)
 	if err != nil {
-		return part{}, fmt.Errorf("asking for the newest message of %s partition %d: %w", r.topic, f.Partition, err)
+		return partitionReader{}, fmt.Errorf("asking for the newest message of %s partition %d: %w", r.topic, f.Partition, err)
 	}
 	at := f.Next[r.lane]
 	detail := ""
 	switch {
 	case at.Topic == uuid.Nil:
-		return part{next: oldest, target: newest}, nil
+		return partitionReader{next: oldest, target: newest}, nil
 	case at.Topic != topic:
-		detail = fmt.Sprintf("the topic was made anew: the position is in topic %s, this is topic %s", at.Topic, topic)
+		detail = fmt.Sprintf("the topic was made anew: the offset is of topic %s, this is topic %s", at.Topic, topic)
 	case at.Offset < oldest:
-		detail = fmt.Sprintf("the offsets %d to %d of partition %d were removed before they were taken", at.Offset, oldest-1, f.Partition)
+		detail = fmt.Sprintf("offsets %d to %d of partition %d were removed before they were taken", at.Offset, oldest-1, f.Partition)
 	case at.Offset > newest:
 		detail = fmt.Sprintf("partition %d ends before offset %d, but offset %d was taken already", f.Partition, newest, at.Offset-1)
 	default:
-		return part{next: at.Offset, target: newest}, nil
+		return partitionReader{next: at.Offset, target: newest}, nil
 	}
 	if r.in.options.Resume != ResumeOldest {
-		return part{}, &bus.LostError{Topic: r.topic, Partition: f.Partition, Detail: detail + "; bus.kafka.resume=oldest goes on with what is there"}
+		return partitionReader{}, &bus.LostError{Topic: r.topic, Partition: f.Partition, Detail: detail + "; bus.kafka.resume=oldest continues with what is there"}
 	}
-	r.in.options.Log.Warn("messages of the inbox were lost; going on with the oldest that is there", "topic", r.topic, "partition", f.Partition, "detail", detail)
-	return part{next: oldest, target: newest}, nil
+	r.in.options.Log.Warn("messages of the inbox were lost; continuing with the oldest that is there", "topic", r.topic, "partition", f.Partition, "detail", detail)
+	return partitionReader{next: oldest, target: newest}, nil
 }
 
-// read hands over the messages of a partition from now on; false: it did so before, or the inbox has ended.
-func (r *reader) read(partition int32, p part) (bool, error) {
+// startReading delivers the messages of a partition from now on; false: it did so before, or the reader is closed.
+func (r *reader) startReading(partition int32, p partitionReader) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended || r.parts[partition] != nil {
+	if r.closed || r.partitions[partition] != nil {
 		return false, nil
 	}
 	source, err := r.consumer.ConsumePartition(r.topic, partition, p.next)
@@ -184,14 +186,15 @@ func (r *reader) read(partition int32, p part) (bool, error) {
 		return false, fmt.Errorf("reading %s partition %d: %w", r.topic, partition, err)
 	}
 	p.source = source
-	r.parts[partition] = &p
+	r.partitions[partition] = &p
 	r.caughtUp.Store(false)
-	r.runs.Go(func() { r.messages(partition, &p) })
-	r.runs.Go(func() { r.errors(partition, &p) })
+	r.runs.Go(func() { r.deliverAll(partition, &p) })
+	r.runs.Go(func() { r.handleErrors(partition, &p) })
 	return true, nil
 }
 
-func (r *reader) messages(partition int32, p *part) {
+// deliverAll delivers what is read from a partition until its source is closed.
+func (r *reader) deliverAll(partition int32, p *partitionReader) {
 	for record := range p.source.Messages() {
 		m := bus.Message{Partition: partition, Lane: r.lane, Place: bus.Place{Topic: p.topic, Offset: record.Offset}}
 		if key, err := uuid.ParseBytes(record.Key); err == nil {
@@ -201,18 +204,18 @@ func (r *reader) messages(partition int32, p *part) {
 		if m.Value = value; err != nil {
 			m.Value = bus.Malformed{Bytes: record.Value, Err: err}
 		}
-		if !r.handOver(p, m) {
+		if !r.deliver(p, m) {
 			return
 		}
 	}
 }
 
-// handOver waits for room in the lane; false: the inbox is closed.
-func (r *reader) handOver(p *part, m bus.Message) bool {
+// deliver waits for room in the lane; false: the reading has ended.
+func (r *reader) deliver(p *partitionReader, m bus.Message) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
-		if r.ended || p.over || r.in.lost.Load() != nil {
+		if r.closed || p.ended || r.in.lost.Load() != nil {
 			return false
 		}
 		err := r.in.waiting.Put(m)
@@ -227,38 +230,38 @@ func (r *reader) handOver(p *part, m bus.Message) bool {
 	}
 }
 
-// madeRoom lets those go on that wait for room.
-func (r *reader) madeRoom() {
+// signalRoom wakes the readers that wait for room.
+func (r *reader) signalRoom() {
 	r.mu.Lock()
 	r.room.Broadcast()
 	r.mu.Unlock()
 }
 
-// errors looks at what keeps a partition from being read. The client tries again by itself, but for what is gone.
-func (r *reader) errors(partition int32, p *part) {
-	var told time.Time
+// handleErrors counts and logs read errors. The client retries by itself, except when messages are missing.
+func (r *reader) handleErrors(partition int32, p *partitionReader) {
+	var loggedAt time.Time
 	for err := range p.source.Errors() {
-		if errors.Is(err.Err, sarama.ErrOffsetOutOfRange) && !r.over(p) {
-			r.in.losing(&bus.LostError{Topic: r.topic, Partition: partition, Detail: fmt.Sprintf("partition %d lost messages that were not taken", partition)})
+		if errors.Is(err.Err, sarama.ErrOffsetOutOfRange) && !r.ended(p) {
+			r.in.reportLoss(&bus.LostError{Topic: r.topic, Partition: partition, Detail: fmt.Sprintf("partition %d lost messages that were not taken", partition)})
 		}
 		r.in.counts.readErrors[r.lane].Add(1)
-		if now := time.Now(); now.Sub(told) > time.Minute {
-			told = now
-			r.in.options.Log.Debug("a partition of the inbox cannot be read now", "topic", r.topic, "partition", partition, "error", err.Err)
+		if now := time.Now(); now.Sub(loggedAt) > time.Minute {
+			loggedAt = now
+			r.in.options.Log.Debug("reading a partition of the inbox failed", "topic", r.topic, "partition", partition, "error", err.Err)
 		}
 	}
 }
 
-// over tells whether a partition is not to be handed over any more: what becomes of it then is for its next owner to see.
-func (r *reader) over(p *part) bool {
+// ended tells whether a partition is not delivered any more: a loss then concerns its next owner.
+func (r *reader) ended(p *partitionReader) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return p.over
+	return p.ended
 }
 
-// behind tells whether something that was kept when the reading began is not handed over.
-func (r *reader) behind() bool {
-	if r.caughtUp.Load() { // it is asked for with every batch
+// catchingUp tells whether a message that was in the topic when the reading began is not delivered yet.
+func (r *reader) catchingUp() bool {
+	if r.caughtUp.Load() { // the common case, once for every batch of the owner
 		return false
 	}
 	r.mu.Lock()
@@ -266,7 +269,7 @@ func (r *reader) behind() bool {
 	if !r.begun {
 		return true
 	}
-	for _, p := range r.parts {
+	for _, p := range r.partitions {
 		if p.next < p.target {
 			return true
 		}
@@ -275,22 +278,19 @@ func (r *reader) behind() bool {
 	return false
 }
 
-// lookAhead sets the targets to what is kept now.
-func (r *reader) lookAhead() error {
+// updateTargets sets the targets to the current ends of the topic.
+func (r *reader) updateTargets() error {
 	r.mu.Lock()
-	partitions := make([]int32, 0, len(r.parts))
-	for p := range r.parts {
-		partitions = append(partitions, p)
-	}
+	numbers := slices.Collect(maps.Keys(r.partitions))
 	r.mu.Unlock()
-	for _, p := range partitions {
+	for _, p := range numbers {
 		newest, err := r.in.health.client.GetOffset(r.topic, p, sarama.OffsetNewest)
 		if err != nil {
 			return err
 		}
 		r.mu.Lock()
-		if part := r.parts[p]; part != nil {
-			part.target = newest
+		if found := r.partitions[p]; found != nil {
+			found.target = newest
 		}
 		r.caughtUp.Store(false)
 		r.mu.Unlock()
@@ -298,12 +298,12 @@ func (r *reader) lookAhead() error {
 	return nil
 }
 
-// lag is the number of messages that are known to be kept and were not handed over.
+// lag is the number of messages in the topic that were not delivered, as far as it is known.
 func (r *reader) lag() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var n int64
-	for _, p := range r.parts {
+	for _, p := range r.partitions {
 		n += max(0, max(p.source.HighWaterMarkOffset(), p.target)-p.next)
 	}
 	return n
@@ -311,10 +311,10 @@ func (r *reader) lag() int64 {
 
 func (r *reader) close() error {
 	r.mu.Lock()
-	r.ended = true
+	r.closed = true
 	r.room.Broadcast()
-	sources := make([]sarama.PartitionConsumer, 0, len(r.parts))
-	for _, p := range r.parts {
+	sources := make([]sarama.PartitionConsumer, 0, len(r.partitions))
+	for _, p := range r.partitions {
 		sources = append(sources, p.source)
 	}
 	r.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 
 // conversation is a SCRAM login (RFC 5802, RFC 7677) as sarama asks for it.
 type conversation struct {
-	hash scram.HashGeneratorFcn
-	talk *scram.ClientConversation
+	hash   scram.HashGeneratorFcn
+	client *scram.ClientConversation
 }
 
 func scram256() sarama.SCRAMClient { return &conversation{hash: scram.SHA256} }
@@ -16,16 +16,16 @@ func scram512() sarama.SCRAMClient { return &conversation{hash: scram.SHA512} }
 
 // Begin implements sarama.SCRAMClient.
 func (c *conversation) Begin(user, password, authzID string) error {
-	client, err := c.hash.NewClient(user, password, authzID)
+	credentials, err := c.hash.NewClient(user, password, authzID)
 	if err != nil {
 		return err
 	}
-	c.talk = client.NewConversation()
+	c.client = credentials.NewConversation()
 	return nil
 }
 
 // Step implements sarama.SCRAMClient.
-func (c *conversation) Step(challenge string) (string, error) { return c.talk.Step(challenge) }
+func (c *conversation) Step(challenge string) (string, error) { return c.client.Step(challenge) }
 
 // Done implements sarama.SCRAMClient.
-func (c *conversation) Done() bool { return c.talk.Done() }
+func (c *conversation) Done() bool { return c.client.Done() }

@@ -7,16 +7,16 @@ import (
 	"callchain/engine/bus"
 )
 
-// Stats counts what passed through the inbox, by lane, since the start.
+// Stats are the counters of the inbox by lane, since the start.
 type Stats struct {
 	Written      [bus.Lanes]int64         // messages that the brokers acknowledged
 	Failed       [bus.Lanes]int64         // messages whose write failed
-	Writes       [bus.Lanes]int64         // batches
-	WriteTime    [bus.Lanes]time.Duration // of all batches together
+	Writes       [bus.Lanes]int64         // requests with batches
+	WriteTime    [bus.Lanes]time.Duration // of all these requests together
 	Unwritten    [bus.Lanes]int           // messages that wait to be acknowledged now
-	Taken        [bus.Lanes]int64         // messages that the owner took, fleeting ones included
+	Taken        [bus.Lanes]int64         // messages that the owner took, ephemeral ones included
 	ReadErrors   [bus.Lanes]int64
-	Lag          [bus.Lanes]int64 // messages kept and not handed over yet, as of the last fetch
+	Lag          [bus.Lanes]int64 // messages in the topic that were not delivered yet, as of the last fetch
 	Away         bool
 	MessagesLost bool
 }
@@ -37,7 +37,7 @@ func (c *counts) read(in *Inbox) Stats {
 	for lane := range bus.Lanes {
 		s.Written[lane], s.Failed[lane], s.Writes[lane] = c.written[lane].Load(), c.failed[lane].Load(), c.writes[lane].Load()
 		s.WriteTime[lane], s.Taken[lane], s.ReadErrors[lane] = time.Duration(c.writeTime[lane].Load()), c.taken[lane].Load(), c.readErrors[lane].Load()
-		s.Unwritten[lane], s.Lag[lane] = in.writers[lane].waiting(), in.readers[lane].lag()
+		s.Unwritten[lane], s.Lag[lane] = in.writers[lane].pending(), in.readers[lane].lag()
 	}
 	return s
 }

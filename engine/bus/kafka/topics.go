@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -22,14 +21,10 @@ import (
 
 // Topics are the topics beside the inbox, on Watermill: others can read them with it, or with any client of Kafka.
 type Topics struct {
-	options *Options
-	batches message.Publisher // of events and dead letters
-	talk    message.Publisher // of nodes with each other, which must not wait for events
-	others  message.Publisher // one by one; there are few
-
-	mu         sync.Mutex
-	closed     bool
-	publishing sync.WaitGroup
+	options  *Options
+	events   *publisher // of events and dead letters
+	registry *publisher
+	nodes    *publisher // of nodes to each other, which must not wait for events
 }
 
 var _ bus.Topics = (*Topics)(nil)
@@ -40,27 +35,31 @@ const (
 	metaPartition = "callchain-partition"
 )
 
-func openTopics(o *Options, most limits) (*Topics, error) {
-	batches, err := newBatchPublisher(o, most)
-	if err != nil {
-		return nil, fmt.Errorf("publishing events: %w", err)
+// How often a batch is sent in one Publish. A connection that was closed while idle, or a leader that moved, needs no wait of the caller; a change of
+// the registry outlives the election of a leader.
+const (
+	publishAttempts  = 2
+	registryAttempts = 10
+)
+
+func openTopics(o *Options, maxBytes limits) (t *Topics, err error) {
+	t = &Topics{options: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("publishing to topics: %w", err), t.close())
+		}
+	}()
+	if t.events, err = openPublisher(o, "batches", publishAttempts, maxBytes); err != nil {
+		return nil, err
 	}
-	talk, err := newBatchPublisher(o, most)
-	if err != nil {
-		return nil, errors.Join(err, batches.Close())
+	if t.nodes, err = openPublisher(o, "batches", publishAttempts, maxBytes); err != nil {
+		return nil, err
 	}
-	c, err := o.producerConfig("topics")
-	if err != nil {
-		return nil, errors.Join(err, batches.Close(), talk.Close())
-	}
-	others, err := wkafka.NewPublisher(wkafka.PublisherConfig{Brokers: o.Brokers, Marshaler: marshaler{}, OverwriteSaramaConfig: c}, logger(o))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("publishing to topics: %w", err), batches.Close(), talk.Close())
-	}
-	return &Topics{options: o, batches: batches, talk: talk, others: others}, nil
+	t.registry, err = openPublisher(o, "topics", registryAttempts, maxBytes)
+	return t, err
 }
 
-// logger lets Watermill log; what it calls information is of no use to an operator.
+// logger logs what Watermill calls information at the debug level: an operator has no use for it.
 func logger(o *Options) watermill.LoggerAdapter {
 	return watermill.NewSlogLoggerWithLevelMapping(o.Log, map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug})
 }
@@ -72,37 +71,24 @@ func (t *Topics) Publish(ctx context.Context, topic bus.Topic, records []bus.Rec
 	}
 	messages := make([]*message.Message, len(records))
 	for i := range records {
-		messages[i] = messageOf(&records[i])
+		messages[i] = messageOf(ctx, &records[i])
 	}
-	to := t.talk
-	switch topic { //nolint:exhaustive // the rest is what nodes tell each other
+	to := t.nodes
+	switch topic { //nolint:exhaustive // the rest is what nodes send each other
 	case bus.Events, bus.DeadLetters:
-		to = t.batches
+		to = t.events
 	case bus.Registry:
-		to = t.others
+		to = t.registry
 	}
-	done := make(chan error, 1)
-	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
-		return fmt.Errorf("publishing to %s: %w", topic, bus.ErrClosed)
+	if err := to.Publish(t.options.Prefix+string(topic), messages...); err != nil {
+		return fmt.Errorf("publishing to %s: %w", topic, err)
 	}
-	t.publishing.Go(func() { done <- to.Publish(t.options.Prefix+string(topic), messages...) })
-	t.mu.Unlock()
-	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("publishing to %s: %w", topic, err)
-		}
-		return nil
-	case <-ctx.Done(): // the client goes on for a moment; the records may be kept
-		return fmt.Errorf("publishing to %s: %w", topic, ctx.Err())
-	}
+	return nil
 }
 
 // messageOf is a record as Watermill has it.
-func messageOf(r *bus.Record) *message.Message {
-	m := message.NewMessage(uuid.NewString(), r.Value)
+func messageOf(ctx context.Context, r *bus.Record) *message.Message {
+	m := message.NewMessageWithContext(ctx, uuid.NewString(), r.Value)
 	maps.Copy(m.Metadata, r.Headers)
 	m.Metadata[metaKey] = r.Key
 	m.Metadata[metaPartition] = strconv.Itoa(int(r.Partition))
@@ -116,9 +102,9 @@ func (t *Topics) Follow(ctx context.Context, topic bus.Topic, ready func(), hand
 		return err
 	}
 	c.Consumer.Offsets.Initial = sarama.OffsetNewest // from now on
-	c.Consumer.Return.Errors = false                 // Watermill does not read them, and a partition whose errors nobody reads stands still
-	again := time.NewTicker(2 * backOff)
-	defer again.Stop()
+	c.Consumer.Return.Errors = false                 // Watermill does not read them, and the client blocks on errors that nobody reads
+	backoff := time.NewTicker(2 * backOff)
+	defer backoff.Stop()
 	if ready == nil {
 		ready = func() {}
 	}
@@ -128,18 +114,18 @@ func (t *Topics) Follow(ctx context.Context, topic bus.Topic, ready func(), hand
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		t.options.Log.Debug("a topic cannot be followed now", "topic", topic, "error", err)
+		t.options.Log.Debug("following a topic failed", "topic", topic, "error", err)
 		select {
-		case <-again.C:
+		case <-backoff.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// follow hands over what comes until ctx ends or the topic cannot be read.
+// follow passes records to handle until ctx ends or the topic cannot be read.
 func (t *Topics) follow(ctx context.Context, topic bus.Topic, c *sarama.Config, ready func(), handle func(bus.Record)) error {
-	if err := t.options.provide(topic); err != nil {
+	if err := t.options.ensureFollowed(topic); err != nil {
 		return fmt.Errorf("following %s: %w", topic, err)
 	}
 	s, err := wkafka.NewSubscriber(wkafka.SubscriberConfig{
@@ -175,44 +161,19 @@ func recordOf(m *message.Message) bus.Record {
 
 // close waits two seconds for what is published now.
 func (t *Topics) close() error {
-	t.mu.Lock()
-	t.closed = true
-	t.mu.Unlock()
-	done := make(chan error, 1)
-	go func() {
-		t.publishing.Wait() // Watermill's publisher must not be closed while it publishes
-		done <- errors.Join(t.batches.Close(), t.talk.Close(), t.others.Close())
-	}()
-	late := time.NewTimer(closeGrace)
-	defer late.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-late.C:
-		return fmt.Errorf("closing the topics: nothing was acknowledged for %s", closeGrace)
-	}
-}
-
-// marshaler writes and reads messages as Watermill's own does, and gives them their key and partition.
-type marshaler struct{ wkafka.DefaultMarshaler }
-
-// Marshal implements wkafka.Marshaler.
-func (d marshaler) Marshal(topic string, m *message.Message) (*sarama.ProducerMessage, error) {
-	partition, err := strconv.ParseInt(m.Metadata[metaPartition], 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("the partition of a message: %w", err)
-	}
-	out := &sarama.ProducerMessage{
-		Topic: topic, Partition: int32(partition), Value: sarama.ByteEncoder(m.Payload), Key: sarama.StringEncoder(m.Metadata[metaKey]),
-		Headers: []sarama.RecordHeader{{Key: []byte(wkafka.UUIDHeaderKey), Value: []byte(m.UUID)}},
-	}
-	for _, name := range slices.Sorted(maps.Keys(m.Metadata)) {
-		if name != metaKey && name != metaPartition {
-			out.Headers = append(out.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(m.Metadata[name])})
+	var closing sync.WaitGroup
+	var errs [3]error
+	for i, p := range []*publisher{t.events, t.nodes, t.registry} {
+		if p != nil {
+			closing.Go(func() { errs[i] = p.Close() })
 		}
 	}
-	return out, nil
+	closing.Wait()
+	return errors.Join(errs[:]...)
 }
+
+// marshaler reads messages as Watermill's own does, with their key and partition.
+type marshaler struct{ wkafka.DefaultMarshaler }
 
 // Unmarshal implements wkafka.Unmarshaler.
 func (d marshaler) Unmarshal(record *sarama.ConsumerMessage) (*message.Message, error) {
