@@ -138,6 +138,7 @@ func (p *promises) callerGone(by *process, call uuid.UUID) error {
 	const reportDelay = 5 * time.Second // the others have reported their callers by then
 	for _, one := range p.w.processes {
 		disturbed := one.frozen || p.w.now < max(one.resumed, p.w.outage, p.w.back, by.resumed).Add(reportDelay)
+		disturbed = disturbed || p.w.now < one.began.Add(messageDelay+owner.BarrierMost) // an owner that claimed just now may not know it yet
 		for _, c := range one.callers {
 			if c.call.id == call && c.accepted && (one == by || !disturbed) {
 				return fmt.Errorf("it ended because nobody waits for it, and somebody does at %s", one.name)
