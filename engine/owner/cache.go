@@ -55,6 +55,13 @@ func (c *cache[K, V]) trim(stored uint64) {
 	}
 }
 
+// drop drops a value, when all batches up to one are stored.
+func (c *cache[K, V]) drop(k K, stored uint64) {
+	if one, ok := c.lru.Peek(k); ok && one.batch <= stored {
+		c.lru.Remove(k)
+	}
+}
+
 // forget drops the values for which gone is true.
 func (c *cache[K, V]) forget(gone func(v V, batch uint64) bool) {
 	for _, k := range c.lru.Keys() {

@@ -26,7 +26,7 @@ type recent struct {
 // The weights of recent: entries, and bytes of bodies and of values.
 const (
 	recentCalls  = 5_000
-	recentWires  = 25_000
+	recentWires  = 10_000
 	recentBytes  = 20 << 20
 	recentChains = 500
 )

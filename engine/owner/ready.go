@@ -70,6 +70,9 @@ func (o *Owner) Advance(now rpc.Instant, fenced []int32, err error) {
 	o.health.appended()
 	o.mem.stored = b.number
 	o.mem.recent.trim(o.mem.stored)
+	for i := range b.endings {
+		o.mem.recent.bodies.drop(b.endings[i].Call, o.mem.stored) // hardly anybody asks for it again
+	}
 	for _, d := range b.touched {
 		o.mem.tables.retire(d, o.mem.stored)
 	}
