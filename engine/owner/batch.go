@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -80,9 +81,13 @@ type deadLetterRecord struct {
 // batchBytes bounds the data of one append; Config.BatchEvents bounds its events.
 const batchBytes = 2 << 20
 
-func newBatch(id uuid.UUID, number uint64) *Batch {
+// newBatch makes a batch with room for as much as the one before it had.
+func newBatch(id uuid.UUID, number uint64, before *Batch) *Batch {
 	return &Batch{
-		Store: eventstore.Batch{ID: id}, number: number, parts: map[int32]*eventstore.PartitionBatch{}, calls: map[uuid.UUID]*projection.Call{},
+		Store: eventstore.Batch{ID: id}, number: number, parts: make(map[int32]*eventstore.PartitionBatch, len(before.parts)),
+		calls: make(map[uuid.UUID]*projection.Call, len(before.calls)), messages: make([]pending, 0, len(before.messages)),
+		effects: make([]Effect, 0, len(before.effects)), completions: make([]Completion, 0, len(before.completions)),
+		passages: make([]Passage, 0, len(before.passages)), commands: make([]string, 0, len(before.commands)),
 	}
 }
 
@@ -130,7 +135,7 @@ type recorder struct {
 // begin opens the next batch.
 func (rec *recorder) begin() {
 	rec.number++
-	rec.batch = newBatch(rec.config.NewID(), rec.number)
+	rec.batch = newBatch(rec.config.NewID(), rec.number, cmp.Or(rec.batch, &Batch{}))
 }
 
 // place numbers and hashes an event behind the end of its stream.

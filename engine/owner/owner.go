@@ -82,6 +82,7 @@ type Owner struct {
 	pre   *presence
 	dec   *decision
 
+	current   pending // the message that was taken last
 	health    health
 	appending *Batch // the batch being stored, nil if none is
 	catching  bool   // durable RPC messages may not have come yet
@@ -183,11 +184,12 @@ func (o *Owner) receive(m *bus.Message) {
 		o.queue.wake(o.queue.add(&pending{Message: *m}, false))
 		return
 	}
-	p := pending{Message: *m}
-	if o.queue.lingers(&p) || o.process(&p) {
+	p := &o.current
+	*p = pending{Message: *m}
+	if o.queue.lingers(p) || o.process(p) {
 		return
 	}
-	waits := p
+	waits := *p
 	o.queue.waitFor(o.queue.add(&waits, false), o.dec.want)
 }
 

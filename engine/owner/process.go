@@ -36,12 +36,13 @@ func (o *Owner) process(p *pending) bool {
 // decision is the state of deciding one message.
 type decision struct {
 	*recorder
-	presence *presence
-	env      step.Env // of every step, but for the device
-	pending  *pending
-	want     Read // what is missing
-	missing  bool
-	rerun    *rerunOutcome // set while a dead letter's command is decided
+	presence  *presence
+	env       step.Env // of every step, but for the device
+	pending   *pending
+	lingering pending // of the device whose facts are processed first
+	want      Read    // what is missing
+	missing   bool
+	rerun     *rerunOutcome // set while a dead letter's command is decided
 }
 
 func newDecision(rec *recorder, pre *presence) *decision {
@@ -108,13 +109,14 @@ func (dec *decision) flushLingering(d *device, before *pending) bool {
 	messages := d.lingering
 	d.lingering = nil
 	for i := range messages {
-		p := pending{Message: messages[i], read: before.read}
-		dec.begin(&p)
-		if !dec.command(&p, p.Value.(step.Command)) {
+		p := &dec.lingering
+		*p = pending{Message: messages[i], read: before.read}
+		dec.begin(p)
+		if !dec.command(p, p.Value.(step.Command)) {
 			before.read, d.lingering = p.read, messages[i:]
 			return false // both wait for the same read
 		}
-		dec.batch.messages = append(dec.batch.messages, p)
+		dec.batch.messages = append(dec.batch.messages, *p)
 	}
 	dec.begin(before)
 	return true
