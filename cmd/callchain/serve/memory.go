@@ -2,13 +2,24 @@ package serve
 
 import (
 	"context"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
+// growLeast is how much the heap may grow between two collections, in bytes, however little of it is live: a collection also scans the stacks of all
+// connections, which costs more than a small heap.
+const growLeast = 32 << 20
+
+// gcPercent is the collector's target for a live heap: at least its default of 100.
+func gcPercent(live uint64) int {
+	const smallest = 4 << 20
+	return int(max(100, growLeast*100/max(live, smallest)))
+}
+
 // giveBack returns memory to the system when the server has become quiet: after a storm of connections or a burst of calls, the runtime
-// keeps what the burst took and would give it back over many minutes. Under load nothing is done.
+// keeps what the burst took and would give it back over many minutes. It also paces the collector.
 func giveBack(ctx context.Context) error {
 	const (
 		look  = 2 * time.Second
@@ -24,6 +35,7 @@ func giveBack(ctx context.Context) error {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	var before uint64
+	pace := os.Getenv("GOGC") == "" // else the operator has set it
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,5 +49,8 @@ func giveBack(ctx context.Context) error {
 			debug.FreeOSMemory()
 		}
 		before = allocated
+		if pace {
+			debug.SetGCPercent(gcPercent(live))
+		}
 	}
 }
