@@ -69,13 +69,14 @@ func compact(shown json.RawMessage) []byte {
 	return buf.Bytes()
 }
 
-// CallsByWire is the query for the persistent call of a device that had a wire id last.
+// CallsByWire is the query for the ended persistent call of a device that had a wire id last.
 func CallsByWire(tenant, device uuid.UUID, wire int32) eventstore.Query {
 	return eventstore.Query{Table: Calls, Limit: 1, Order: []eventstore.Order{{Column: "created", Desc: true}}, Where: []eventstore.Cond{
 		{Column: "tenant", Op: eventstore.Eq, Value: tenant},
 		{Column: "device", Op: eventstore.Eq, Value: device},
 		{Column: "wire", Op: eventstore.Eq, Value: int64(wire)},
 		{Column: "persistent", Op: eventstore.Eq, Value: true},
+		{Column: "ended", Op: eventstore.Ne, Value: nil},
 	}}
 }
 
