@@ -26,7 +26,7 @@ func (s *site) create(t *testing.T, topic bus.Topic, partitions int32, settings 
 	}
 }
 
-// settled waits until the brokers tell of a changed setting of a topic.
+// settled waits until the brokers report a changed setting of a topic.
 func (s *site) settled(t *testing.T, topic bus.Topic, key, value string) {
 	t.Helper()
 	about := []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: s.prefix + string(topic), ConfigNames: []string{key}}}
@@ -40,7 +40,7 @@ func (s *site) settled(t *testing.T, topic bus.Topic, key, value string) {
 		select {
 		case <-look.C:
 		case <-late:
-			t.Fatalf("the brokers do not tell of %s=%s", key, value)
+			t.Fatalf("the brokers do not report %s=%s", key, value)
 		}
 	}
 }

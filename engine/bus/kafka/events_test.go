@@ -11,12 +11,12 @@ import (
 	"callchain/engine/bus/kafka"
 )
 
-// troubled waits until an inbox is in trouble that tells of these.
+// troubled waits until an inbox is in trouble that names these.
 func troubled(t *testing.T, in bus.Inbox, parts ...string) {
 	t.Helper()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
-	tells := func(err error) bool {
+	names := func(err error) bool {
 		for _, part := range parts {
 			if err == nil || !strings.Contains(err.Error(), part) {
 				return false
@@ -24,9 +24,9 @@ func troubled(t *testing.T, in bus.Inbox, parts ...string) {
 		}
 		return true
 	}
-	for deadline := time.Now().Add(20 * time.Second); !tells(in.Err()); <-look.C {
+	for deadline := time.Now().Add(20 * time.Second); !names(in.Err()); <-look.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("trouble: %v, want one that tells of %q", in.Err(), parts)
+			t.Fatalf("trouble: %v, want one that names %q", in.Err(), parts)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (s *site) options(t testing.TB) kafka.Options {
 	}
 }
 
-// output lets a test tell what was logged, if it fails.
+// output lets a test print what was logged, if it fails.
 type output struct{ t testing.TB }
 
 func (o output) Write(b []byte) (int, error) {
@@ -169,11 +169,11 @@ func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, ni
 func serves(t *testing.T, b *kafka.Bus) {
 	t.Helper()
 	in := b.Inbox()
-	told := make(chan error, 1)
-	if err := in.Put(bus.Message{Value: bustest.Parcel(1), Priority: true, Done: func(err error) { told <- err }}); err != nil {
+	results := make(chan error, 1)
+	if err := in.Put(bus.Message{Value: bustest.Parcel(1), Priority: true, Done: func(err error) { results <- err }}); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-told; err != nil {
+	if err := <-results; err != nil {
 		t.Fatal(err)
 	}
 	if err := in.Begin(t.Context(), []bus.From{{}}); err != nil {

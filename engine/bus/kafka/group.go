@@ -179,7 +179,7 @@ func (m *groupMember) leave(ctx context.Context) error {
 	return nil
 }
 
-// membershipLost tells whether the other members may have this node's partitions after an error.
+// membershipLost reports whether the other members may have this node's partitions after an error.
 func (m *groupMember) membershipLost(err error) bool {
 	return errors.Is(err, sarama.ErrUnknownMemberId) || errors.Is(err, sarama.ErrIllegalGeneration) || errors.Is(err, sarama.ErrFencedInstancedId)
 }
@@ -210,7 +210,7 @@ func (m *groupMember) handleError(err error) (backoff time.Duration) {
 	return backoff
 }
 
-// permanent tells whether an answer of a broker needs an operator.
+// permanent reports whether an answer of a broker needs an operator.
 func permanent(err error) bool {
 	var answer sarama.KError
 	if !errors.As(err, &answer) || temporary(err) {

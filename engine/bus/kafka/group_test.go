@@ -49,7 +49,7 @@ func (s *site) renewOwners(t *testing.T) {
 	s.again(t, name, width)
 }
 
-// wire is the way of one node to the brokers, which can be stopped: then nothing passes, and nobody is told.
+// wire is the way of one node to the brokers, which can be stopped: then nothing passes, and nobody hears of it.
 type wire struct {
 	mu   sync.Mutex
 	hung chan struct{} // nil, or closed when it goes on
@@ -102,7 +102,7 @@ func (c wired) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// noted is a member that keeps what it was told last.
+// noted is a member that keeps what it was given last.
 type noted struct {
 	mu      sync.Mutex
 	has     []int32
@@ -228,7 +228,7 @@ func TestGroupOfNodeStartedAgain(t *testing.T) {
 		t.Errorf("it has %v, it had %v", has, had)
 	}
 	if _, after := other.now(); after != before {
-		t.Error("the other was told something")
+		t.Error("the other was given something")
 	}
 	on()
 	stop()
@@ -248,7 +248,7 @@ func TestGroupOfNodeKilledInHandover(t *testing.T) {
 	other.wait(t, width/2)
 }
 
-// BenchmarkIdleGroup tells what a node with all partitions costs that does nothing but take part in the group for a second.
+// BenchmarkIdleGroup measures what a node with all partitions costs that does nothing but take part in the group for a second.
 func BenchmarkIdleGroup(b *testing.B) {
 	s := newSite(b)
 	o := s.options(b)

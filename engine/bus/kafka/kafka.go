@@ -141,7 +141,7 @@ func retryTemporary(ctx context.Context, try func() error) error {
 	}
 }
 
-// temporary tells whether an error may go away without an operator.
+// temporary reports whether an error may go away without an operator.
 func temporary(err error) bool {
 	for _, one := range []error{
 		sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrOffsetNotAvailable, sarama.ErrNotController,

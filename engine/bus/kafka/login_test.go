@@ -223,8 +223,8 @@ func (g *guarded) options(t *testing.T, address, mechanism string) kafka.Options
 	return o
 }
 
-// Who has the right password, or certificate, is let in, and everything works; all others are told what is wrong, and where to mend it. The password
-// is told to nobody.
+// Who has the right password, or certificate, is let in, and everything works; all others get an error that says what is wrong, and where to fix it. The password
+// is given to nobody.
 func TestLogin(t *testing.T) {
 	g := guardedBroker(t)
 	theirs := newAuthority(t, t.TempDir(), "theirs")
@@ -277,7 +277,7 @@ func TestLogin(t *testing.T) {
 			wantError(t, err, c.want)
 			t.Log(time.Since(began), err)
 			if strings.Contains(err.Error(), o.SASL.Password) && o.SASL.Password != "right" {
-				t.Errorf("%v tells the password", err)
+				t.Errorf("%v contains the password", err)
 			}
 		})
 	}

@@ -22,11 +22,11 @@ import (
 func wantError(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
-		t.Fatalf("no error, want one that tells of %q", parts)
+		t.Fatalf("no error, want one that names %q", parts)
 	}
 	for _, part := range parts {
 		if !strings.Contains(err.Error(), part) {
-			t.Errorf("%v does not tell of %q", err, part)
+			t.Errorf("%v does not name %q", err, part)
 		}
 	}
 }
@@ -107,15 +107,15 @@ func TestOpenOnTopicsOfTheOperator(t *testing.T) {
 	if err := in.Put(bus.Message{Value: bustest.Bulk(120_000)}); !errors.Is(err, bus.ErrTooLarge) {
 		t.Errorf("Put of more than the topic takes: %v, want ErrTooLarge", err)
 	}
-	told := make(chan error, 1_000)
+	results := make(chan error, 1_000)
 	const count = 20 // a batch of them is larger than the topic takes
 	for range count {
-		if err := in.Put(bus.Message{Value: bustest.Bulk(20_000), Done: func(err error) { told <- err }}); err != nil {
+		if err := in.Put(bus.Message{Value: bustest.Bulk(20_000), Done: func(err error) { results <- err }}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range count {
-		if err := <-told; err != nil {
+		if err := <-results; err != nil {
 			t.Errorf("writing what the topic takes: %v", err)
 		}
 	}
@@ -137,16 +137,16 @@ func TestTopicThatShrinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	put := func(bytes int) chan error {
-		told := make(chan error, 1)
-		if err := in.Put(bus.Message{Value: bustest.Bulk(bytes), Priority: true, Done: func(err error) { told <- err }}); err != nil {
+		results := make(chan error, 1)
+		if err := in.Put(bus.Message{Value: bustest.Bulk(bytes), Priority: true, Done: func(err error) { results <- err }}); err != nil {
 			t.Fatal(err)
 		}
-		return told
+		return results
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; { // the broker takes a moment to heed it
 		if err := <-put(60_000); err != nil {
 			if errors.Is(err, bus.ErrAway) {
-				t.Errorf("a message that is too large was told as an outage: %v", err)
+				t.Errorf("a message that is too large was reported as an outage: %v", err)
 			}
 			break
 		}
@@ -162,14 +162,14 @@ func TestTopicThatShrinks(t *testing.T) {
 		}
 		fits = append(fits, put(10_000))
 	}
-	for n, told := range fits {
-		if err := <-told; err != nil {
+	for n, results := range fits {
+		if err := <-results; err != nil {
 			t.Errorf("message %d fits: %v", n, err)
 		}
 	}
-	for n, told := range not {
-		if err := <-told; !errors.Is(err, bus.ErrTooLarge) {
-			t.Errorf("message %d is too large, and its sender is told %v", n, err)
+	for n, results := range not {
+		if err := <-results; !errors.Is(err, bus.ErrTooLarge) {
+			t.Errorf("message %d is too large, and its sender gets %v", n, err)
 		}
 	}
 	if err := in.Err(); err != nil {
@@ -182,14 +182,14 @@ func TestResumeOldest(t *testing.T) {
 	s := newSite(t)
 	o := s.options(t)
 	first, end := s.open(t, o)
-	told := make(chan error, 10)
+	results := make(chan error, 10)
 	for n := range 10 {
-		if err := first.Inbox().Put(bus.Message{Value: bustest.Parcel(n), Done: func(err error) { told <- err }}); err != nil {
+		if err := first.Inbox().Put(bus.Message{Value: bustest.Parcel(n), Done: func(err error) { results <- err }}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 10 {
-		if err := <-told; err != nil {
+		if err := <-results; err != nil {
 			t.Fatal(err)
 		}
 	}

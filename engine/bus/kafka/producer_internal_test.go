@@ -269,7 +269,7 @@ func TestProducerForgetsUnknownTopic(t *testing.T) {
 	}
 }
 
-// A sender without priority is told once, after the timeout. What was not sent is taken back; what was is retried.
+// A sender without priority gets its outcome once, after the timeout. What was not sent is taken back; what was is retried.
 func TestRecordsExpire(t *testing.T) {
 	m := newManualProducer(t, 0)
 	m.mustPut(0, 0, 600)

@@ -252,14 +252,14 @@ func (r *reader) handleErrors(partition int32, p *partitionReader) {
 	}
 }
 
-// ended tells whether a partition is not delivered any more: a loss then concerns its next owner.
+// ended reports whether a partition is not delivered any more: a loss then concerns its next owner.
 func (r *reader) ended(p *partitionReader) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return p.ended
 }
 
-// catchingUp tells whether a message that was in the topic when the reading began is not delivered yet.
+// catchingUp reports whether a message that was in the topic when the reading began is not delivered yet.
 func (r *reader) catchingUp() bool {
 	if r.caughtUp.Load() { // the common case, once for every batch of the owner
 		return false

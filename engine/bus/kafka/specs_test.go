@@ -12,7 +12,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// No topic may be compacted: of the commands and events with one key, all but the last would be removed, and nobody told.
+// No topic may be compacted: of the commands and events with one key, all but the last would be removed without notice.
 func TestOpenOnACompactedTopic(t *testing.T) {
 	for n, policy := range []string{"compact", "compact,delete"} {
 		for _, topic := range []bus.Topic{"callchain.inbox", "callchain.data", bus.Events, bus.Registry, bus.DeadLetters}[2*n:] {

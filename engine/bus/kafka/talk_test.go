@@ -14,7 +14,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// What a node tells another comes in the order in which it was published, over many calls, and one that goes to nobody holds up no other.
+// What a node sends another comes in the order in which it was published, over many calls, and one that goes to nobody holds up no other.
 func TestTalkOfNodes(t *testing.T) {
 	s := newSite(t)
 	b, _ := s.open(t, s.options(t))
