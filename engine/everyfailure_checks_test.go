@@ -271,12 +271,12 @@ func (w *world) checkCall(h stream, wires map[string]string) error {
 	return nil
 }
 
-// late tells whether something came more than a second after it was due and the fault was over.
+// late reports whether something came more than a second after it was due and the fault was over.
 func (w *world) late(at, due rpc.Instant) bool {
 	return at > max(due, rpc.At(w.faults.until)).Add(lateMost)
 }
 
-// proved tells whether a device gave evidence that it has a call.
+// proved reports whether a device gave evidence that it has a call.
 func (w *world) proved(device, call uuid.UUID, evidence string) bool {
 	return slices.ContainsFunc(w.devices, func(d *worldDevice) bool {
 		d.mu.Lock()

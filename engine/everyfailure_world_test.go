@@ -436,7 +436,7 @@ func (u *user) ask() bool {
 	return u.w.again(u.err)
 }
 
-// again tells whether something must be asked again.
+// again reports whether something must be asked again.
 func (w *world) again(err error) bool {
 	for _, one := range []error{engine.ErrBusy, engine.ErrUnready, engine.ErrUncertain, engine.ErrStopping, errIO, errPower, context.Canceled} {
 		if errors.Is(err, one) {

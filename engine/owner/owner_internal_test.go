@@ -146,6 +146,9 @@ func TestMemoryIsReleased(t *testing.T) {
 	if n := r.o.mem.recent.calls.lru.Len(); n > recentCalls {
 		t.Errorf("%d ended calls are in memory, want at most %d", n, recentCalls)
 	}
+	if n := r.o.mem.recent.bodies.lru.Len(); n > 0 {
+		t.Errorf("the bodies of %d ended calls are in memory, want none", n)
+	}
 }
 
 // TestDeadlinesAreDecidedByTheClock (fault e): an event that was stamped ahead makes no deadline pass early, and stored times never go back.

@@ -56,3 +56,26 @@ func TestEventThatIsNoRecord(t *testing.T) {
 		}
 	}
 }
+
+// droppingTopics lose a partition while they publish.
+type droppingTopics struct {
+	recordingTopics
+	relay *Relay
+}
+
+func (d *droppingTopics) Publish(ctx context.Context, topic bus.Topic, records []bus.Record) error {
+	d.relay.Drop([]int32{1})
+	return d.recordingTopics.Publish(ctx, topic, records)
+}
+
+// TestDropWhilePublishing: a partition that leaves while its events are published has no lag afterwards, and no negative one.
+func TestDropWhilePublishing(t *testing.T) {
+	to := &droppingTopics{}
+	to.relay = New(2, to, nil, observe.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	event := eventstore.Event{Stream: "rpc/x/y", Partition: 1, Seq: 1, Type: "Queued", Data: []byte("1")}
+	to.relay.Committed([]eventstore.PartitionBatch{{Next: eventstore.Checkpoint{Partition: 1, Seq: 1}, Events: []eventstore.Event{event}}})
+	publishRest(t.Context(), to.relay.publish)
+	if lag := to.relay.Lag(); lag != 0 || to.relay.UpTo(1) != 1 {
+		t.Errorf("published up to %d, the lag is %d, want 1 and 0", to.relay.UpTo(1), lag)
+	}
+}
